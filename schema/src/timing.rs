@@ -1,0 +1,116 @@
+//! The numbers of the lease (DESIGN §5), and the relation between them that makes a failover safe.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::unit::Span;
+
+/// The lease's numbers. One set for the whole cluster, fixed at `scrapd init` and replicated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Timing {
+    /// Time between two renewals of a node's lease.
+    pub renew: Span,
+    /// Silence after which renewals are refused and the countdown starts.
+    pub suspect: Span,
+    /// Time since the last sent renewal that was answered, after which a node stops its `auto` grains by itself.
+    pub stop: Span,
+    /// Time since the same renewal after which what still runs is killed.
+    pub lease: Span,
+    /// Upper bound from the lease's end to certainly dead.
+    pub kill: Span,
+    /// Length of one committed tick of the countdown.
+    pub tick: Span,
+    /// Number of ticks until the node counts as fenced.
+    pub ticks: u32,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            renew: Span::from_secs(1),
+            suspect: Span::from_secs(3),
+            stop: Span::from_secs(6),
+            lease: Span::from_secs(9),
+            kill: Span::from_secs(4),
+            tick: Span::from_secs(2),
+            ticks: 8,
+        }
+    }
+}
+
+/// Why a set of numbers is not safe. Each names the sum that fails.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum UnsafeTiming {
+    /// The countdown ends before the old owner is certainly dead.
+    #[error(
+        "the countdown of {ticks} × {tick} must be longer than lease {lease} + kill {kill} at 1 % clock drift: \
+         {countdown_ms} ms is not more than {needed_ms} ms"
+    )]
+    CountdownTooShort {
+        /// Number of ticks.
+        ticks: u32,
+        /// Length of a tick.
+        tick: Span,
+        /// The lease.
+        lease: Span,
+        /// The kill bound.
+        kill: Span,
+        /// Countdown as a fast leader's clock counts it, in milliseconds.
+        countdown_ms: u64,
+        /// What a slow owner may need until it is dead, in milliseconds.
+        needed_ms: u64,
+    },
+    /// Two numbers stand in the wrong order.
+    #[error("`{smaller}` ({smaller_is}) must be less than `{larger}` ({larger_is})")]
+    OutOfOrder {
+        /// Name of the number that must be the smaller one.
+        smaller: &'static str,
+        /// Its value.
+        smaller_is: Span,
+        /// Name of the number that must be the larger one.
+        larger: &'static str,
+        /// Its value.
+        larger_is: Span,
+    },
+    /// A number is zero.
+    #[error("`{0}` must not be zero")]
+    Zero(&'static str),
+}
+
+impl Timing {
+    /// Checks the relation between the numbers (RELIABILITY §4.2): a node is dead before its grains may be given away.
+    ///
+    /// # Errors
+    /// The first relation that does not hold, with the numbers in it.
+    pub fn check(&self) -> Result<(), UnsafeTiming> {
+        let zeros = [("renew", self.renew), ("tick", self.tick), ("kill", self.kill)];
+        if let Some((name, _)) = zeros.into_iter().find(|(_, span)| span.ms() == 0) {
+            return Err(UnsafeTiming::Zero(name));
+        }
+        let order = [
+            ("renew", self.renew, "suspect", self.suspect),
+            ("renew", self.renew, "stop", self.stop),
+            ("stop", self.stop, "lease", self.lease),
+        ];
+        for (smaller, smaller_is, larger, larger_is) in order {
+            if smaller_is >= larger_is {
+                return Err(UnsafeTiming::OutOfOrder { smaller, smaller_is, larger, larger_is });
+            }
+        }
+        // The leader's clock may run 1 % fast, the owner's 1 % slow.
+        let countdown_ms = self.tick.ms().saturating_mul(u64::from(self.ticks)) * 100 / 101;
+        let needed_ms = self.lease.ms() * 100 / 99 + self.kill.ms();
+        if countdown_ms <= needed_ms {
+            return Err(UnsafeTiming::CountdownTooShort {
+                ticks: self.ticks,
+                tick: self.tick,
+                lease: self.lease,
+                kill: self.kill,
+                countdown_ms,
+                needed_ms,
+            });
+        }
+        Ok(())
+    }
+}

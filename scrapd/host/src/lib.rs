@@ -1,0 +1,9 @@
+//! The hands of SCRAP: what a node can do with data and with running grains.
+//!
+//! Two traits speak the house's language ([`datasets::Datasets`], [`runtime::Runtime`]); each has real backends and an
+//! in-memory twin, and one contract suite runs against all of them. Nothing here decides anything: no policy, no
+//! cluster, no choice of when. The only room that may start a program.
+#![forbid(unsafe_code)]
+
+pub mod datasets;
+pub mod runtime;
