@@ -66,6 +66,7 @@ pub struct GrainText {
 /// One object of an `apply`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
+#[expect(clippy::large_enum_variant, reason = "an apply is rare and mostly of grains")]
 pub enum ApplyItem {
     /// Make or change a grain.
     Grain {
