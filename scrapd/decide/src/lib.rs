@@ -19,4 +19,5 @@ pub mod cluster;
 pub mod lead;
 pub mod obey;
 pub mod observed;
+pub mod place;
 pub mod refusal;
