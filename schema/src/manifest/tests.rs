@@ -112,9 +112,9 @@ fn explains_what_may_be_written() {
     check_explain(
         "grain.spec.place.apartFrom",
         expect![[r#"
-        grain.spec.place.apartFrom: a list, each texts by key
-          Grains with all labels of one of these sets must live on other nodes.
-          default: []"#]],
+            grain.spec.place.apartFrom: a list; each item is a block of texts with any keys
+              Grains with all labels of one of these sets must live on other nodes.
+              default: []"#]],
     );
     check_explain("grain.metadata.labels.app", expect!["grain.metadata.labels.app: a text"]);
     check_explain(
@@ -154,8 +154,8 @@ fn explains_what_does_not_exist() {
     check_explain(
         "grain.spec.replicas",
         expect![[r#"
-        `grain.spec` has no key `replicas`
-          hint: it has `command`, `env`, `health`, `place`, `protect`, `resources`, `running`, `stop`, `template`"#]],
+            `grain.spec` has no key `replicas`
+              hint: there is `command`, `env`, `health`, `place`, `protect`, `resources`, `running`, `stop`, `template`"#]],
     );
     check_explain(
         "grain.spec.running.always",
@@ -166,14 +166,14 @@ fn explains_what_does_not_exist() {
     check_explain(
         "grian.spec",
         expect![[r#"
-        a manifest has no key `grian`
-          hint: did you mean `grain`?"#]],
+            there is no kind `grian`
+              hint: did you mean `grain`?"#]],
     );
     check_explain(
         "",
         expect![[r#"
-        a manifest has no key ``
-          hint: it has `grain`, `policy`, `node`"#]],
+            there is no kind ``
+              hint: there is `grain`, `policy`, `node`"#]],
     );
 }
 
@@ -291,5 +291,30 @@ proptest! {
         for text in [text, any] {
             let _ = (parse("x", &text), crate::strict::strict_json::<GrainSpec>(text.as_bytes()));
         }
+    }
+}
+
+#[test]
+fn every_key_that_is_written_can_be_explained() {
+    fn paths(at: &str, value: &serde_json::Value, found: &mut Vec<String>) {
+        for (key, value) in value.as_object().into_iter().flatten() {
+            let path = format!("{at}.{key}");
+            paths(&path, value, found);
+            found.push(path);
+        }
+    }
+    let text = include_str!("../../tests/wellformed/everything.yaml").to_owned()
+        + "---\n"
+        + include_str!("../../tests/wellformed/policies.yaml");
+    let mut found = Vec::new();
+    for manifest in parse("everything", &text).unwrap() {
+        let kind = manifest.kind.name().to_lowercase();
+        paths(&kind, &serde_json::to_value(&manifest).unwrap(), &mut found);
+    }
+    assert!(found.len() > 60, "{found:?}");
+    // Keys of labels may hold points, which separate the segments of a path.
+    for path in found.iter().filter(|path| !path.contains("pool.redundant")) {
+        let explanation = explain(path).unwrap();
+        assert!(!explanation.type_name.is_empty(), "{path}");
     }
 }

@@ -46,12 +46,10 @@ pub struct Field {
 
 /// There is nothing at this place.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{at} has no key `{segment}`")]
+#[error("{detail}")]
 pub struct NoSuchPath {
-    /// The part of the path that exists.
-    pub at: String,
-    /// The part that does not.
-    pub segment: String,
+    /// Which part of the path does not exist.
+    pub detail: String,
     /// What was probably meant, or what exists.
     pub hint: String,
 }
@@ -68,14 +66,17 @@ pub fn explain(path: &str) -> Result<Explanation, NoSuchPath> {
     let Some((name, _, _)) = known else {
         let kinds: Vec<String> = KINDS.iter().map(|(name, _, _)| name.to_lowercase()).collect();
         let kinds = kinds.iter().map(String::as_str);
-        return Err(missing("a manifest", kind, kinds));
+        return Err(missing(format!("there is no kind `{kind}`"), kind, kinds));
     };
     let mut node = Node::new(&schema, at(&schema, &["$defs", &format!("{name}Manifest")]));
     let mut walked = name.to_lowercase();
     for segment in segments {
         node = match node.child(segment) {
             Some(child) => child,
-            None => return Err(missing(&format!("`{walked}`"), segment, node.keys())),
+            None => {
+                let detail = format!("`{walked}` has no key `{segment}`");
+                return Err(missing(detail, segment, node.keys()));
+            }
         };
         walked = format!("{walked}.{segment}");
     }
@@ -89,13 +90,17 @@ pub fn explain(path: &str) -> Result<Explanation, NoSuchPath> {
     })
 }
 
-fn missing<'a>(at: &str, segment: &str, keys: impl Iterator<Item = &'a str> + Clone) -> NoSuchPath {
-    let hint = match (nearest(segment, keys.clone()), keys.clone().next()) {
+fn missing<'a>(
+    detail: String,
+    segment: &str,
+    known: impl Iterator<Item = &'a str> + Clone,
+) -> NoSuchPath {
+    let hint = match (nearest(segment, known.clone()), known.clone().next()) {
         (Some(near), _) => format!("did you mean `{near}`?"),
-        (None, Some(_)) => format!("it has {}", list(keys)),
+        (None, Some(_)) => format!("there is {}", list(known)),
         (None, None) => "it is a value without keys".to_owned(),
     };
-    NoSuchPath { at: at.to_owned(), segment: segment.to_owned(), hint }
+    NoSuchPath { detail, hint }
 }
 
 const NOTHING: Value = Value::Null;
@@ -175,10 +180,10 @@ impl<'s> Node<'s> {
             Some("integer") => "a whole number".to_owned(),
             Some("array") => match self.item().map(Self::type_name).as_deref() {
                 Some("a text") => "a list of texts".to_owned(),
-                Some(other) => format!("a list, each {other}"),
+                Some(other) => format!("a list; each item is {other}"),
                 None => "a list".to_owned(),
             },
-            Some("object") if self.entry().is_some() => "texts by key".to_owned(),
+            Some("object") if self.entry().is_some() => "a block of texts with any keys".to_owned(),
             Some("object") => "a block".to_owned(),
             _ => "a text".to_owned(),
         }
