@@ -103,6 +103,10 @@ fn explains_what_may_be_written() {
           tcp    a block
                    A port on the grain's address that must accept a connection."#]],
     );
+}
+
+#[test]
+fn explains_lists_words_and_free_keys() {
     check_explain(
         "grain.spec.health.http.port",
         expect![[r#"
