@@ -7,6 +7,7 @@
 
 pub mod clock;
 pub mod datasets;
+pub mod dir;
 mod log;
 pub mod mem;
 mod run;

@@ -8,3 +8,7 @@ mod contract;
 mod mem {
     crate::contract::suite!(crate::bench::MemBench);
 }
+
+mod dir {
+    crate::contract::suite!(crate::bench::DirBench);
+}
