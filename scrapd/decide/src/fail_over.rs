@@ -210,3 +210,6 @@ pub(crate) fn on_main_line(grain: &Grain, head: &Snapshot) -> bool {
     // Every later epoch counts, not only the next one: a later one may have begun from an older copy.
     grain.forks_after(head.name.epoch).all(|base| order(head) <= order(base))
 }
+
+#[cfg(test)]
+mod tests;

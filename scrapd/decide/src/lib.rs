@@ -29,3 +29,6 @@ pub mod replicate;
 mod drain;
 mod fail_over;
 mod operate;
+
+#[cfg(test)]
+mod fixture;
