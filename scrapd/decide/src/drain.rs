@@ -7,8 +7,9 @@ use scrap_schema::id::{GrainId, NodeId, OperationId};
 use scrap_schema::operation::{Operation, Summary, Work};
 
 use crate::cluster::{Cluster, Grain};
-use crate::lead::{Loads, Plan, Subject, View, WaitReason};
+use crate::lead::{Plan, Subject, View, WaitReason};
 use crate::migrate;
+use crate::place::Loads;
 
 /// How many grains of one drain move at the same time: more would only share the same link.
 const AT_ONCE: usize = 2;

@@ -3,6 +3,7 @@
 //! Only from a state that is complete on another node, never from a diverged one, never before the owner's lease has surely ended.
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 
 use scrap_schema::command::{AssignCause, Command};
 use scrap_schema::id::NodeId;
@@ -14,10 +15,10 @@ use scrap_schema::unit::Span;
 
 use crate::apply::attested;
 use crate::cluster::{Grain, Liveness, Node};
-use crate::lead::{Loads, Plan, Subject, View, WaitReason};
+use crate::lead::{Plan, Subject, View, WaitReason};
 use crate::lease::brake;
 use crate::observed::Mark;
-use crate::place::{Purpose, Wanted, place_among};
+use crate::place::{Loads, Purpose, Wanted, rank};
 
 /// How long a new leader waits for the reports of all reachable copies before it chooses among those it has.
 const CHOOSE_AFTER: Span = Span::from_secs(5);
@@ -87,21 +88,26 @@ pub(crate) fn choose(
     let asked = asked(view, grain);
     let to = asked.and_then(|(_, to, _)| to);
     let wanted = Wanted::of(grain, Purpose::Run);
-    let ranking = place_among(view.cluster, view.observed, wanted, &loads.nodes);
-    let fit = |copy: &&Copy| ranking.fit.iter().any(|candidate| candidate.node == copy.node);
+    let holders = copies.iter().filter_map(|copy| view.cluster.nodes.get(&copy.node));
+    let ranking = rank(view.cluster, view.observed, wanted, holders, loads);
     let score = |node: NodeId| {
         ranking.fit.iter().find(|candidate| candidate.node == node).map(|candidate| candidate.score)
     };
-    let usable = copies.iter().filter(|copy| to.is_none_or(|to| to == copy.node)).filter(fit);
+    let usable = copies.iter().filter(|copy| to.is_none_or(|to| to == copy.node));
+    let usable = usable.filter(|copy| score(copy.node).is_some());
     // Freshest first; among equals the better place.
     let best = usable.min_by_key(|copy| {
         (Reverse(order(&copy.head)), copy.loss.window_ms, Reverse(score(copy.node)), copy.node)
     });
     let Some(best) = best else {
-        if copies.is_empty() {
-            return Err(WaitReason::NoCopy { owner: view.cluster.node_name(owner) });
-        }
-        return Err(WaitReason::NoPlace { refusals: ranking.refusals(view.cluster) });
+        return Err(match (copies.is_empty(), to) {
+            (true, _) => WaitReason::NoCopy { owner: view.cluster.node_name(owner) },
+            (false, Some(to)) if copies.iter().all(|copy| copy.node != to) => {
+                let refusals = format!("{} has no copy of it", view.cluster.node_name(to));
+                WaitReason::NoPlace { refusals }
+            }
+            (false, _) => WaitReason::NoPlace { refusals: ranking.refusals(view.cluster) },
+        });
     };
     let limit = asked
         .and_then(|(_, _, accepted)| accepted)
@@ -182,15 +188,17 @@ pub(crate) fn written_until(view: View<'_>, node: &Node) -> Timestamp {
 /// Every complete copy on the grain's own line, with what its promotion would lose.
 pub(crate) fn copies(view: View<'_>, grain: &Grain, until: Timestamp) -> Vec<Copy> {
     let mut copies = Vec::new();
-    for node in view.cluster.nodes.values().filter(|node| node.liveness.is_online()) {
-        let report =
-            view.observed.report(node.id, grain.id).and_then(|report| report.data.as_ref());
+    // Only who was told to keep a copy, or owned it once, can have one that counts.
+    let places = grain.standbys.iter().copied().chain(grain.tenures.iter().map(|it| it.node));
+    let places: BTreeSet<NodeId> = places.filter(|node| view.is_online(*node)).collect();
+    for node in places {
+        let report = view.observed.report(node, grain.id).and_then(|report| report.data.as_ref());
         let Some(data) = report.filter(|data| !data.owner) else { continue };
         let Some(head) = data.head.clone().filter(|head| on_main_line(grain, head)) else {
             continue;
         };
         // The owner may have seen that nothing was written since that snapshot.
-        let seen = view.observed.copy(grain, node.id).filter(|copy| copy.common == Some(head.guid));
+        let seen = view.observed.copy(grain, node).filter(|copy| copy.common == Some(head.guid));
         let current_to = seen.and_then(|copy| copy.current_to).unwrap_or(head.created);
         let from = current_to.max(head.created);
         let until = until.max(from);
@@ -200,7 +208,7 @@ pub(crate) fn copies(view: View<'_>, grain: &Grain, until: Timestamp) -> Vec<Cop
             window_ms: until.since(from).ms(),
             last_known_bytes: seen.map(|copy| copy.pending),
         };
-        copies.push(Copy { node: node.id, head, loss });
+        copies.push(Copy { node, head, loss });
     }
     copies
 }

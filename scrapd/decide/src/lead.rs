@@ -13,7 +13,7 @@ use scrap_schema::unit::{Bytes, Span};
 
 use crate::cluster::{Cluster, Grain, Stage};
 use crate::observed::Observed;
-use crate::place::{Load, Purpose, Wanted, loads, place_among};
+use crate::place::{Loads, Purpose, Wanted, rank};
 use crate::{drain, fail_over, lease, migrate, operate, replicate};
 
 /// What the leader should do now, and what it would do but does not yet.
@@ -222,40 +222,13 @@ pub fn lead(cluster: &Cluster, observed: &Observed, now: Now) -> Plan {
     let view = View { cluster, observed, now };
     lease::watch(cluster, observed, now, &mut plan);
     operate::finish(view, &mut plan);
-    let mut loads = Loads::of(cluster);
+    let mut loads = Loads::of(cluster, None);
     drain::finish(view, &mut plan);
     let mut moving = drain::moving(cluster);
     for grain in cluster.grains.values() {
         lead_grain(view, grain, &mut loads, &mut moving, &mut plan);
     }
     plan
-}
-
-/// Loads of all nodes, kept through a round so that many placements see each other.
-pub(crate) struct Loads {
-    pub(crate) nodes: BTreeMap<NodeId, Load>,
-}
-
-impl Loads {
-    fn of(cluster: &Cluster) -> Self {
-        Self { nodes: loads(cluster, None) }
-    }
-
-    /// A grain will run there.
-    pub(crate) fn will_run(&mut self, node: NodeId, grain: &Grain) {
-        let load = self.nodes.entry(node).or_default();
-        let resources = &grain.spec.resources;
-        load.memory = Bytes(load.memory.0.saturating_add(resources.memory.0));
-        load.cpu.0 = load.cpu.0.saturating_add(resources.cpu.0);
-        load.disk = Bytes(load.disk.0.saturating_add(resources.disk.0));
-        load.grains = load.grains.saturating_add(1);
-    }
-
-    /// A copy will be kept there.
-    pub(crate) fn will_keep(&mut self, node: NodeId, grain: &Grain) {
-        let load = self.nodes.entry(node).or_default();
-        load.disk = Bytes(load.disk.0.saturating_add(grain.spec.resources.disk.0));
-    }
 }
 
 fn lead_grain(
@@ -307,7 +280,8 @@ fn place_new(view: View<'_>, grain: &Grain, loads: &mut Loads, plan: &mut Plan) 
         return;
     }
     let wanted = Wanted::of(grain, Purpose::Run);
-    let ranking = place_among(view.cluster, view.observed, wanted, &loads.nodes);
+    let nodes = view.cluster.nodes.values();
+    let ranking = rank(view.cluster, view.observed, wanted, nodes, loads);
     match ranking.best() {
         Some(to) => {
             loads.will_run(to, grain);

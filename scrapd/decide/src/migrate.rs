@@ -12,9 +12,9 @@ use scrap_schema::unit::{Bytes, Span};
 
 use crate::cluster::{Grain, Stage};
 use crate::fail_over;
-use crate::lead::{Loads, Plan, Subject, View, WaitReason};
+use crate::lead::{Plan, Subject, View, WaitReason};
 use crate::observed::Mark;
-use crate::place::{Purpose, Ranking, Wanted, place_among};
+use crate::place::{Loads, Purpose, Ranking, Wanted, rank};
 
 /// The switch is made when its copying would take no longer than this.
 const SWITCH_WITHIN: Span = Span::from_secs(2);
@@ -94,7 +94,8 @@ pub(crate) fn target(
     loads: &Loads,
 ) -> Result<NodeId, String> {
     let wanted = Wanted::of(grain, Purpose::Run);
-    let mut ranking = place_among(view.cluster, view.observed, wanted, &loads.nodes);
+    let nodes = view.cluster.nodes.values();
+    let mut ranking = rank(view.cluster, view.observed, wanted, nodes, loads);
     ranking.fit.retain(|candidate| Some(candidate.node) != grain.owner);
     ranking.unfit.retain(|node, _| Some(*node) != grain.owner);
     match to {
@@ -234,7 +235,7 @@ fn land(view: View<'_>, grain: &Grain, from: NodeId, operation: OperationId, pla
         return;
     }
     if !view.is_online(owner) {
-        let mut loads = Loads { nodes: crate::place::loads(view.cluster, Some(id)) };
+        let mut loads = Loads::of(view.cluster, Some(id));
         return fail_over::decide(view, grain, owner, &mut loads, plan);
     }
     let grace = grain.spec.health.as_ref().map_or(Span::ZERO, |health| health.grace);

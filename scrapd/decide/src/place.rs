@@ -4,7 +4,7 @@
 //! integers, higher is better, ties go to the smaller node id. Never looks at the clock: freshness is decided in `lease`.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 
 use scrap_schema::id::{GrainId, NodeId};
@@ -14,6 +14,9 @@ use scrap_schema::unit::{Bytes, MilliCpu};
 
 use crate::cluster::{Cluster, Grain, Node};
 use crate::observed::Observed;
+
+/// How many nodes a line of refusals names.
+const REFUSALS_MAX: usize = 8;
 
 /// What a node is wanted for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,14 +131,20 @@ impl Ranking {
         self.fit.first().map(|candidate| candidate.node)
     }
 
-    /// One line for everybody who is refused: `n2 is draining; n3 needs 512.0 MiB more memory`.
+    /// One line for those who are refused: `n2 is draining; n3 needs 512.0 MiB more memory`. The first few only: the same
+    /// reason a thousand times helps nobody.
     #[must_use]
     pub fn refusals(&self, cluster: &Cluster) -> String {
-        let lines = self.unfit.iter().map(|(node, reasons)| {
+        let lines = self.unfit.iter().take(REFUSALS_MAX).map(|(node, reasons)| {
             let reasons: Vec<_> = reasons.iter().map(ToString::to_string).collect();
             format!("{} {}", cluster.node_name(*node), reasons.join(" and "))
         });
-        lines.collect::<Vec<_>>().join("; ")
+        let mut lines: Vec<String> = lines.collect();
+        match self.unfit.len().saturating_sub(REFUSALS_MAX) {
+            0 => (),
+            more => lines.push(format!("{more} more cannot either")),
+        }
+        lines.join("; ")
     }
 }
 
@@ -191,13 +200,131 @@ pub fn place_among(
     wanted: Wanted<'_>,
     loads: &BTreeMap<NodeId, Load>,
 ) -> Ranking {
+    let hostile = hostile(cluster, wanted, &wary(cluster), &BTreeMap::new());
+    let mut words = |parts: &mut Vec<Part>, points: i64, what: &dyn Fn() -> String| {
+        parts.push(Part { points, what: what() });
+    };
+    let nodes = cluster.nodes.values();
+    rank_with(View { cluster, observed, wanted, hostile: &hostile }, nodes, loads, &mut words)
+}
+
+/// Ranks nodes for a grain within a round, without words for the parts of the scores.
+pub(crate) fn rank<'a>(
+    cluster: &Cluster,
+    observed: &Observed,
+    wanted: Wanted<'_>,
+    nodes: impl Iterator<Item = &'a Node>,
+    loads: &Loads,
+) -> Ranking {
+    let hostile = hostile(cluster, wanted, &loads.wary, &loads.placed);
+    let mut silent = |_: &mut Vec<Part>, _: i64, _: &dyn Fn() -> String| ();
+    rank_with(
+        View { cluster, observed, wanted, hostile: &hostile },
+        nodes,
+        &loads.nodes,
+        &mut silent,
+    )
+}
+
+/// Loads of all nodes, kept through a round so that many placements see each other.
+pub(crate) struct Loads {
+    pub(crate) nodes: BTreeMap<NodeId, Load>,
+    /// Grains that want to be kept apart from others.
+    wary: Vec<GrainId>,
+    /// Where grains will run that this round has placed.
+    placed: BTreeMap<GrainId, NodeId>,
+}
+
+impl Loads {
+    pub(crate) fn of(cluster: &Cluster, without: Option<GrainId>) -> Self {
+        Self { nodes: loads(cluster, without), wary: wary(cluster), placed: BTreeMap::new() }
+    }
+
+    /// A grain will run there.
+    pub(crate) fn will_run(&mut self, node: NodeId, grain: &Grain) {
+        let load = self.nodes.entry(node).or_default();
+        let resources = &grain.spec.resources;
+        load.memory = Bytes(load.memory.0.saturating_add(resources.memory.0));
+        load.cpu.0 = load.cpu.0.saturating_add(resources.cpu.0);
+        load.disk = Bytes(load.disk.0.saturating_add(resources.disk.0));
+        load.grains = load.grains.saturating_add(1);
+        self.placed.insert(grain.id, node);
+    }
+
+    /// A copy will be kept there.
+    pub(crate) fn will_keep(&mut self, node: NodeId, grain: &Grain) {
+        let load = self.nodes.entry(node).or_default();
+        load.disk = Bytes(load.disk.0.saturating_add(grain.spec.resources.disk.0));
+    }
+}
+
+/// Grains that want to be kept apart from others: few of many.
+fn wary(cluster: &Cluster) -> Vec<GrainId> {
+    let wary = cluster.grains.values().filter(|grain| !grain.spec.place.apart_from.is_empty());
+    wary.map(|grain| grain.id).collect()
+}
+
+/// Nodes with a grain that this one must keep apart from, in either one's words; and which grain that is.
+fn hostile(
+    cluster: &Cluster,
+    wanted: Wanted<'_>,
+    wary: &[GrainId],
+    placed: &BTreeMap<GrainId, NodeId>,
+) -> BTreeMap<NodeId, String> {
+    if wanted.purpose == Purpose::Copy {
+        return BTreeMap::new();
+    }
+    let matches = |sets: &[Labels], labels: &Labels| {
+        sets.iter().any(|set| {
+            !set.is_empty() && set.iter().all(|(key, value)| labels.get(key) == Some(value))
+        })
+    };
+    let mut hostile = BTreeMap::new();
+    let mut look = |other: &Grain| {
+        let itself = wanted.grain.is_some_and(|grain| grain.id == other.id);
+        let node = placed.get(&other.id).copied().or(other.owner);
+        let Some(node) = node.filter(|_| !itself && other.trashed_until.is_none()) else { return };
+        if matches(&wanted.spec.place.apart_from, &other.labels)
+            || matches(&other.spec.place.apart_from, wanted.labels)
+        {
+            hostile.entry(node).or_insert_with(|| other.name.to_string());
+        }
+    };
+    if wanted.spec.place.apart_from.is_empty() {
+        wary.iter().filter_map(|id| cluster.grains.get(id)).for_each(&mut look);
+    } else {
+        cluster.grains.values().for_each(&mut look);
+    }
+    hostile
+}
+
+/// What every question about a node needs.
+#[derive(Clone, Copy)]
+struct View<'a> {
+    cluster: &'a Cluster,
+    observed: &'a Observed,
+    wanted: Wanted<'a>,
+    hostile: &'a BTreeMap<NodeId, String>,
+}
+
+/// Takes a part of a score down, with what it is for.
+type Words<'a> = &'a mut dyn FnMut(&mut Vec<Part>, i64, &dyn Fn() -> String);
+
+fn rank_with<'a>(
+    view: View<'_>,
+    nodes: impl Iterator<Item = &'a Node>,
+    loads: &BTreeMap<NodeId, Load>,
+    words: Words<'_>,
+) -> Ranking {
     let mut ranking = Ranking::default();
-    for node in cluster.nodes.values() {
+    let domains = Domains::of(view);
+    for node in nodes {
         let load = loads.get(&node.id).copied().unwrap_or_default();
-        let unfit = unfit(cluster, observed, wanted, node, load);
+        let unfit = unfit(view, node, load);
         if unfit.is_empty() {
-            let parts = score(cluster, observed, wanted, node, load);
-            let score = parts.iter().map(|part| part.points).sum();
+            let mut parts = Vec::new();
+            let score =
+                score(view, &domains, node, load, |points, what| words(&mut parts, points, what));
             ranking.fit.push(Candidate { node: node.id, score, parts });
         } else {
             ranking.unfit.insert(node.id, unfit);
@@ -207,13 +334,8 @@ pub fn place_among(
     ranking
 }
 
-fn unfit(
-    cluster: &Cluster,
-    observed: &Observed,
-    wanted: Wanted<'_>,
-    node: &Node,
-    load: Load,
-) -> Vec<Unfit> {
+fn unfit(view: View<'_>, node: &Node, load: Load) -> Vec<Unfit> {
+    let View { observed, wanted, .. } = view;
     let mut unfit = Vec::new();
     if !node.liveness.is_online() {
         unfit.push(Unfit::NotOnline);
@@ -229,14 +351,14 @@ fn unfit(
         (NodeRole::Storage, Purpose::Run) | (NodeRole::Witness, _) => unfit.push(Unfit::Role),
     }
     if wanted.purpose == Purpose::Run {
-        unfit.extend(cannot_run(cluster, wanted, node, load));
+        cannot_run(view, node, load, &mut unfit);
     }
     unfit.extend(lacks_disk(observed, wanted, node, load));
     unfit
 }
 
-fn cannot_run(cluster: &Cluster, wanted: Wanted<'_>, node: &Node, load: Load) -> Vec<Unfit> {
-    let mut unfit = Vec::new();
+fn cannot_run(view: View<'_>, node: &Node, load: Load, unfit: &mut Vec<Unfit>) {
+    let wanted = view.wanted;
     if !node.facts.templates.contains(&wanted.spec.template) {
         unfit.push(Unfit::Template);
     }
@@ -245,7 +367,9 @@ fn cannot_run(cluster: &Cluster, wanted: Wanted<'_>, node: &Node, load: Load) ->
             unfit.push(Unfit::Label { key: key.clone(), wanted: value.clone() });
         }
     }
-    unfit.extend(apart(cluster, wanted, node.id).map(|other| Unfit::Apart { other }));
+    if let Some(other) = view.hostile.get(&node.id) {
+        unfit.push(Unfit::Apart { other: other.clone() });
+    }
     let resources = &wanted.spec.resources;
     let memory = load.memory.0.saturating_add(resources.memory.0);
     if memory > node.facts.memory.0 {
@@ -258,26 +382,6 @@ fn cannot_run(cluster: &Cluster, wanted: Wanted<'_>, node: &Node, load: Load) ->
     if cpu > limit {
         unfit.push(Unfit::Cpu { missing: MilliCpu(cpu.saturating_sub(limit)) });
     }
-    unfit
-}
-
-/// A grain on the node that this one must keep apart from, in either one's words.
-fn apart(cluster: &Cluster, wanted: Wanted<'_>, node: NodeId) -> Option<String> {
-    let there = cluster.grains.values().filter(|other| {
-        other.owner == Some(node)
-            && other.trashed_until.is_none()
-            && wanted.grain.is_none_or(|grain| grain.id != other.id)
-    });
-    let matches = |sets: &[Labels], labels: &Labels| {
-        sets.iter().any(|set| {
-            !set.is_empty() && set.iter().all(|(key, value)| labels.get(key) == Some(value))
-        })
-    };
-    let mut hostile = there.filter(|other| {
-        matches(&wanted.spec.place.apart_from, &other.labels)
-            || matches(&other.spec.place.apart_from, wanted.labels)
-    });
-    hostile.next().map(|other| other.name.to_string())
 }
 
 fn lacks_disk(observed: &Observed, wanted: Wanted<'_>, node: &Node, load: Load) -> Option<Unfit> {
@@ -317,53 +421,72 @@ fn share(free: u64, whole: u64) -> i64 {
 }
 
 fn score(
-    cluster: &Cluster,
-    observed: &Observed,
-    wanted: Wanted<'_>,
+    view: View<'_>,
+    domains: &Domains<'_>,
     node: &Node,
     load: Load,
-) -> Vec<Part> {
+    mut say: impl FnMut(i64, &dyn Fn() -> String),
+) -> i64 {
+    let View { observed, wanted, .. } = view;
     let heard = observed.nodes.get(&node.id).map(|heard| heard.usage).unwrap_or_default();
     let memory = node.facts.memory.0.saturating_sub(load.memory.0.max(heard.memory.0));
     let cpu = node.facts.cpu.0.saturating_sub(load.cpu.0.max(heard.cpu.0));
     let disk = node.facts.disk.0.saturating_sub(load.disk.0.max(heard.disk.0));
-    let mut parts = Vec::new();
-    let mut add = |points: i64, what: String| {
+    let mut sum = 0_i64;
+    let mut add = |points: i64, what: &dyn Fn() -> String| {
         if points != 0 {
-            parts.push(Part { points, what });
+            sum = sum.saturating_add(points);
+            say(points, what);
         }
     };
-    add(share(memory, node.facts.memory.0), format!("{} memory free", Bytes(memory).rounded()));
-    add(share(cpu, node.facts.cpu.0), format!("{} cpu free", MilliCpu(cpu)));
-    add(share(disk, node.facts.disk.0) / 2, format!("{} disk free", Bytes(disk).rounded()));
+    let rounded = |free: u64| Bytes(free).rounded();
+    add(share(memory, node.facts.memory.0), &|| format!("{} memory free", rounded(memory)));
+    add(share(cpu, node.facts.cpu.0), &|| format!("{} cpu free", MilliCpu(cpu)));
+    add(share(disk, node.facts.disk.0) / 2, &|| format!("{} disk free", rounded(disk)));
     let grains = i64::try_from(load.grains).unwrap_or(i64::MAX);
-    add(grains.saturating_mul(-CROWD_POINTS), format!("{grains} grains there"));
+    add(grains.saturating_mul(-CROWD_POINTS), &|| format!("{grains} grains there"));
     if let Some(grain) = wanted.grain {
         if grain.owner == Some(node.id) {
-            add(STAY_POINTS, "lives there".to_owned());
+            add(STAY_POINTS, &|| "lives there".to_owned());
         } else if has_data(observed, wanted, node.id) {
-            add(COPY_POINTS, "has a copy".to_owned());
+            add(COPY_POINTS, &|| "has a copy".to_owned());
         }
     }
     if wanted.spec.place.prefer.as_ref() == Some(&node.name) {
-        add(PREFER_POINTS, "is preferred".to_owned());
+        add(PREFER_POINTS, &|| "is preferred".to_owned());
     }
-    if wanted.purpose == Purpose::Copy && is_new_domain(cluster, wanted, node) {
-        add(SPREAD_POINTS, "is another failure domain".to_owned());
+    if domains.is_new(node) {
+        add(SPREAD_POINTS, &|| "is another failure domain".to_owned());
     }
-    parts
+    sum
 }
 
-/// Whether the node's value of the policy's spread label differs from those of the grain's other places.
-fn is_new_domain(cluster: &Cluster, wanted: Wanted<'_>, node: &Node) -> bool {
-    let Some(grain) = wanted.grain else { return false };
-    let Some(key) = cluster.policy_of(grain).replicate.spread else { return false };
-    let Some(domain) = node.labels.get(&key) else { return false };
-    let places: BTreeSet<NodeId> = grain.standbys.iter().copied().chain(grain.owner).collect();
-    let mut others = places.iter().filter(|other| **other != node.id);
-    others.all(|other| {
-        cluster.nodes.get(other).and_then(|node| node.labels.get(&key)) != Some(domain)
-    })
+/// The failure domains in which a grain has data already.
+struct Domains<'a> {
+    /// The label that names a node's domain; `None`: it does not matter.
+    key: Option<String>,
+    taken: Vec<(NodeId, Option<&'a String>)>,
+}
+
+impl<'a> Domains<'a> {
+    fn of(view: View<'a>) -> Self {
+        let grain = view.wanted.grain.filter(|_| view.wanted.purpose == Purpose::Copy);
+        let key = grain.and_then(|grain| view.cluster.policy_of(grain).replicate.spread);
+        let (Some(grain), Some(key)) = (grain, key) else {
+            return Self { key: None, taken: Vec::new() };
+        };
+        let places = grain.standbys.iter().copied().chain(grain.owner);
+        let domain =
+            |id: NodeId| view.cluster.nodes.get(&id).and_then(|node| node.labels.get(&key));
+        let taken = places.map(|id| (id, domain(id))).collect();
+        Self { key: Some(key), taken }
+    }
+
+    /// Whether the node's value of the policy's spread label differs from those of the grain's other places.
+    fn is_new(&self, node: &Node) -> bool {
+        let domain = self.key.as_ref().and_then(|key| node.labels.get(key));
+        domain.is_some() && self.taken.iter().all(|(id, taken)| *id == node.id || *taken != domain)
+    }
 }
 
 #[cfg(test)]

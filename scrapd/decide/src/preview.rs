@@ -7,10 +7,10 @@ use scrap_schema::unit::Span;
 
 use crate::cluster::{Cluster, Grain};
 use crate::fail_over;
-use crate::lead::{Loads, View};
+use crate::lead::View;
 use crate::migrate;
 use crate::observed::Observed;
-use crate::place::loads;
+use crate::place::Loads;
 
 /// A plan that is not carried out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub fn migrate(
     to: Option<NodeId>,
 ) -> Preview {
     let view = View { cluster, observed, now };
-    let loads = Loads { nodes: loads(cluster, Some(grain.id)) };
+    let loads = Loads::of(cluster, Some(grain.id));
     let from = grain.owner.map_or_else(|| "nowhere".to_owned(), |owner| cluster.node_name(owner));
     let to = match migrate::target(view, grain, to, &loads) {
         Ok(to) => to,
@@ -131,8 +131,7 @@ pub fn failover(
 #[must_use]
 pub fn drain(cluster: &Cluster, observed: &Observed, now: Now, node: NodeId) -> Preview {
     let name = cluster.node_name(node);
-    let view_loads = loads(cluster, None);
-    let mut loads = Loads { nodes: view_loads };
+    let mut loads = Loads::of(cluster, None);
     let mut preview = Preview::default();
     // As if it were draining already, so that nothing is planned onto it.
     let mut drained = cluster.clone();

@@ -14,9 +14,9 @@ use scrap_schema::unit::Span;
 use thiserror::Error;
 
 use crate::cluster::{Cluster, Grain, Liveness, Stage};
-use crate::lead::{Loads, Plan, Subject, View, WaitReason};
+use crate::lead::{Plan, Subject, View, WaitReason};
 use crate::obey::{DataFacts, DataRole, RunFacts};
-use crate::place::{Purpose, Wanted, place_among};
+use crate::place::{Loads, Purpose, Ranking, Wanted, rank};
 
 /// A copy on a node that has been silent for so long is made anew elsewhere.
 const REPLACE_AFTER: Span = Span::from_secs(60);
@@ -180,12 +180,16 @@ pub(crate) fn protect(view: View<'_>, grain: &Grain, loads: &mut Loads, plan: &m
     let want = usize::try_from(policy.replicate.copies).unwrap_or(usize::MAX);
     let (live, waning): (BTreeSet<NodeId>, BTreeSet<NodeId>) =
         grain.standbys.iter().copied().partition(|node| counts_as_copy(view, *node));
+    if live.len() == want && waning.is_empty() {
+        return;
+    }
     let mut standbys = grain.standbys.clone();
     let missing = want.saturating_sub(live.len());
-    let mut ranking = {
+    let mut ranking = Ranking::default();
+    if missing > 0 {
         let wanted = Wanted::of(grain, Purpose::Copy);
-        place_among(view.cluster, view.observed, wanted, &loads.nodes)
-    };
+        ranking = rank(view.cluster, view.observed, wanted, view.cluster.nodes.values(), loads);
+    }
     ranking.fit.retain(|candidate| {
         Some(candidate.node) != grain.owner && !standbys.contains(&candidate.node)
     });

@@ -400,7 +400,15 @@ fn abort(
     let moves = is_move(change.cluster, operation);
     let cancelled =
         change.cluster.operations.get(&operation).is_some_and(|running| running.cancel_requested);
+    let owner = change.look(id)?.owner.and_then(|owner| change.cluster.nodes.get(&owner));
+    let owner_is_gone = owner.is_none_or(|owner| !owner.liveness.is_online());
+    let members: BTreeSet<NodeId> = change.cluster.nodes.keys().copied().collect();
     let grain = change.grain(id)?;
+    // The copy for the move may be the freshest one now: it counts until the grain is protected again.
+    if owner_is_gone {
+        let receivers = grain.receivers();
+        grain.standbys.extend(receivers.intersection(&members));
+    }
     grain.stage = Stage::Settled;
     grain.operation = None;
     let message = format!("grain {} stays where it is: {why}", grain.name);

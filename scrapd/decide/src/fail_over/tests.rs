@@ -10,13 +10,14 @@ use scrap_schema::unit::Span;
 use super::{choose, on_main_line};
 use crate::cluster::Tenure;
 use crate::fixture::{WEB, World, copy, copy_seen, data, snapshot};
-use crate::lead::{Loads, View};
+use crate::lead::View;
+use crate::place::Loads;
 
 /// The choice for the grain whose owner is n1, in words.
 fn choice(world: &mut World) -> String {
     world.observed.refresh(&world.cluster, world.now);
     let view = View { cluster: &world.cluster, observed: &world.observed, now: world.now };
-    let loads = Loads { nodes: crate::place::loads(&world.cluster, None) };
+    let loads = Loads::of(&world.cluster, None);
     let grain = world.the(WEB);
     match choose(view, grain, grain.owner.unwrap(), &loads) {
         Ok(copy) => {
@@ -177,6 +178,7 @@ fn a_copy_without_room_is_refused_with_what_is_missing() {
         let node = world.cluster.nodes.get_mut(&NodeId(number)).unwrap();
         node.facts.memory = scrap_schema::unit::Bytes(0);
     }
-    let expected = "no node can take it: n1 is not online; n2 needs 64.0 MiB more memory; n3 needs 64.0 MiB more memory";
+    let expected =
+        "no node can take it: n2 needs 64.0 MiB more memory; n3 needs 64.0 MiB more memory";
     assert_eq!(choice(&mut world), expected);
 }

@@ -63,6 +63,10 @@ fn an_owner_with_its_head_and_a_lease_starts() {
     host.lease = Lease::default();
     host.extended = None;
     assert_eq!(orders(&world, 1, &host), [""; 0]);
+    // Not yet armed, but it will need the lease.
+    let mut world = world;
+    world.cluster.grains.get_mut(&WEB).unwrap().armed = false;
+    assert_eq!(orders(&world, 1, &host), [""; 0]);
 }
 
 #[test]

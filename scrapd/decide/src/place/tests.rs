@@ -5,7 +5,7 @@ use scrap_schema::node::NodeRole;
 use scrap_schema::spec::Labels;
 use scrap_schema::unit::{Bytes, MilliCpu};
 
-use super::{Purpose, Ranking, Wanted, place};
+use super::{Loads, Purpose, Ranking, Wanted, place, rank};
 use crate::cluster::{Grain, Node};
 use crate::fixture::{WEB, World, copy};
 
@@ -181,4 +181,22 @@ fn the_best_comes_first_and_ties_go_to_the_smaller_id() {
     assert_eq!(order(&world), [3, 1, 2]);
     grain(&mut world, WEB).spec.place.prefer = Some("n2".parse().unwrap());
     assert_eq!(order(&world), [2, 3, 1]);
+}
+
+#[test]
+fn grains_that_keep_apart_are_kept_apart_within_one_round_too() {
+    let mut world = World::web(&[]);
+    world.grain(GrainId(2), "mail", 1, &[]);
+    grain(&mut world, GrainId(2)).labels = labels("app=mail");
+    grain(&mut world, WEB).spec.place.apart_from = vec![labels("app=mail")];
+    grain(&mut world, GrainId(2)).owner = None;
+    let mut loads = Loads::of(&world.cluster, None);
+    loads.will_run(NodeId(2), world.the(GrainId(2)));
+    let nodes = world.cluster.nodes.values();
+    let wanted = Wanted::of(world.the(WEB), Purpose::Run);
+    let ranking = rank(&world.cluster, &world.observed, wanted, nodes, &loads);
+    assert_eq!(
+        ranking.refusals(&world.cluster),
+        "n2 has grain mail, which this one keeps apart from"
+    );
 }
