@@ -19,7 +19,7 @@ use scrap_schema::spec::{
 };
 use scrap_schema::time::{BootTime, Now, Timestamp};
 use scrap_schema::timing::Timing;
-use scrap_schema::unit::{Bytes, MilliCpu};
+use scrap_schema::unit::{Bytes, MilliCpu, Span};
 use scrap_tests::sim::network::addresses;
 
 const NODES: u64 = 1_000;
@@ -36,7 +36,7 @@ fn main() {
 
     let mut dead = cluster.clone();
     for node in dead.nodes.values_mut().take(100) {
-        node.liveness = Liveness::Fenced { last_heard: NOW.wall };
+        node.liveness = Liveness::Fenced { last_heard: Timestamp(NOW.wall.0 - 200_000) };
     }
     measure("lead: 100 nodes fenced, their grains fail over", &dead, &observed, &mut say);
 
@@ -97,13 +97,14 @@ fn world() -> (Cluster, Observed) {
         next_node: NODES + 1,
         formed: NOW.wall,
     });
-    let policy = Policy::standard();
+    let mut policy = Policy::standard();
+    policy.failover.max_data_loss = Span::from_secs(3600);
     cluster.policies.insert(Policy::standard_name(), PolicyState { policy, modified: 1 });
     for id in 1..=NODES {
         cluster.nodes.insert(NodeId(id), member(id));
     }
     for id in 0..GRAINS {
-        let grain = grain(id, id % NODES + 1, &[(id + 1) % NODES + 1, (id + 7) % NODES + 1]);
+        let grain = grain(id, id % NODES + 1, &[(id + 101) % NODES + 1, (id + 307) % NODES + 1]);
         cluster.grains.insert(grain.id, grain);
     }
     cluster.derive();
@@ -252,7 +253,7 @@ fn node() -> (NodeId, Cluster, HostFacts) {
     }
     let lease = Lease { granted: Some(NOW.boot) };
     let mut host = HostFacts { lease, extended: Some(BootTime(u64::MAX)), ..HostFacts::default() };
-    let snapshots: Vec<Snapshot> = (1..60).map(snapshot).collect();
+    let snapshots: Vec<Snapshot> = (1..10).map(snapshot).collect();
     let dirty = Some(Dirty { bytes: Bytes(0), at: NOW.wall, probed: NOW.boot });
     for grain in cluster.grains.values().take(200) {
         let owner = grain.owner == Some(NodeId(1));

@@ -18,7 +18,7 @@ use crate::cluster::{Grain, Liveness, Node};
 use crate::lead::{Plan, Subject, View, WaitReason};
 use crate::lease::brake;
 use crate::observed::Mark;
-use crate::place::{Loads, Purpose, Wanted, rank};
+use crate::place::{Loads, Purpose, Wanted};
 
 /// How long a new leader waits for the reports of all reachable copies before it chooses among those it has.
 const CHOOSE_AFTER: Span = Span::from_secs(5);
@@ -88,8 +88,8 @@ pub(crate) fn choose(
     let asked = asked(view, grain);
     let to = asked.and_then(|(_, to, _)| to);
     let wanted = Wanted::of(grain, Purpose::Run);
-    let holders = copies.iter().filter_map(|copy| view.cluster.nodes.get(&copy.node));
-    let ranking = rank(view.cluster, view.observed, wanted, holders, loads);
+    let holders = copies.iter().map(|copy| copy.node);
+    let ranking = loads.rank_among(view.cluster, wanted, holders);
     let score = |node: NodeId| {
         ranking.fit.iter().find(|candidate| candidate.node == node).map(|candidate| candidate.score)
     };

@@ -13,7 +13,7 @@ use scrap_schema::unit::{Bytes, Span};
 
 use crate::cluster::{Cluster, Grain, Stage};
 use crate::observed::Observed;
-use crate::place::{Loads, Purpose, Wanted, rank};
+use crate::place::{Loads, Purpose, Wanted};
 use crate::{drain, fail_over, lease, migrate, operate, replicate};
 
 /// What the leader should do now, and what it would do but does not yet.
@@ -222,7 +222,7 @@ pub fn lead(cluster: &Cluster, observed: &Observed, now: Now) -> Plan {
     let view = View { cluster, observed, now };
     lease::watch(cluster, observed, now, &mut plan);
     operate::finish(view, &mut plan);
-    let mut loads = Loads::of(cluster, None);
+    let mut loads = Loads::of(cluster, observed, None);
     drain::finish(view, &mut plan);
     let mut moving = drain::moving(cluster);
     for grain in cluster.grains.values() {
@@ -280,8 +280,7 @@ fn place_new(view: View<'_>, grain: &Grain, loads: &mut Loads, plan: &mut Plan) 
         return;
     }
     let wanted = Wanted::of(grain, Purpose::Run);
-    let nodes = view.cluster.nodes.values();
-    let ranking = rank(view.cluster, view.observed, wanted, nodes, loads);
+    let ranking = loads.rank(view.cluster, wanted);
     match ranking.best() {
         Some(to) => {
             loads.will_run(to, grain);

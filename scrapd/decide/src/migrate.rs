@@ -14,7 +14,7 @@ use crate::cluster::{Grain, Stage};
 use crate::fail_over;
 use crate::lead::{Plan, Subject, View, WaitReason};
 use crate::observed::Mark;
-use crate::place::{Loads, Purpose, Ranking, Wanted, rank};
+use crate::place::{Loads, Purpose, Ranking, Wanted};
 
 /// The switch is made when its copying would take no longer than this.
 const SWITCH_WITHIN: Span = Span::from_secs(2);
@@ -94,8 +94,7 @@ pub(crate) fn target(
     loads: &Loads,
 ) -> Result<NodeId, String> {
     let wanted = Wanted::of(grain, Purpose::Run);
-    let nodes = view.cluster.nodes.values();
-    let mut ranking = rank(view.cluster, view.observed, wanted, nodes, loads);
+    let mut ranking = loads.rank(view.cluster, wanted);
     ranking.fit.retain(|candidate| Some(candidate.node) != grain.owner);
     ranking.unfit.retain(|node, _| Some(*node) != grain.owner);
     match to {
@@ -235,7 +234,7 @@ fn land(view: View<'_>, grain: &Grain, from: NodeId, operation: OperationId, pla
         return;
     }
     if !view.is_online(owner) {
-        let mut loads = Loads::of(view.cluster, Some(id));
+        let mut loads = Loads::of(view.cluster, view.observed, Some(id));
         return fail_over::decide(view, grain, owner, &mut loads, plan);
     }
     let grace = grain.spec.health.as_ref().map_or(Span::ZERO, |health| health.grace);

@@ -13,7 +13,7 @@ use scrap_schema::spec::{GrainSpec, Labels};
 use scrap_schema::unit::{Bytes, MilliCpu};
 
 use crate::cluster::{Cluster, Grain, Node};
-use crate::observed::Observed;
+use crate::observed::{Heard, Observed};
 
 /// How many nodes a line of refusals names.
 const REFUSALS_MAX: usize = 8;
@@ -201,60 +201,111 @@ pub fn place_among(
     loads: &BTreeMap<NodeId, Load>,
 ) -> Ranking {
     let hostile = hostile(cluster, wanted, &wary(cluster), &BTreeMap::new());
+    let spots = spots(cluster, observed, loads);
     let mut words = |parts: &mut Vec<Part>, points: i64, what: &dyn Fn() -> String| {
         parts.push(Part { points, what: what() });
     };
-    let nodes = cluster.nodes.values();
-    rank_with(View { cluster, observed, wanted, hostile: &hostile }, nodes, loads, &mut words)
+    rank_with(View { cluster, wanted, hostile: &hostile }, spots.iter(), &mut words)
 }
 
-/// Ranks nodes for a grain within a round, without words for the parts of the scores.
-pub(crate) fn rank<'a>(
-    cluster: &Cluster,
-    observed: &Observed,
-    wanted: Wanted<'_>,
-    nodes: impl Iterator<Item = &'a Node>,
-    loads: &Loads,
-) -> Ranking {
-    let hostile = hostile(cluster, wanted, &loads.wary, &loads.placed);
-    let mut silent = |_: &mut Vec<Part>, _: i64, _: &dyn Fn() -> String| ();
-    rank_with(
-        View { cluster, observed, wanted, hostile: &hostile },
-        nodes,
-        &loads.nodes,
-        &mut silent,
-    )
+/// A node as a place to be, with everything about it that a round needs again and again.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Spot<'a> {
+    node: &'a Node,
+    heard: Option<&'a Heard>,
+    load: Load,
 }
 
-/// Loads of all nodes, kept through a round so that many placements see each other.
-pub(crate) struct Loads {
-    pub(crate) nodes: BTreeMap<NodeId, Load>,
+impl Spot<'_> {
+    fn has_data(&self, wanted: Wanted<'_>) -> bool {
+        let Some(grain) = wanted.grain else { return false };
+        let reported = || self.heard.and_then(|heard| heard.grains.get(&grain.id));
+        grain.owner == Some(self.node.id) || reported().is_some_and(|report| report.data.is_some())
+    }
+}
+
+fn spots<'a>(
+    cluster: &'a Cluster,
+    observed: &'a Observed,
+    loads: &BTreeMap<NodeId, Load>,
+) -> Vec<Spot<'a>> {
+    let spot = |node: &'a Node| Spot {
+        node,
+        heard: observed.nodes.get(&node.id),
+        load: loads.get(&node.id).copied().unwrap_or_default(),
+    };
+    cluster.nodes.values().map(spot).collect()
+}
+
+/// The nodes and what is taken of them, kept through a round so that many placements see each other.
+pub(crate) struct Loads<'a> {
+    /// In order of id.
+    spots: Vec<Spot<'a>>,
     /// Grains that want to be kept apart from others.
     wary: Vec<GrainId>,
     /// Where grains will run that this round has placed.
     placed: BTreeMap<GrainId, NodeId>,
 }
 
-impl Loads {
-    pub(crate) fn of(cluster: &Cluster, without: Option<GrainId>) -> Self {
-        Self { nodes: loads(cluster, without), wary: wary(cluster), placed: BTreeMap::new() }
+impl<'a> Loads<'a> {
+    pub(crate) fn of(
+        cluster: &'a Cluster,
+        observed: &'a Observed,
+        without: Option<GrainId>,
+    ) -> Self {
+        let spots = spots(cluster, observed, &loads(cluster, without));
+        Self { spots, wary: wary(cluster), placed: BTreeMap::new() }
+    }
+
+    /// Ranks every node for a grain, without words for the parts of the scores.
+    pub(crate) fn rank(&self, cluster: &Cluster, wanted: Wanted<'_>) -> Ranking {
+        self.rank_these(cluster, wanted, self.spots.iter())
+    }
+
+    /// Ranks some nodes only.
+    pub(crate) fn rank_among(
+        &self,
+        cluster: &Cluster,
+        wanted: Wanted<'_>,
+        nodes: impl Iterator<Item = NodeId>,
+    ) -> Ranking {
+        let spots = nodes.filter_map(|node| self.spots.get(self.position(node)?));
+        self.rank_these(cluster, wanted, spots)
+    }
+
+    fn rank_these<'b>(
+        &self,
+        cluster: &Cluster,
+        wanted: Wanted<'_>,
+        spots: impl Iterator<Item = &'b Spot<'b>>,
+    ) -> Ranking {
+        let hostile = hostile(cluster, wanted, &self.wary, &self.placed);
+        let mut silent = |_: &mut Vec<Part>, _: i64, _: &dyn Fn() -> String| ();
+        rank_with(View { cluster, wanted, hostile: &hostile }, spots, &mut silent)
+    }
+
+    fn position(&self, node: NodeId) -> Option<usize> {
+        self.spots.binary_search_by_key(&node, |spot| spot.node.id).ok()
     }
 
     /// A grain will run there.
     pub(crate) fn will_run(&mut self, node: NodeId, grain: &Grain) {
-        let load = self.nodes.entry(node).or_default();
-        let resources = &grain.spec.resources;
+        self.placed.insert(grain.id, node);
+        let position = self.position(node);
+        let Some(spot) = position.and_then(|position| self.spots.get_mut(position)) else { return };
+        let (load, resources) = (&mut spot.load, &grain.spec.resources);
         load.memory = Bytes(load.memory.0.saturating_add(resources.memory.0));
         load.cpu.0 = load.cpu.0.saturating_add(resources.cpu.0);
         load.disk = Bytes(load.disk.0.saturating_add(resources.disk.0));
         load.grains = load.grains.saturating_add(1);
-        self.placed.insert(grain.id, node);
     }
 
     /// A copy will be kept there.
     pub(crate) fn will_keep(&mut self, node: NodeId, grain: &Grain) {
-        let load = self.nodes.entry(node).or_default();
-        load.disk = Bytes(load.disk.0.saturating_add(grain.spec.resources.disk.0));
+        let position = self.position(node);
+        let Some(spot) = position.and_then(|position| self.spots.get_mut(position)) else { return };
+        let disk = spot.load.disk.0.saturating_add(grain.spec.resources.disk.0);
+        spot.load.disk = Bytes(disk);
     }
 }
 
@@ -302,7 +353,6 @@ fn hostile(
 #[derive(Clone, Copy)]
 struct View<'a> {
     cluster: &'a Cluster,
-    observed: &'a Observed,
     wanted: Wanted<'a>,
     hostile: &'a BTreeMap<NodeId, String>,
 }
@@ -312,30 +362,28 @@ type Words<'a> = &'a mut dyn FnMut(&mut Vec<Part>, i64, &dyn Fn() -> String);
 
 fn rank_with<'a>(
     view: View<'_>,
-    nodes: impl Iterator<Item = &'a Node>,
-    loads: &BTreeMap<NodeId, Load>,
+    spots: impl Iterator<Item = &'a Spot<'a>>,
     words: Words<'_>,
 ) -> Ranking {
     let mut ranking = Ranking::default();
     let domains = Domains::of(view);
-    for node in nodes {
-        let load = loads.get(&node.id).copied().unwrap_or_default();
-        let unfit = unfit(view, node, load);
+    for spot in spots {
+        let unfit = unfit(view, spot);
         if unfit.is_empty() {
             let mut parts = Vec::new();
-            let score =
-                score(view, &domains, node, load, |points, what| words(&mut parts, points, what));
-            ranking.fit.push(Candidate { node: node.id, score, parts });
+            let say = |points: i64, what: &dyn Fn() -> String| words(&mut parts, points, what);
+            let score = score(view, &domains, spot, say);
+            ranking.fit.push(Candidate { node: spot.node.id, score, parts });
         } else {
-            ranking.unfit.insert(node.id, unfit);
+            ranking.unfit.insert(spot.node.id, unfit);
         }
     }
     ranking.fit.sort_by_key(|candidate| (Reverse(candidate.score), candidate.node));
     ranking
 }
 
-fn unfit(view: View<'_>, node: &Node, load: Load) -> Vec<Unfit> {
-    let View { observed, wanted, .. } = view;
+fn unfit(view: View<'_>, spot: &Spot<'_>) -> Vec<Unfit> {
+    let (node, wanted) = (spot.node, view.wanted);
     let mut unfit = Vec::new();
     if !node.liveness.is_online() {
         unfit.push(Unfit::NotOnline);
@@ -343,7 +391,7 @@ fn unfit(view: View<'_>, node: &Node, load: Load) -> Vec<Unfit> {
     if node.drain.is_some() {
         unfit.push(Unfit::Draining);
     }
-    if node.spec.cordoned && !has_data(observed, wanted, node.id) {
+    if node.spec.cordoned && !spot.has_data(wanted) {
         unfit.push(Unfit::Cordoned);
     }
     match (node.role, wanted.purpose) {
@@ -351,14 +399,14 @@ fn unfit(view: View<'_>, node: &Node, load: Load) -> Vec<Unfit> {
         (NodeRole::Storage, Purpose::Run) | (NodeRole::Witness, _) => unfit.push(Unfit::Role),
     }
     if wanted.purpose == Purpose::Run {
-        cannot_run(view, node, load, &mut unfit);
+        cannot_run(view, spot, &mut unfit);
     }
-    unfit.extend(lacks_disk(observed, wanted, node, load));
+    unfit.extend(lacks_disk(wanted, spot));
     unfit
 }
 
-fn cannot_run(view: View<'_>, node: &Node, load: Load, unfit: &mut Vec<Unfit>) {
-    let wanted = view.wanted;
+fn cannot_run(view: View<'_>, spot: &Spot<'_>, unfit: &mut Vec<Unfit>) {
+    let (node, load, wanted) = (spot.node, spot.load, view.wanted);
     if !node.facts.templates.contains(&wanted.spec.template) {
         unfit.push(Unfit::Template);
     }
@@ -384,22 +432,17 @@ fn cannot_run(view: View<'_>, node: &Node, load: Load, unfit: &mut Vec<Unfit>) {
     }
 }
 
-fn lacks_disk(observed: &Observed, wanted: Wanted<'_>, node: &Node, load: Load) -> Option<Unfit> {
-    if has_data(observed, wanted, node.id) {
+fn lacks_disk(wanted: Wanted<'_>, spot: &Spot<'_>) -> Option<Unfit> {
+    let wish = wanted.spec.resources.disk.0;
+    let reserved = spot.load.disk.0.saturating_add(wish);
+    let used = spot.heard.map_or(0, |heard| heard.usage.disk.0);
+    // Whichever is worse: what is promised, or what is really used.
+    let need = reserved.max(used.saturating_add(wish));
+    let disk = spot.node.facts.disk.0;
+    if need <= disk || spot.has_data(wanted) {
         return None;
     }
-    let reserved = load.disk.0.saturating_add(wanted.spec.resources.disk.0);
-    let used = observed.nodes.get(&node.id).map_or(0, |heard| heard.usage.disk.0);
-    // Whichever is worse: what is promised, or what is really used.
-    let need = reserved.max(used.saturating_add(wanted.spec.resources.disk.0));
-    (need > node.facts.disk.0)
-        .then(|| Unfit::Disk { missing: Bytes(need.saturating_sub(node.facts.disk.0)) })
-}
-
-fn has_data(observed: &Observed, wanted: Wanted<'_>, node: NodeId) -> bool {
-    let Some(grain) = wanted.grain else { return false };
-    grain.owner == Some(node)
-        || observed.report(node, grain.id).is_some_and(|report| report.data.is_some())
+    Some(Unfit::Disk { missing: Bytes(need.saturating_sub(disk)) })
 }
 
 /// Points for free resources, at most this many each.
@@ -423,12 +466,11 @@ fn share(free: u64, whole: u64) -> i64 {
 fn score(
     view: View<'_>,
     domains: &Domains<'_>,
-    node: &Node,
-    load: Load,
+    spot: &Spot<'_>,
     mut say: impl FnMut(i64, &dyn Fn() -> String),
 ) -> i64 {
-    let View { observed, wanted, .. } = view;
-    let heard = observed.nodes.get(&node.id).map(|heard| heard.usage).unwrap_or_default();
+    let (node, load, wanted) = (spot.node, spot.load, view.wanted);
+    let heard = spot.heard.map(|heard| heard.usage).unwrap_or_default();
     let memory = node.facts.memory.0.saturating_sub(load.memory.0.max(heard.memory.0));
     let cpu = node.facts.cpu.0.saturating_sub(load.cpu.0.max(heard.cpu.0));
     let disk = node.facts.disk.0.saturating_sub(load.disk.0.max(heard.disk.0));
@@ -448,7 +490,7 @@ fn score(
     if let Some(grain) = wanted.grain {
         if grain.owner == Some(node.id) {
             add(STAY_POINTS, &|| "lives there".to_owned());
-        } else if has_data(observed, wanted, node.id) {
+        } else if spot.has_data(wanted) {
             add(COPY_POINTS, &|| "has a copy".to_owned());
         }
     }

@@ -38,7 +38,7 @@ pub fn migrate(
     to: Option<NodeId>,
 ) -> Preview {
     let view = View { cluster, observed, now };
-    let loads = Loads::of(cluster, Some(grain.id));
+    let loads = Loads::of(cluster, observed, Some(grain.id));
     let from = grain.owner.map_or_else(|| "nowhere".to_owned(), |owner| cluster.node_name(owner));
     let to = match migrate::target(view, grain, to, &loads) {
         Ok(to) => to,
@@ -131,13 +131,13 @@ pub fn failover(
 #[must_use]
 pub fn drain(cluster: &Cluster, observed: &Observed, now: Now, node: NodeId) -> Preview {
     let name = cluster.node_name(node);
-    let mut loads = Loads::of(cluster, None);
     let mut preview = Preview::default();
     // As if it were draining already, so that nothing is planned onto it.
     let mut drained = cluster.clone();
     if let Some(node) = drained.nodes.get_mut(&node) {
         node.spec.cordoned = true;
     }
+    let mut loads = Loads::of(&drained, observed, None);
     let view = View { cluster: &drained, observed, now };
     for grain in cluster.grains.values().filter(|grain| grain.owner == Some(node)) {
         match migrate::target(view, grain, None, &loads) {

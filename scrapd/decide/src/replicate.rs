@@ -16,7 +16,7 @@ use thiserror::Error;
 use crate::cluster::{Cluster, Grain, Liveness, Stage};
 use crate::lead::{Plan, Subject, View, WaitReason};
 use crate::obey::{DataFacts, DataRole, RunFacts};
-use crate::place::{Loads, Purpose, Ranking, Wanted, rank};
+use crate::place::{Loads, Purpose, Ranking, Wanted};
 
 /// A copy on a node that has been silent for so long is made anew elsewhere.
 const REPLACE_AFTER: Span = Span::from_secs(60);
@@ -188,7 +188,7 @@ pub(crate) fn protect(view: View<'_>, grain: &Grain, loads: &mut Loads, plan: &m
     let mut ranking = Ranking::default();
     if missing > 0 {
         let wanted = Wanted::of(grain, Purpose::Copy);
-        ranking = rank(view.cluster, view.observed, wanted, view.cluster.nodes.values(), loads);
+        ranking = loads.rank(view.cluster, wanted);
     }
     ranking.fit.retain(|candidate| {
         Some(candidate.node) != grain.owner && !standbys.contains(&candidate.node)
@@ -259,7 +259,6 @@ pub fn retain(cluster: &Cluster, grain: &Grain, data: &DataFacts, keep: &Keep) -
     let mut kept: BTreeSet<Guid> = bases.map(|base| base.guid).collect();
     kept.extend(data.held.values());
     kept.extend(data.snapshots.last().map(|newest| newest.guid));
-    kept.extend(needed_by_operations(cluster, grain, data));
     let auto = data.snapshots.iter().rev().filter(|snapshot| match snapshot.name.purpose {
         Why::Replication => true,
         // Named by nobody once its move is over: counted like the others.
@@ -271,7 +270,13 @@ pub fn retain(cluster: &Cluster, grain: &Grain, data: &DataFacts, keep: &Keep) -
     kept.extend(auto.iter().take(last).map(|snapshot| snapshot.guid));
     kept.extend(newest_of_each(&auto, 3_600_000, keep.keep_hourly));
     kept.extend(newest_of_each(&auto, 86_400_000, keep.keep_daily));
-    auto.iter().map(|snapshot| snapshot.guid).filter(|guid| !kept.contains(guid)).collect()
+    let mut goes: Vec<Guid> =
+        auto.iter().map(|snapshot| snapshot.guid).filter(|guid| !kept.contains(guid)).collect();
+    if !goes.is_empty() {
+        let needed = needed_by_operations(cluster, grain, data);
+        goes.retain(|guid| !needed.contains(guid));
+    }
+    goes
 }
 
 /// The newest snapshot of each of the newest `count` periods that have one.

@@ -17,7 +17,7 @@ use crate::place::Loads;
 fn choice(world: &mut World) -> String {
     world.observed.refresh(&world.cluster, world.now);
     let view = View { cluster: &world.cluster, observed: &world.observed, now: world.now };
-    let loads = Loads::of(&world.cluster, None);
+    let loads = Loads::of(&world.cluster, &world.observed, None);
     let grain = world.the(WEB);
     match choose(view, grain, grain.owner.unwrap(), &loads) {
         Ok(copy) => {

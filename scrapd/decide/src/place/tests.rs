@@ -5,7 +5,7 @@ use scrap_schema::node::NodeRole;
 use scrap_schema::spec::Labels;
 use scrap_schema::unit::{Bytes, MilliCpu};
 
-use super::{Loads, Purpose, Ranking, Wanted, place, rank};
+use super::{Loads, Purpose, Ranking, Wanted, place};
 use crate::cluster::{Grain, Node};
 use crate::fixture::{WEB, World, copy};
 
@@ -190,11 +190,10 @@ fn grains_that_keep_apart_are_kept_apart_within_one_round_too() {
     grain(&mut world, GrainId(2)).labels = labels("app=mail");
     grain(&mut world, WEB).spec.place.apart_from = vec![labels("app=mail")];
     grain(&mut world, GrainId(2)).owner = None;
-    let mut loads = Loads::of(&world.cluster, None);
+    let mut loads = Loads::of(&world.cluster, &world.observed, None);
     loads.will_run(NodeId(2), world.the(GrainId(2)));
-    let nodes = world.cluster.nodes.values();
     let wanted = Wanted::of(world.the(WEB), Purpose::Run);
-    let ranking = rank(&world.cluster, &world.observed, wanted, nodes, &loads);
+    let ranking = loads.rank(&world.cluster, wanted);
     assert_eq!(
         ranking.refusals(&world.cluster),
         "n2 has grain mail, which this one keeps apart from"
