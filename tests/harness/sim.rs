@@ -10,6 +10,7 @@ pub mod log;
 pub mod machine;
 pub mod network;
 pub mod random;
+pub mod run;
 pub mod scenario;
 pub mod script;
 pub mod words;

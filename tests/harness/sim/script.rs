@@ -179,6 +179,13 @@ impl Sim {
                 let grain = self.trashed(name)?;
                 self.ask(Command::UndeleteGrain { grain });
             }
+            _ => return self.obey_change(parts),
+        }
+        Ok(())
+    }
+
+    fn obey_change(&mut self, parts: &[&str]) -> Result<()> {
+        match parts {
             ["cordon", node] => self.cordon(node, true)?,
             ["uncordon", node] => self.cordon(node, false)?,
             ["undrain", node] => {
