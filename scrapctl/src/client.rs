@@ -57,8 +57,6 @@ pub(crate) struct Reply {
     pub(crate) age_ms: Option<u64>,
     /// The body.
     pub(crate) body: Vec<u8>,
-    /// Whether an earlier attempt of the same request may have been carried out.
-    pub(crate) repeated: bool,
 }
 
 impl Reply {
@@ -152,7 +150,7 @@ impl Client {
 
     /// Sends a request and reads the whole answer; a refusal is a failure.
     pub(crate) async fn send(&self, call: &Call) -> Result<Reply, Failure> {
-        self.until(call, async |response, repeated| self.read(response, call, repeated).await).await
+        self.until(call, async |response| self.read(response, call).await).await
     }
 
     /// Sends a request and reads the answer as a value.
@@ -162,11 +160,11 @@ impl Client {
 
     /// Sends a request whose answer is a stream; the stream is read by the caller.
     pub(crate) async fn open(&self, call: &Call) -> Result<reqwest::Response, Failure> {
-        self.until(call, async |response, repeated| {
+        self.until(call, async |response| {
             if response.status().is_success() {
                 return Ok(Verdict::Done(response));
             }
-            Ok(match self.read(response, call, repeated).await? {
+            Ok(match self.read(response, call).await? {
                 Verdict::Refused(problem) => Verdict::Refused(problem),
                 Verdict::Again { attempt, sent } => Verdict::Again { attempt, sent },
                 Verdict::Done(reply) => Verdict::Again {
@@ -186,7 +184,7 @@ impl Client {
     async fn until<T>(
         &self,
         call: &Call,
-        judge: impl AsyncFn(reqwest::Response, bool) -> Result<Verdict<T>, Failure>,
+        judge: impl AsyncFn(reqwest::Response) -> Result<Verdict<T>, Failure>,
     ) -> Result<T, Failure> {
         let began = Instant::now();
         let end = self.end_of(call, began);
@@ -197,7 +195,7 @@ impl Client {
             let mut tried: Vec<Attempt> = Vec::new();
             for server in self.servers() {
                 let verdict = match self.once(&server, call, end).await {
-                    Ok(response) => judge(response, sent).await?,
+                    Ok(response) => judge(response).await?,
                     Err(verdict) => verdict,
                 };
                 match verdict {
@@ -207,7 +205,8 @@ impl Client {
                     }
                     Verdict::Refused(problem) => {
                         self.prefer(&server);
-                        return Err(Failure::Problem { problem, server: shown(&server) });
+                        let server = shown(&server);
+                        return Err(Failure::Problem { problem, server, repeated: sent });
                     }
                     Verdict::Again { attempt, sent: maybe_done } => {
                         self.demote(&server);
@@ -266,7 +265,6 @@ impl Client {
         &self,
         response: reqwest::Response,
         call: &Call,
-        repeated: bool,
     ) -> Result<Verdict<Reply>, Failure> {
         let server = origin(&response);
         let status = response.status();
@@ -286,7 +284,7 @@ impl Client {
             Ok(Err(Broken::Cut(outcome))) => return Ok(lost(&server, outcome)),
             Err(_) => return Ok(lost(&server, "stopped in the middle of its answer".to_owned())),
         };
-        let reply = Reply { server, status: status.as_u16(), etag, age_ms, body, repeated };
+        let reply = Reply { server, status: status.as_u16(), etag, age_ms, body };
         if status.is_success() {
             return Ok(Verdict::Done(reply));
         }

@@ -32,6 +32,8 @@ pub(crate) enum Failure {
         problem: Box<Problem>,
         /// The node that answered.
         server: String,
+        /// Whether an earlier attempt of the same request got lost on its way and may have been carried out.
+        repeated: bool,
     },
     /// No node gave a usable answer in time.
     #[error("no node answers")]

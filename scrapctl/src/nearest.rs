@@ -23,10 +23,8 @@ fn distance(left: &str, right: &str) -> usize {
             let at = |row: &[usize], j: usize| row.get(j).copied().unwrap_or(usize::MAX - 1);
             let mut best = (at(&row, j + 1) + 1).min(at(&next, j) + 1);
             best = best.min(at(&row, j) + usize::from(a != b));
-            let swapped = i > 0
-                && j > 0
-                && left.get(i - 1) == Some(b)
-                && right.get(j - 1) == Some(a);
+            let swapped =
+                i > 0 && j > 0 && left.get(i - 1) == Some(b) && right.get(j - 1) == Some(a);
             if swapped {
                 best = best.min(at(&before, j - 1) + 1);
             }

@@ -182,10 +182,12 @@ fn topic(text: &str) -> Result<Topic, String> {
 
 /// `wait`.
 #[derive(Debug, Args)]
-#[command(after_help = "  grain/NAME  running, stopped, replicated, healthy, gone, moved-to=NODE\n  \
+#[command(
+    after_help = "  grain/NAME  running, stopped, replicated, healthy, gone, moved-to=NODE\n  \
                         node/NAME   online, fenced, drained\n  \
                         cluster     quorum, healthy\n  \
-                        op/ID       (its end; no --for)")]
+                        op/ID       (its end; no --for)"
+)]
 pub(crate) struct WaitForArgs {
     /// `grain/NAME`, `node/NAME`, `cluster` or `op/ID`
     #[arg(add = ArgValueCandidates::new(complete::targets))]

@@ -69,6 +69,9 @@ pub(crate) struct GetArgs {
     /// Which; all if nobody says
     #[arg(add = ArgValueCandidates::new(complete::objects))]
     pub(crate) name: Option<Name>,
+    /// Without what is measured: what `apply` reads
+    #[arg(long)]
+    pub(crate) bare: bool,
     #[command(flatten)]
     pub(crate) list: ListArgs,
 }

@@ -10,6 +10,9 @@ use super::REQUEST_LIMIT;
 /// Time for a node to answer a request that does not wait for anything.
 const ANSWER_WITHIN: Duration = Duration::from_secs(8);
 
+/// How much of stdin is sent at once.
+const STDIN_BYTES: usize = 16 << 10;
+
 /// Whether a request that may have been carried out may be sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Repeat {
@@ -22,7 +25,14 @@ pub(crate) enum Repeat {
 /// A body and what it is.
 #[derive(Debug, Clone)]
 enum Body {
-    Bytes { content_type: &'static str, bytes: Vec<u8> },
+    Bytes {
+        content_type: &'static str,
+        bytes: Vec<u8>,
+    },
+    /// These bytes, and then our stdin.
+    Stdin {
+        first: Vec<u8>,
+    },
     Nothing,
 }
 
@@ -56,6 +66,12 @@ impl Call {
             answer_within: ANSWER_WITHIN,
             patience: REQUEST_LIMIT,
         }
+    }
+
+    /// A request outside `/v1`.
+    pub(crate) fn at_root(method: reqwest::Method, segments: &[&str]) -> Self {
+        let path = segments.iter().map(|segment| (*segment).to_owned()).collect();
+        Self { path, ..Self::new(method, &[]) }
     }
 
     /// A read.
@@ -117,6 +133,15 @@ impl Call {
         self
     }
 
+    /// With one line of JSON, and then our stdin as it is.
+    pub(crate) fn stdin_after(mut self, value: &impl Serialize) -> Self {
+        // As in `json`.
+        let mut first = serde_json::to_vec(value).unwrap_or_default();
+        first.push(b'\n');
+        self.body = Body::Stdin { first };
+        self
+    }
+
     /// Answered only after up to this time.
     pub(crate) fn waits(mut self, wait: Duration) -> Self {
         self.answer_within = ANSWER_WITHIN + wait;
@@ -155,6 +180,31 @@ impl Call {
             Body::Bytes { content_type, bytes } => {
                 request.header("content-type", *content_type).body(bytes.clone())
             }
+            Body::Stdin { first } => request
+                .header("content-type", "application/octet-stream")
+                .body(stdin(first.clone())),
         })
     }
+}
+
+/// A body that goes on until stdin ends. Nothing is read from stdin before a node takes the first bytes, so that a
+/// node that cannot be reached costs no input.
+fn stdin(first: Vec<u8>) -> reqwest::Body {
+    use tokio::io::AsyncReadExt as _;
+    let stdin = tokio::io::stdin();
+    let pieces = futures_util::stream::unfold((Some(first), stdin), |(first, mut stdin)| async {
+        if let Some(first) = first {
+            return Some((Ok(first), (None, stdin)));
+        }
+        let mut piece = vec![0; STDIN_BYTES];
+        match stdin.read(&mut piece).await {
+            Ok(0) => None,
+            Ok(length) => {
+                piece.truncate(length);
+                Some((Ok(piece), (None, stdin)))
+            }
+            Err(error) => Some((Err(error), (None, stdin))),
+        }
+    });
+    reqwest::Body::wrap_stream(pieces)
 }

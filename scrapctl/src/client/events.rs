@@ -99,14 +99,14 @@ impl<'a> Follow<'a> {
                 self.stream = Some((response, Parser::default()));
                 Ok(None)
             }
-            Err(Failure::Problem { problem, server }) if problem.code == Code::Gone => {
+            Err(Failure::Problem { problem, server, repeated }) if problem.code == Code::Gone => {
                 let Some(oldest) = problem.oldest else {
-                    return Err(Failure::Problem { problem, server });
+                    return Err(Failure::Problem { problem, server, repeated });
                 };
                 let since = self.since.replace(oldest).unwrap_or(0);
                 if since >= oldest {
                     // It would be refused for ever.
-                    return Err(Failure::Problem { problem, server });
+                    return Err(Failure::Problem { problem, server, repeated });
                 }
                 Ok(Some(Incoming::Missed(since, oldest)))
             }

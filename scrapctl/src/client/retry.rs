@@ -104,7 +104,7 @@ pub(super) fn remark(tried: &[Attempt]) -> String {
 }
 
 /// A transport error in a few words: the innermost cause is the one that says something.
-pub(super) fn describe(error: &reqwest::Error) -> String {
+pub(crate) fn describe(error: &reqwest::Error) -> String {
     if error.is_timeout() && error.is_connect() {
         return "cannot be reached (no answer to the connection)".to_owned();
     }
@@ -125,9 +125,7 @@ pub(super) fn describe(error: &reqwest::Error) -> String {
 fn without_number(text: &str) -> String {
     let text = text.split(" (os error").next().unwrap_or(text);
     let mut letters = text.chars();
-    letters.next().map_or_else(String::new, |first| {
-        first.to_lowercase().chain(letters).collect()
-    })
+    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
 }
 
 /// Growing pauses between rounds.

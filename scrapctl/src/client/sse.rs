@@ -126,11 +126,10 @@ mod tests {
 
     #[test]
     fn every_end_of_line_is_one() {
-        check("data: a\r\n\r\ndata: b\r\rdata: c\n\n", &[
-            ("", "a", None),
-            ("", "b", None),
-            ("", "c", None),
-        ]);
+        check(
+            "data: a\r\n\r\ndata: b\r\rdata: c\n\n",
+            &[("", "a", None), ("", "b", None), ("", "c", None)],
+        );
     }
 
     #[test]

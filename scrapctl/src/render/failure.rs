@@ -59,7 +59,7 @@ fn details(text: &mut String, failure: &Failure, verbose: bool) {
                 fault_lines(text, Some(file), fault);
             }
         }
-        Failure::Problem { problem, server } => {
+        Failure::Problem { problem, server, repeated } => {
             for candidate in &problem.candidates {
                 let reasons: Vec<String> = candidate.reasons.iter().map(|it| clean(it)).collect();
                 text.push_str(&format!("  {}: {}\n", candidate.node, reasons.join("; ")));
@@ -69,6 +69,11 @@ fn details(text: &mut String, failure: &Failure, verbose: bool) {
             }
             if let Some(operation) = &problem.operation {
                 text.push_str(&format!("  operation {operation}\n"));
+            }
+            if *repeated {
+                text.push_str(
+                    "  the answer to an earlier attempt got lost; that one may have been carried out\n",
+                );
             }
             if verbose {
                 let id = problem.request_id.as_deref().unwrap_or("unknown");
@@ -134,9 +139,10 @@ fn advice(failure: &Failure) -> Option<String> {
             Some("it may have been done; look before you repeat it: scrapctl op ls".to_owned())
         }
         Failure::Unreachable { tried, .. } => Some(match spoken(tried) {
-            Some(problem) => problem.hint.clone().unwrap_or_else(|| {
-                "what a node knows by itself is shown with --stale".to_owned()
-            }),
+            Some(problem) => problem
+                .hint
+                .clone()
+                .unwrap_or_else(|| "what a node knows by itself is shown with --stale".to_owned()),
             None => "is scrapd running? name other nodes with --server, or once for all with \
                      `scrapctl context add`"
                 .to_owned(),

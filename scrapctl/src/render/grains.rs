@@ -55,9 +55,7 @@ fn row(grain: &GrainView, theme: Theme) -> Vec<Cell> {
         Cell::new(grain.metadata.name.as_str()).tone(Tone::Strong),
         Cell::new(word).tone(tone),
         node(grain, theme),
-        used.map_or_else(none, |used| {
-            Cell::raw(format!("{}%", (used.cpu.0 + 5) / 10), used.cpu)
-        }),
+        used.map_or_else(none, |used| Cell::raw(format!("{}%", (used.cpu.0 + 5) / 10), used.cpu)),
         used.map_or_else(none, |used| {
             Cell::raw(used_of(used.memory, resources.memory), used.memory.get())
         }),
@@ -100,8 +98,11 @@ fn copies(copies: &[CopyView], theme: Theme) -> Cell {
         format!("{}:{}", copy.node, copy.lag_ms.map(|ms| ms.to_string()).unwrap_or_default())
     });
     let bad = copies.iter().any(|copy| !copy.reachable || copy.trouble.is_some());
-    Cell::raw(text.collect::<Vec<_>>().join(", "), raw.collect::<Vec<_>>().join(" "))
-        .tone(if bad { Tone::Warn } else { Tone::Plain })
+    Cell::raw(text.collect::<Vec<_>>().join(", "), raw.collect::<Vec<_>>().join(" ")).tone(if bad {
+        Tone::Warn
+    } else {
+        Tone::Plain
+    })
 }
 
 /// A line of `info`: a word, and what it is.
@@ -123,7 +124,10 @@ pub(crate) fn info(grain: &GrainView, clock: &Clock, theme: Theme) -> String {
         let (from, to) = (&failover.from, &failover.to);
         let when = clock.moment(failover.at);
         let arrow = theme.arrow();
-        text.push_str(&format!("  {when}  {from} {arrow} {to}, epoch {}: {lost}\n", failover.epoch));
+        text.push_str(&format!(
+            "  {when}  {from} {arrow} {to}, epoch {}: {lost}\n",
+            failover.epoch
+        ));
     }
     if let Some(view) = &grain.status.waiting {
         text.push_str(&waiting(view, theme));
@@ -177,7 +181,10 @@ fn facts(text: &mut String, grain: &GrainView, clock: &Clock) {
     match status.usage {
         Some(used) => {
             field("cpu", &format!("{} of {} cores", used.cpu, resources.cpu));
-            field("memory", &format!("{} of {}", used.memory.rounded(), resources.memory.rounded()));
+            field(
+                "memory",
+                &format!("{} of {}", used.memory.rounded(), resources.memory.rounded()),
+            );
             field("disk", &format!("{} of {}", used.disk.rounded(), resources.disk.rounded()));
             field("restarts", &used.restarts.to_string());
         }
@@ -250,7 +257,7 @@ fn snapshots(text: &mut String, snapshots: &[Snapshot], clock: &Clock, theme: Th
 }
 
 /// What a person calls a snapshot.
-pub(super) fn snapshot_name(snapshot: &Snapshot) -> String {
+pub(crate) fn snapshot_name(snapshot: &Snapshot) -> String {
     match &snapshot.name.purpose {
         Purpose::User(name) => name.to_string(),
         Purpose::Replication | Purpose::Final(_) | Purpose::Orphan => snapshot.name.to_string(),

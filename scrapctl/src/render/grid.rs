@@ -88,7 +88,12 @@ impl Grid {
     }
 
     /// A table without lines around it: columns are two spaces apart, and never cut.
-    pub(crate) fn table(&self, list: &ListArgs, wide: bool, theme: Theme) -> Result<String, Failure> {
+    pub(crate) fn table(
+        &self,
+        list: &ListArgs,
+        wide: bool,
+        theme: Theme,
+    ) -> Result<String, Failure> {
         let chosen = self.choose(list, |column| wide || !column.wide)?;
         let rows = self.sorted(list)?;
         let mut table = Table::new();
@@ -142,7 +147,11 @@ impl Grid {
         Ok(names.map(|cell| format!("{}\n", clean(&cell.raw))).collect())
     }
 
-    fn choose(&self, list: &ListArgs, by_default: impl Fn(&Column) -> bool) -> Result<Vec<usize>, Failure> {
+    fn choose(
+        &self,
+        list: &ListArgs,
+        by_default: impl Fn(&Column) -> bool,
+    ) -> Result<Vec<usize>, Failure> {
         if list.columns.is_empty() {
             let all = self.columns.iter().enumerate();
             return Ok(all.filter(|(_, column)| by_default(column)).map(|(at, _)| at).collect());
@@ -152,9 +161,10 @@ impl Grid {
 
     fn find(&self, name: &str) -> Result<usize, Failure> {
         let wanted = name.trim().to_lowercase();
-        let found = self.columns.iter().position(|column| {
-            column.key == wanted || column.title.to_lowercase() == wanted
-        });
+        let found = self
+            .columns
+            .iter()
+            .position(|column| column.key == wanted || column.title.to_lowercase() == wanted);
         found.ok_or_else(|| {
             let keys: Vec<&str> = self.columns.iter().map(|column| column.key).collect();
             let hint = match nearest(&wanted, &keys) {
@@ -175,7 +185,8 @@ impl Grid {
         let at = self.find(name)?;
         // Numbers by size, texts after them, nothing last in both directions.
         rows.sort_by(|left, right| {
-            let key = |row: &Vec<Cell>| row.get(at).map(|cell| cell.raw.clone()).unwrap_or_default();
+            let key =
+                |row: &Vec<Cell>| row.get(at).map(|cell| cell.raw.clone()).unwrap_or_default();
             let (left, right) = (key(left), key(right));
             let order = match (left.parse::<f64>(), right.parse::<f64>()) {
                 (Ok(left), Ok(right)) => left.total_cmp(&right),
@@ -219,11 +230,14 @@ mod tests {
             );
             vec![Cell::new(name), lag, Cell::new(note)]
         };
-        Grid::new(COLUMNS, vec![
-            row("mail", Some(9_000), "says \"hi\", twice"),
-            row("blog", None, "a\x1b[2Jb"),
-            row("xmpp", Some(120_000), ""),
-        ])
+        Grid::new(
+            COLUMNS,
+            vec![
+                row("mail", Some(9_000), "says \"hi\", twice"),
+                row("blog", None, "a\x1b[2Jb"),
+                row("xmpp", Some(120_000), ""),
+            ],
+        )
     }
 
     fn list(columns: &[&str], sort: Option<&str>, no_headers: bool) -> ListArgs {
@@ -237,31 +251,43 @@ mod tests {
 
     #[test]
     fn a_table_shows_the_ordinary_columns() {
-        check(&ListArgs::default(), false, expect![[r#"
+        check(
+            &ListArgs::default(),
+            false,
+            expect![[r#"
             NAME  LAG
             mail   9s
             blog    –
             xmpp   2m
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn wide_shows_all_and_escapes() {
-        check(&ListArgs::default(), true, expect![[r#"
+        check(
+            &ListArgs::default(),
+            true,
+            expect![[r#"
             NAME  LAG  NOTE
             mail   9s  says "hi", twice
             blog    –  a\u{1b}[2Jb
             xmpp   2m
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn columns_can_be_chosen_and_sorted() {
-        check(&list(&["lag", "NAME"], Some("-lag_ms"), true), false, expect![[r#"
+        check(
+            &list(&["lag", "NAME"], Some("-lag_ms"), true),
+            false,
+            expect![[r#"
             2m  xmpp
             9s  mail
              –  blog
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
@@ -275,10 +301,8 @@ mod tests {
 
     #[test]
     fn an_unknown_column_gets_a_hint() {
-        let failure = grid().table(&list(&["nmae"], None, false), false, Theme {
-            color: false,
-            utf8: true,
-        });
+        let failure =
+            grid().table(&list(&["nmae"], None, false), false, Theme { color: false, utf8: true });
         match failure {
             Err(Failure::Usage { message, hint }) => {
                 assert_eq!(message, "there is no column `nmae`");

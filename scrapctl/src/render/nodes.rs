@@ -72,9 +72,9 @@ fn row(node: &NodeView, theme: Theme) -> Vec<Cell> {
         status.usage.map_or_else(none, |used| {
             Cell::raw(used_of(used.memory, facts.memory), used.memory.get())
         }),
-        status.usage.map_or_else(none, |used| {
-            Cell::raw(used_of(used.disk, facts.disk), used.disk.get())
-        }),
+        status
+            .usage
+            .map_or_else(none, |used| Cell::raw(used_of(used.disk, facts.disk), used.disk.get())),
         Cell::new(status.grains.len().to_string()),
         Cell::new(status.copies.len().to_string()),
         status.silent_ms.map_or_else(none, |ms| Cell::raw(short_span(ms), ms)),

@@ -21,7 +21,10 @@ pub(crate) fn grid(orphans: &[OrphanView], clock: &Clock, theme: Theme) -> Grid 
     let row = |orphan: &OrphanView| {
         vec![
             Cell::new(&orphan.id),
-            orphan.grain_name.as_ref().map_or_else(|| Cell::none(theme), |it| Cell::new(it.as_str())),
+            orphan
+                .grain_name
+                .as_ref()
+                .map_or_else(|| Cell::none(theme), |it| Cell::new(it.as_str())),
             Cell::new(orphan.node.as_str()),
             Cell::new(orphan.epoch.to_string()),
             Cell::raw(short_size(orphan.newer), orphan.newer.get()),

@@ -13,7 +13,7 @@ const COLUMNS: &[Column] = &[
 ];
 
 /// The table of `place`.
-pub(crate) fn grid(placement: &PlacementView, theme: Theme) -> Grid {
+pub(crate) fn grid(placement: &PlacementView) -> Grid {
     let rows = placement.nodes.iter().map(|node| {
         vec![
             Cell::new(node.node.as_str()).tone(Tone::Strong),

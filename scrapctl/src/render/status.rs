@@ -58,7 +58,10 @@ pub(crate) fn text(cluster: &ClusterView, wide: bool, theme: Theme) -> String {
         Some(leader) if wide => {
             let voters: Vec<&str> = cluster.voters.iter().map(|voter| voter.as_str()).collect();
             let index = cluster.index;
-            text.push_str(&format!("leader {leader}, voters {}, index {index}\n", voters.join(", ")));
+            text.push_str(&format!(
+                "leader {leader}, voters {}, index {index}\n",
+                voters.join(", ")
+            ));
         }
         Some(_) => (),
     }

@@ -39,7 +39,11 @@ pub(crate) fn load(path: Option<&Path>) -> Result<Config, Failure> {
         }
     };
     toml::from_str(&text).map_err(|error| Failure::Usage {
-        message: format!("the configuration `{}` is wrong\n{}", path.display(), error.to_string().trim_end()),
+        message: format!(
+            "the configuration `{}` is wrong\n{}",
+            path.display(),
+            error.to_string().trim_end()
+        ),
         hint: None,
     })
 }

@@ -80,7 +80,8 @@ pub(crate) fn save(path: Option<&Path>, key: &str, cluster: &Cluster) {
 pub(crate) fn order(named: &[String], cluster: &Cluster) -> Vec<String> {
     let mut order: Vec<String> = Vec::new();
     // The last good one comes first only if it is still one of the cluster's.
-    let last = cluster.last.iter().filter(|last| named.contains(last) || cluster.nodes.contains(last));
+    let last =
+        cluster.last.iter().filter(|last| named.contains(last) || cluster.nodes.contains(last));
     for server in last.chain(named).chain(&cluster.nodes) {
         if !order.contains(server) {
             order.push(server.clone());
