@@ -449,6 +449,8 @@ pub struct FailoverBody {
     pub to: Option<Name>,
     /// Loss that is accepted instead of the policy's limit.
     pub accept_loss: Option<Span>,
+    /// Your word that the old owner is off: needed for grains whose policy is `manual`, which run without a lease.
+    pub owner_is_off: bool,
     /// Only say what would happen.
     pub dry_run: bool,
 }

@@ -48,6 +48,8 @@ pub enum Work {
         to: Option<NodeId>,
         /// Loss that the person accepts, instead of the policy's limit.
         accept_loss: Option<Span>,
+        /// The person has made sure that the old owner is off (needed where no lease says so).
+        owner_is_off: bool,
     },
     /// Move everything off a node and keep new grains away.
     Drain {
