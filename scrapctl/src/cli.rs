@@ -36,8 +36,15 @@ pub(crate) struct Cli {
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct GlobalArgs {
-    /// How to write the answer. JSON, YAML, name and CSV stay as they are; tables may change
-    #[arg(short, long, global = true, value_enum, value_name = "FORMAT")]
+    /// How to write the answer: table, wide, json, yaml, name or csv. Tables may change, the others stay as they are
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_enum,
+        value_name = "FORMAT",
+        hide_possible_values = true
+    )]
     pub(crate) output: Option<Output>,
     /// Context of the configuration to use [env: SCRAP_CONTEXT]
     #[arg(long, global = true, value_name = "NAME")]
@@ -48,14 +55,14 @@ pub(crate) struct GlobalArgs {
     /// Give up after this time, such as `30s` or `5m`; an operation that was accepted goes on
     #[arg(long, global = true, value_name = "TIME")]
     pub(crate) timeout: Option<Span>,
-    /// Answer from the node's own copy of the state: works without quorum, may be old
+    /// Read the node's own copy of the state: works without quorum, may be old
     #[arg(long, global = true)]
     pub(crate) stale: bool,
-    /// How to show the progress of operations, on stderr
-    #[arg(long, global = true, value_enum, value_name = "FORM")]
+    /// How to show the progress of operations on stderr: auto, plain, json or none
+    #[arg(long, global = true, value_enum, value_name = "FORM", hide_possible_values = true)]
     pub(crate) progress: Option<ProgressForm>,
-    /// When to use colour [env: NO_COLOR, CLICOLOR_FORCE]
-    #[arg(long, global = true, value_enum, value_name = "WHEN")]
+    /// When to use colour: auto, always or never [env: NO_COLOR, CLICOLOR_FORCE]
+    #[arg(long, global = true, value_enum, value_name = "WHEN", hide_possible_values = true)]
     pub(crate) color: Option<ColorWhen>,
     /// No progress and no remarks on stderr, only errors
     #[arg(short, long, global = true)]
@@ -212,8 +219,8 @@ pub(crate) enum Command {
                         zsh:  source <(scrapctl completion zsh)\n  \
                         fish: scrapctl completion fish | source")]
 pub(crate) struct CompletionArgs {
-    /// Which shell
-    #[arg(value_enum)]
+    /// bash, zsh or fish
+    #[arg(value_enum, hide_possible_values = true)]
     pub(crate) shell: Shell,
 }
 

@@ -103,8 +103,8 @@ pub(crate) enum OpCommand {
 /// `op ls`.
 #[derive(Debug, Args)]
 pub(crate) struct OpLsArgs {
-    /// Only those in this state
-    #[arg(long, value_enum)]
+    /// Only those in this state: running, succeeded, failed or cancelled
+    #[arg(long, value_enum, value_name = "STATE", hide_possible_values = true)]
     pub(crate) state: Option<OpState>,
     /// At most so many
     #[arg(long, value_name = "N", default_value_t = 20)]
@@ -161,7 +161,7 @@ pub(crate) struct EventsArgs {
     /// Only what came after this index
     #[arg(long, value_name = "INDEX")]
     pub(crate) since: Option<u64>,
-    /// Only about this
+    /// Only about this: cluster, node, grain, failover, replication, orphan, operation or policy
     #[arg(long, value_parser = topic, value_name = "TOPIC")]
     pub(crate) topic: Option<Topic>,
     /// Only about this grain
@@ -232,8 +232,8 @@ pub(crate) struct ContextAddArgs {
 /// `api`.
 #[derive(Debug, Args)]
 pub(crate) struct ApiArgs {
-    /// Method
-    #[arg(value_enum, ignore_case = true)]
+    /// GET, POST, PUT, PATCH or DELETE
+    #[arg(value_enum, ignore_case = true, hide_possible_values = true)]
     pub(crate) method: Method,
     /// Such as `/v1/grains?selector=app=mail`
     pub(crate) path: String,

@@ -180,6 +180,9 @@ pub(crate) struct FailoverArgs {
     /// Accept this loss instead of the policy's limit, such as `5m`
     #[arg(long, value_name = "TIME")]
     pub(crate) accept_loss: Option<Span>,
+    /// You have made sure that the old node is off; needed for grains whose policy is `manual`
+    #[arg(long)]
+    pub(crate) owner_is_off: bool,
     /// Only say what would happen and what would be lost
     #[arg(long)]
     pub(crate) dry_run: bool,

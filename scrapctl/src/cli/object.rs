@@ -63,8 +63,8 @@ pub(crate) struct DiffArgs {
 /// `get`.
 #[derive(Debug, Args)]
 pub(crate) struct GetArgs {
-    /// What kind
-    #[arg(value_enum)]
+    /// grain, node or policy
+    #[arg(value_enum, hide_possible_values = true)]
     pub(crate) kind: Kind,
     /// Which; all if nobody says
     #[arg(add = ArgValueCandidates::new(complete::objects))]
@@ -79,8 +79,8 @@ pub(crate) struct GetArgs {
 /// `edit`.
 #[derive(Debug, Args)]
 pub(crate) struct EditArgs {
-    /// What kind
-    #[arg(value_enum)]
+    /// grain, node or policy
+    #[arg(value_enum, hide_possible_values = true)]
     pub(crate) kind: Kind,
     /// Which
     #[arg(add = ArgValueCandidates::new(complete::objects))]
