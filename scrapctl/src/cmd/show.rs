@@ -6,7 +6,7 @@ use super::Ctx;
 use crate::cli::{ListArgs, Output};
 use crate::failure::Failure;
 use crate::render::grid::Grid;
-use crate::render::text::{Theme, clean_json};
+use crate::render::text::{Theme, clean_json, is_unsafe};
 
 /// A list of objects.
 pub(crate) fn list<T: Serialize>(
@@ -98,5 +98,11 @@ pub(crate) fn yaml_documents<T: Serialize>(ctx: &Ctx, items: &[T]) -> Result<(),
 pub(crate) fn to_yaml<T: Serialize>(item: &T) -> Result<String, Failure> {
     let text = serde_saphyr::to_string(item)
         .map_err(|error| Failure::local(format!("the answer cannot be written: {error}")))?;
+    if text.chars().any(|letter| letter != '\n' && is_unsafe(letter)) {
+        // The YAML writer leaves some letters as they are that do things to a terminal. JSON is YAML too.
+        let json = serde_json::to_string_pretty(item)
+            .map_err(|error| Failure::local(format!("the answer cannot be written: {error}")))?;
+        return Ok(format!("{}\n", clean_json(&json)));
+    }
     Ok(if text.ends_with('\n') { text } else { format!("{text}\n") })
 }

@@ -125,7 +125,7 @@ pub(crate) fn clean(text: &str) -> String {
 }
 
 /// Whether a letter does something to the terminal instead of being seen.
-fn is_unsafe(letter: char) -> bool {
+pub(crate) fn is_unsafe(letter: char) -> bool {
     letter.is_control()
         || matches!(letter, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
@@ -175,7 +175,7 @@ fn short_parts(size: Bytes) -> (String, &'static str) {
     const UNITS: [(&str, u64); 4] =
         [("T", 1 << 40), ("G", 1 << 30), ("M", 1 << 20), ("K", 1 << 10)];
     // The size at which the next smaller unit would show four digits.
-    let unit = UNITS.into_iter().find(|(_, unit)| size.get() >= unit - unit / 40);
+    let unit = UNITS.into_iter().find(|(_, unit)| size.get() >= unit / 1024 * 1000);
     let Some((name, unit)) = unit else { return (size.get().to_string(), "B") };
     let tenths = (u128::from(size.get()) * 10 + u128::from(unit) / 2) / u128::from(unit);
     let number = match (tenths / 10, tenths % 10) {

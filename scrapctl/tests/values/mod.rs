@@ -1,4 +1,5 @@
 //! Values of the API's types for tests: one small cluster at one moment, `home` on ada, bob and cy.
+#![allow(dead_code, reason = "each test uses a part of it")]
 
 use std::collections::{BTreeMap, BTreeSet};
 
