@@ -105,7 +105,7 @@ pub(crate) struct Attempt {
     /// What happened.
     pub(crate) outcome: String,
     /// What the cluster's own problem was, if it answered with one.
-    pub(crate) problem: Option<Problem>,
+    pub(crate) problem: Option<Box<Problem>>,
 }
 
 fn count_faults(faults: &[(String, FieldError)]) -> String {

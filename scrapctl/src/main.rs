@@ -12,6 +12,9 @@ mod print;
 mod progress;
 mod render;
 mod settings;
+#[cfg(test)]
+#[path = "../tests/values/mod.rs"]
+mod values;
 
 use std::process::ExitCode;
 use std::time::Duration;

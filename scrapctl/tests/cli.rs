@@ -1,4 +1,5 @@
 //! The program as people and scripts run it: exit status, stdout and stderr, against nodes that answer, refuse and die.
+#![allow(clippy::unwrap_used, reason = "a helper of a test that fails is a test that fails")]
 
 #[path = "cli/fake.rs"]
 mod fake;

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::REQUEST_LIMIT;
 
 /// Time for a node to answer a request that does not wait for anything.
-const ANSWER_WITHIN: Duration = Duration::from_secs(8);
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// How much of stdin is sent at once.
 const STDIN_BYTES: usize = 16 << 10;

@@ -35,7 +35,8 @@ pub(super) fn judge<T>(problem: Problem, repeat: Repeat, server: &str) -> Verdic
     }
     let sent = passing(problem.code) == Passing::MaybeDone;
     let outcome = problem.detail.clone();
-    let attempt = Attempt { server: server.to_owned(), outcome, problem: Some(problem) };
+    let problem = Some(Box::new(problem));
+    let attempt = Attempt { server: server.to_owned(), outcome, problem };
     Verdict::Again { attempt, sent }
 }
 

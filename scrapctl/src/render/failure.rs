@@ -29,7 +29,7 @@ fn lines(text: &str) -> String {
 fn headline(failure: &Failure) -> String {
     match failure {
         Failure::Unreachable { tried, .. } => match spoken(tried) {
-            Some(problem) => problem.title.clone(),
+            Some(problem) => small(&problem.title),
             None if tried.is_empty() => "no server is known".to_owned(),
             None => failure.to_string(),
         },
@@ -47,9 +47,15 @@ fn headline(failure: &Failure) -> String {
     }
 }
 
+/// A sentence as the rest of one.
+fn small(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
+}
+
 /// The problem of the first node that said something about the cluster.
 fn spoken(tried: &[Attempt]) -> Option<&Problem> {
-    tried.iter().find_map(|attempt| attempt.problem.as_ref())
+    tried.iter().find_map(|attempt| attempt.problem.as_deref())
 }
 
 fn details(text: &mut String, failure: &Failure, verbose: bool) {

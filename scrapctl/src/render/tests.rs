@@ -1,19 +1,16 @@
 //! What the reader sees: golden text over values of the API's types.
 
-#[path = "../../tests/values/mod.rs"]
-mod values;
-
 mod failures;
 mod operations;
 
 use expect_test::{Expect, expect};
 use scrap_schema::api::*;
 
-use self::values::*;
 use super::text::{Clock, Theme};
 use super::{changes, events, grains, nodes, orphans, place, plan, policies, status};
 use crate::cli::ListArgs;
 use crate::render::grid::Grid;
+use crate::values::*;
 
 const PLAIN: Theme = Theme { color: false, utf8: true };
 

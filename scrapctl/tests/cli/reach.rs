@@ -65,6 +65,15 @@ fn an_answer_cut_in_the_middle_is_asked_again() {
 }
 
 #[test]
+fn a_node_that_hangs_is_left_for_the_next_one() {
+    let hanging = Node::start(|_, _| Act::Silence);
+    let good = Node::start(|_, _| accepted(&operation()));
+    let ran = run(&[&hanging.address, &good.address], &["stop", "web", "--no-wait"]);
+    assert_eq!(ran.status, 0, "{ran:?}");
+    assert_eq!((hanging.seen().len(), good.seen().len()), (1, 1));
+}
+
+#[test]
 fn a_node_without_a_leader_is_asked_again() {
     let node = Node::start(|_, before| match before {
         0 | 1 => no(Code::NoLeader, 503, "an election is going on"),
@@ -150,7 +159,7 @@ fn programs_without_a_leader_get_an_error() {
     expect_test::expect![[r#"
         exit 6
         -- stderr
-        error: The cluster has no majority
+        error: the cluster has no majority
           [node 0]: 2 of 3 voters are silent
           hint: what a node knows by itself is shown with --stale
     "#]]

@@ -1,5 +1,6 @@
 //! Values of the API's types for tests: one small cluster at one moment, `home` on ada, bob and cy.
 #![allow(dead_code, reason = "each test uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot make its values has failed")]
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,9 +1,7 @@
 //! What `edit` sends.
 
-#[path = "../../../tests/values/mod.rs"]
-mod values;
-
 use super::*;
+use crate::values;
 
 fn edited(change_text: impl Fn(&str) -> String) -> Result<Option<Call>, Failure> {
     let before = values::troubled_grain().manifest();

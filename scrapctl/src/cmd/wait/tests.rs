@@ -1,12 +1,9 @@
 //! What `wait` understands, and when it is content.
 
-#[path = "../../../tests/values/mod.rs"]
-mod values;
-
 use scrap_schema::api::*;
 
-use self::values::*;
 use super::*;
+use crate::values::*;
 
 fn refused(target: &str, condition: Option<&str>) -> String {
     match parse(target, condition) {
@@ -84,7 +81,7 @@ fn replicated_and_healthy_are_conditions() {
         Some("it is moving on ada: the copy on bob is 14 min old".to_owned())
     );
     assert!(grain_lacks(&grain, &OfGrain::Healthy).is_some());
-    let grain = values::grain("web");
+    let grain = crate::values::grain("web");
     assert_eq!(grain_lacks(&grain, &OfGrain::Replicated), None);
     assert_eq!(grain_lacks(&grain, &OfGrain::Healthy), None);
 }

@@ -4,10 +4,10 @@ use expect_test::{Expect, expect};
 use scrap_schema::operation::OperationState;
 use scrap_schema::problem::{Candidate, Code, FieldError, Problem};
 
-use super::values::*;
 use super::{PLAIN, clock};
 use crate::failure::{Attempt, Failure};
 use crate::render::failure::text;
+use crate::values::*;
 
 #[expect(clippy::needless_pass_by_value, reason = "a golden is written where it is used")]
 fn check(failure: Failure, verbose: bool, exit: u8, expected: Expect) {
@@ -20,7 +20,11 @@ fn refused(problem: Problem) -> Failure {
 }
 
 fn attempt(server: &str, outcome: &str, problem: Option<Problem>) -> Attempt {
-    Attempt { server: server.to_owned(), outcome: outcome.to_owned(), problem }
+    Attempt {
+        server: server.to_owned(),
+        outcome: outcome.to_owned(),
+        problem: problem.map(Box::new),
+    }
 }
 
 #[test]
@@ -119,10 +123,10 @@ fn a_cluster_without_a_leader_says_so() {
         false,
         6,
         expect![[r#"
-        error: The cluster has no leader
-          ada:7272: no leader since 12 s
-          hint: what a node knows by itself is shown with --stale
-    "#]],
+            error: the cluster has no leader
+              ada:7272: no leader since 12 s
+              hint: what a node knows by itself is shown with --stale
+        "#]],
     );
 }
 

@@ -5,9 +5,9 @@ use scrap_schema::api::{OperationView, Progress, WaitingView};
 use scrap_schema::operation::{OperationState, Phase};
 use scrap_schema::unit::Bytes;
 
-use super::values::*;
 use super::{PLAIN, clock, table};
 use crate::render::operations::{end, grid, news, under_way};
+use crate::values::*;
 
 #[expect(clippy::needless_pass_by_value, reason = "a golden is written where it is used")]
 fn check(before: Option<&OperationView>, now: &OperationView, expected: Expect) {
