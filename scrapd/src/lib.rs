@@ -1,1 +1,4 @@
-//! Placeholder.
+//! The body of SCRAP.
+#![forbid(unsafe_code)]
+
+pub mod config;
