@@ -1,4 +1,6 @@
-//! The body of SCRAP.
+//! The body of SCRAP: the daemon on every node.
 #![forbid(unsafe_code)]
 
 pub mod config;
+pub mod raft;
+pub mod store;
