@@ -11,8 +11,9 @@ mod values;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use scrap_schema::id::Name;
+use scrap_schema::id::{ClusterId, Name, NodeId};
 use scrap_schema::node::{Addresses, NodeRole};
 use scrap_schema::spec::Labels;
 use scrap_schema::timing::Timing;
@@ -20,6 +21,8 @@ use scrap_schema::unit::{Bytes, MilliCpu, Span};
 
 pub use fault::{BadConfig, Fault};
 pub use network::Network;
+
+use crate::raft::Settings;
 
 /// Where the configuration is when nobody says.
 pub const DEFAULT_PATH: &str = "/etc/scrap/scrapd.toml";
@@ -154,7 +157,7 @@ pub struct RaftPace {
 
 impl Default for RaftPace {
     fn default() -> Self {
-        Self { heartbeat: Span::from_ms(250), election: Span::from_ms(1000) }
+        Self { heartbeat: Span::from_ms(250), election: Span::from_ms(1500) }
     }
 }
 
@@ -189,10 +192,30 @@ impl Config {
         self.data_dir.join("raft.db")
     }
 
-    /// The addresses that go to other nodes.
+    /// Settings of the consensus of a node with this configuration.
     #[must_use]
-    pub fn listen_addresses(&self) -> Addresses {
-        Addresses { api: self.listen.api.to_string(), peer: self.listen.peer.to_string() }
+    pub fn raft_settings(&self, node: NodeId, cluster: ClusterId) -> Settings {
+        let mut settings = Settings::new(self.data_dir.clone(), node, cluster);
+        settings.timers.heartbeat = Duration::from_millis(self.raft.heartbeat.ms());
+        settings.timers.election_min = Duration::from_millis(self.raft.election.ms());
+        settings.timers.election_max = settings.timers.election_min.saturating_mul(2);
+        settings
+    }
+
+    /// The address of a server of a cluster, given as `http://ADDRESS:PORT`. The same rule as for listening: only
+    /// loopback and test networks, because a server cannot prove who it is yet.
+    ///
+    /// # Errors
+    /// What is wrong with it, and what to do.
+    pub fn server(&self, text: &str) -> Result<SocketAddr, (String, String)> {
+        if text.starts_with("https:") {
+            let hint = "write `http://`, in a closed network".to_owned();
+            return Err((format!("`{text}`: nodes cannot speak TLS yet"), hint));
+        }
+        let bare = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
+        let hint = || "such as `http://127.0.0.1:7272`".to_owned();
+        let address = network::socket(bare).map_err(|what| (what, hint()))?;
+        network::allowed(address.ip(), &self.trust.test_networks).map(|()| address)
     }
 }
 

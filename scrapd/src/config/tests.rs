@@ -28,7 +28,6 @@ fn accepted(text: &str) -> Config {
 #[test]
 fn two_keys_are_enough() {
     let config = accepted(SMALLEST);
-    assert_eq!(config.listen_addresses(), config.advertise);
     expect![[r#"
         data_dir = "/var/lib/scrap"
         run_dir = "/var/lib/scrap/run"
@@ -70,7 +69,7 @@ fn two_keys_are_enough() {
 
         [raft]
         heartbeat = "250ms"
-        election = "1s"
+        election = "1500ms"
     "#]]
     .assert_eq(&config.to_string());
 }
@@ -241,4 +240,24 @@ fn wrong_kinds_of_values_are_said() {
             line 7: `log.filter`: `scrapd=loud` is not a filter: error parsing level filter: expected one of "off", "error", "warn", "info", "debug", "trace", or a number 0-5
                 hint: such as `info` or `info,scrapd::leader=debug`"#]],
     );
+}
+
+#[test]
+fn a_server_is_found_where_a_node_may_listen() {
+    let config = accepted(&format!("{SMALLEST}[trust]\ntest_networks = [\"10.99.0.0/16\"]"));
+    let server = |text: &str| config.server(text).map(|address| address.to_string());
+    assert_eq!(server("http://10.99.0.1:7272/").unwrap(), "10.99.0.1:7272");
+    assert_eq!(server("localhost:7272").unwrap(), "127.0.0.1:7272");
+    for refused in ["https://10.99.0.1:7272", "http://10.98.0.1:7272", "http://ada:7272", "http://"]
+    {
+        assert!(server(refused).is_err(), "{refused}");
+    }
+}
+
+#[test]
+fn the_pace_of_the_consensus_reaches_it() {
+    let text = format!("{SMALLEST}[raft]\nheartbeat = \"20ms\"\nelection = \"100ms\"");
+    let timers = accepted(&text).raft_settings(NodeId(1), ClusterId(1)).timers;
+    let ms = [timers.heartbeat, timers.election_min, timers.election_max].map(|d| d.as_millis());
+    assert_eq!(ms, [20, 100, 200]);
 }
