@@ -190,11 +190,15 @@ pub enum Command {
     QuiesceGrain { grain: GrainId, epoch: Epoch, operation: OperationId },
     /// Before the assignment: everything back to where it was.
     AbortMigration { grain: GrainId, epoch: Epoch, operation: OperationId, why: String },
+    /// The grain does not answer on its new owner: it goes back to where it came from, without loss.
+    TurnBack { grain: GrainId, epoch: Epoch, operation: OperationId },
     /// A move is over and the grain answers.
     EndMigration { grain: GrainId, epoch: Epoch, operation: OperationId },
     // --- facts that nodes report about their own deeds
     /// The first dataset of a grain exists.
     GrainBorn { grain: GrainId, epoch: Epoch },
+    /// From now on its owner runs it under the lease (R-Q4): it may be given away when the node is fenced.
+    GrainArmed { grain: GrainId, epoch: Epoch },
     /// It answers.
     GrainStarted { grain: GrainId, epoch: Epoch, at: Timestamp },
     /// It is verified stopped.
@@ -281,8 +285,12 @@ impl fmt::Display for Command {
             Self::AbortMigration { grain, why, .. } => {
                 write!(f, "give up moving grain {grain}: {why}")
             }
+            Self::TurnBack { grain, .. } => {
+                write!(f, "grain {grain} goes back: it does not answer")
+            }
             Self::EndMigration { grain, .. } => write!(f, "end of the move of grain {grain}"),
             Self::GrainBorn { grain, .. } => write!(f, "grain {grain} has its dataset"),
+            Self::GrainArmed { grain, .. } => write!(f, "grain {grain} runs under the lease"),
             Self::GrainStarted { grain, epoch, .. } => {
                 write!(f, "grain {grain} answers, epoch {epoch}")
             }

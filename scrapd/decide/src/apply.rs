@@ -117,8 +117,10 @@ fn dispatch(change: &mut Change<'_>, command: &Command) -> Result<Outcome, Refus
         | Command::BeginMigration { .. }
         | Command::QuiesceGrain { .. }
         | Command::AbortMigration { .. }
+        | Command::TurnBack { .. }
         | Command::EndMigration { .. } => owners::apply(change, command),
         Command::GrainBorn { .. }
+        | Command::GrainArmed { .. }
         | Command::GrainStarted { .. }
         | Command::GrainStopped { .. }
         | Command::GrainReleased { .. }

@@ -18,6 +18,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::refusal::Refusal;
 
+/// Members from which on grains run under a lease: fewer cannot keep a quorum without the dead one.
+const LEASE_MEMBERS: usize = 3;
+
 /// The whole replicated state.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Cluster {
@@ -110,7 +113,10 @@ pub enum Liveness {
         last_heard: Timestamp,
     },
     /// It said goodbye: nothing of its `auto` grains runs.
-    Away,
+    Away {
+        /// Its own wall clock when it said so.
+        last_heard: Timestamp,
+    },
 }
 
 impl Liveness {
@@ -119,7 +125,7 @@ impl Liveness {
     pub fn is_online(&self) -> bool {
         match self {
             Self::Online => true,
-            Self::Joining | Self::Suspect { .. } | Self::Fenced { .. } | Self::Away => false,
+            Self::Joining | Self::Suspect { .. } | Self::Fenced { .. } | Self::Away { .. } => false,
         }
     }
 
@@ -127,7 +133,7 @@ impl Liveness {
     #[must_use]
     pub fn is_surely_stopped(&self) -> bool {
         match self {
-            Self::Fenced { .. } | Self::Away => true,
+            Self::Fenced { .. } | Self::Away { .. } => true,
             Self::Joining | Self::Online | Self::Suspect { .. } => false,
         }
     }
@@ -171,6 +177,8 @@ pub struct Grain {
     pub standbys: BTreeSet<NodeId>,
     /// Whether its first dataset exists: from then on no node may ever create an empty one for it.
     pub born: bool,
+    /// Whether its owner runs it under the lease in this epoch; only then may it be given away when the node is fenced.
+    pub armed: bool,
     /// Since when it answers in this epoch; `None`: it is verified stopped or has not answered yet.
     pub started: Option<Timestamp>,
     /// The operation that works on it. One at a time.
@@ -357,12 +365,13 @@ impl Cluster {
         self.grains.get(&grain).map_or_else(|| grain.to_string(), |grain| grain.name.to_string())
     }
 
-    /// Whether a grain runs under its node's lease (R-Q3). Below three voters nothing can be given away by itself,
+    /// Whether a grain should run under its node's lease (R-Q3). Below three members nothing can be given away by itself,
     /// so nothing needs to stop by itself.
     #[must_use]
     pub fn needs_lease(&self, grain: &Grain) -> bool {
+        let members = self.nodes.values().filter(|node| node.boot.is_some()).count();
         match self.policy_of(grain).failover.mode {
-            FailoverMode::Auto => true,
+            FailoverMode::Auto => members >= LEASE_MEMBERS,
             FailoverMode::Manual => false,
         }
     }

@@ -16,6 +16,7 @@ use crate::refusal::Refusal;
 pub(super) fn apply(change: &mut Change<'_>, command: &Command) -> Result<Outcome, Refusal> {
     match command {
         Command::GrainBorn { grain, epoch } => born(change, *grain, *epoch),
+        Command::GrainArmed { grain, epoch } => armed(change, *grain, *epoch),
         Command::GrainStarted { grain, epoch, at } => started(change, *grain, *epoch, *at),
         Command::GrainStopped { grain, epoch, .. } => stopped(change, *grain, *epoch),
         Command::GrainReleased { grain, epoch, operation, last, stopping } => {
@@ -45,6 +46,14 @@ fn born(change: &mut Change<'_>, id: GrainId, epoch: Epoch) -> Result<Outcome, R
     if matches!(grain.stage, Stage::Cloning { .. }) {
         grain.stage = Stage::Settled;
     }
+    Ok(Outcome::Done)
+}
+
+fn armed(change: &mut Change<'_>, id: GrainId, epoch: Epoch) -> Result<Outcome, Refusal> {
+    if change.look_in(id, epoch)?.armed {
+        return Ok(Outcome::Unchanged);
+    }
+    change.grain(id)?.armed = true;
     Ok(Outcome::Done)
 }
 

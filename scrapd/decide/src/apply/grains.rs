@@ -42,6 +42,7 @@ pub(super) fn insert(
         stage,
         standbys: BTreeSet::new(),
         born: false,
+        armed: false,
         started: None,
         operation: None,
         tenures: Vec::new(),

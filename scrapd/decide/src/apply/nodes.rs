@@ -127,7 +127,7 @@ fn register(
             format!("node {name} is back after {ticks} ticks of its countdown")
         }
         Liveness::Fenced { .. } => format!("node {name} is back after it was fenced"),
-        Liveness::Away => format!("node {name} is back"),
+        Liveness::Away { .. } => format!("node {name} is back"),
     };
     change.tell(Topic::Node, Severity::Info, About::node(id), message);
     Ok(Outcome::Done)
@@ -174,7 +174,9 @@ fn tick_on(
         | Liveness::Joining
         | Liveness::Online
         | Liveness::Fenced { .. }
-        | Liveness::Away => return Err(Refusal::out_of_date("not the next tick of a countdown")),
+        | Liveness::Away { .. } => {
+            return Err(Refusal::out_of_date("not the next tick of a countdown"));
+        }
     }
     if let Liveness::Suspect { ticks, .. } = &mut change.node(id)?.liveness {
         *ticks = tick;
@@ -190,7 +192,7 @@ fn fence(change: &mut Change<'_>, id: NodeId, boot: BootId) -> Result<Outcome, R
         | Liveness::Joining
         | Liveness::Online
         | Liveness::Fenced { .. }
-        | Liveness::Away => return Err(Refusal::out_of_date("its countdown is not over")),
+        | Liveness::Away { .. } => return Err(Refusal::out_of_date("its countdown is not over")),
     };
     let node = change.node(id)?;
     node.liveness = Liveness::Fenced { last_heard };
@@ -204,8 +206,9 @@ fn leave(change: &mut Change<'_>, id: NodeId, boot: BootId) -> Result<Outcome, R
     if !node.liveness.is_online() {
         return Err(Refusal::out_of_date("it is not online"));
     }
+    let last_heard = change.at;
     let node = change.node(id)?;
-    node.liveness = Liveness::Away;
+    node.liveness = Liveness::Away { last_heard };
     let message = format!("node {} said goodbye: nothing runs on it under a lease", node.name);
     change.tell(Topic::Node, Severity::Warning, About::node(id), message);
     Ok(Outcome::Done)

@@ -5,6 +5,8 @@ use scrap_schema::event::{Severity, Topic};
 use scrap_schema::id::{GrainId, Name, NodeId, OperationId};
 use scrap_schema::operation::{Operation, OperationState, Phase, PhaseRecord, Summary, Work};
 
+use scrap_schema::snapshot::Purpose;
+
 use super::grains::{insert, not_busy, not_trashed};
 use super::{About, Change};
 use crate::cluster::{Cluster, Grain, Key, Liveness, Outcome, Stage};
@@ -156,7 +158,9 @@ fn allowed(cluster: &Cluster, grain: &Grain, work: &Work) -> Result<(), Refusal>
                     owner: owner.name.to_string(),
                     is: "online".to_owned(),
                 }),
-                Liveness::Suspect { .. } | Liveness::Fenced { .. } | Liveness::Away => Ok(()),
+                Liveness::Suspect { .. } | Liveness::Fenced { .. } | Liveness::Away { .. } => {
+                    Ok(())
+                }
             }
         }
         Work::Migrate { to, .. } => {
@@ -167,10 +171,18 @@ fn allowed(cluster: &Cluster, grain: &Grain, work: &Work) -> Result<(), Refusal>
             settled(grain)
         }
         Work::Restart { .. } if !grain.wants_to_run() => wrong("stopped"),
+        Work::Snapshot { name, .. } if has_snapshot(grain, name) => {
+            Err(Refusal::NameTaken { what: "snapshot".to_owned(), name: name.clone() })
+        }
         Work::Restart { .. } | Work::Restore { .. } | Work::Snapshot { .. } => settled(grain),
         Work::Start { .. } | Work::Stop { .. } => Ok(()),
         Work::Create { .. } | Work::Drain { .. } | Work::Clone { .. } => Ok(()),
     }
+}
+
+fn has_snapshot(grain: &Grain, name: &Name) -> bool {
+    let mut names = grain.snapshots.iter().map(|snapshot| &snapshot.name.purpose);
+    names.any(|purpose| *purpose == Purpose::User(name.clone()))
 }
 
 fn known_target(cluster: &Cluster, to: Option<NodeId>) -> Result<(), Refusal> {
@@ -227,11 +239,13 @@ fn clone(
     insert(change, grain, text, Stage::Cloning { operation: id, from: from.0, snapshot: from.1 })?;
     let work = Work::Clone { from: from.0, snapshot: from.1, grain };
     begin(change, id, work, &text.name, Phase::Data);
+    let armed = change.look(grain).map(|new| change.cluster.needs_lease(new))?;
     let new = change.grain(grain)?;
     new.operation = Some(id);
     // Where its source is: no bytes travel. The leader moves it later if a person asks.
     new.owner = owner;
     new.epoch = new.epoch.next();
+    new.armed = armed;
     if let Some(node) = owner {
         new.tenures.push(crate::cluster::Tenure { epoch: new.epoch, node, base: None });
     }

@@ -7,10 +7,11 @@ use scrap_schema::command::{AssignCause, Command};
 use scrap_schema::event::{Severity, Topic};
 use scrap_schema::id::{Epoch, GrainId, NodeId, OperationId};
 use scrap_schema::node::NodeRole;
-use scrap_schema::operation::{Loss, Phase, Work};
+use scrap_schema::operation::{Loss, OperationState, Phase, Summary, Work};
 use scrap_schema::snapshot::Snapshot;
+use scrap_schema::time::Timestamp;
 
-use super::operations::enter;
+use super::operations::{enter, finish};
 use super::{About, Change};
 use crate::cluster::{Cluster, FailoverRecord, Grain, Outcome, Stage, Tenure};
 use crate::refusal::Refusal;
@@ -38,6 +39,9 @@ pub(super) fn apply(change: &mut Change<'_>, command: &Command) -> Result<Outcom
         }
         Command::AbortMigration { grain, epoch, operation, why } => {
             abort(change, *grain, *epoch, *operation, why)
+        }
+        Command::TurnBack { grain, epoch, operation } => {
+            turn_back(change, *grain, *epoch, *operation)
         }
         Command::EndMigration { grain, epoch, operation } => {
             end(change, *grain, *epoch, *operation)
@@ -87,11 +91,14 @@ fn take_over(
     base: Option<&Snapshot>,
     stage: Stage,
 ) -> Result<(), Refusal> {
+    // Decided here, on the same state everywhere: whoever starts it in this epoch knows whether it needs the lease.
+    let armed = change.look(id).map(|grain| change.cluster.needs_lease(grain))?;
+    let members: BTreeSet<NodeId> = change.cluster.nodes.keys().copied().collect();
     let grain = change.grain(id)?;
     grain.epoch = grain.epoch.next();
-    if let (Stage::Landing { from, .. }, false) = (&stage, grain.owner == Some(to)) {
-        grain.standbys.insert(*from);
-    }
+    grain.armed = armed;
+    // The old owner keeps what it has: as a copy when it comes back, one increment away.
+    grain.standbys.extend(grain.owner.filter(|owner| members.contains(owner)));
     grain.standbys.remove(&to);
     grain.owner = Some(to);
     grain.stage = stage;
@@ -147,7 +154,7 @@ fn given_up(cluster: &Cluster, grain: &Grain, base: Option<&Snapshot>) -> Result
     if !owner.liveness.is_surely_stopped() {
         return Err(Refusal::out_of_date("its owner may still run it"));
     }
-    if !cluster.needs_lease(grain) && !attested(cluster, grain) {
+    if !grain.armed && !attested(cluster, grain) {
         return Err(Refusal::out_of_date(
             "it runs without a lease and nobody said that its owner is off",
         ));
@@ -341,16 +348,62 @@ fn abort(
         | Stage::Restoring { .. }
         | Stage::Cloning { .. } => return Err(Refusal::out_of_date("there is nothing to give up")),
     }
-    let drain = !is_move(change.cluster, operation);
-    if !drain {
-        enter(change, operation, Phase::Undo)?;
-    }
+    let moves = is_move(change.cluster, operation);
+    let cancelled =
+        change.cluster.operations.get(&operation).is_some_and(|running| running.cancel_requested);
     let grain = change.grain(id)?;
     grain.stage = Stage::Settled;
-    if drain {
-        grain.operation = None;
-    }
+    grain.operation = None;
     let message = format!("grain {} stays where it is: {why}", grain.name);
+    change.tell(Topic::Grain, Severity::Warning, About::grain(id), message.clone());
+    if moves {
+        enter(change, operation, Phase::Undo)?;
+        let state = match cancelled {
+            true => OperationState::Cancelled,
+            false => OperationState::Failed,
+        };
+        finish(change, operation, state, &Summary { message, ..Summary::default() })?;
+    }
+    Ok(Outcome::Done)
+}
+
+/// The operation and the former owner, if the grain is landing in this operation.
+fn landing(
+    change: &Change<'_>,
+    id: GrainId,
+    epoch: Epoch,
+    operation: OperationId,
+) -> Result<(NodeId, Timestamp), Refusal> {
+    match &change.look_in(id, epoch)?.stage {
+        Stage::Landing { from, operation: of, stopping } if *of == operation => {
+            Ok((*from, *stopping))
+        }
+        Stage::Landing { .. }
+        | Stage::Warming { .. }
+        | Stage::Quiescing { .. }
+        | Stage::Released { .. }
+        | Stage::Unplaced
+        | Stage::Settled
+        | Stage::Restarting { .. }
+        | Stage::Restoring { .. }
+        | Stage::Cloning { .. } => Err(Refusal::out_of_date("it is not landing")),
+    }
+}
+
+fn turn_back(
+    change: &mut Change<'_>,
+    id: GrainId,
+    epoch: Epoch,
+    operation: OperationId,
+) -> Result<Outcome, Refusal> {
+    let (to, _) = landing(change, id, epoch, operation)?;
+    if is_move(change.cluster, operation) {
+        enter(change, operation, Phase::Undo)?;
+    }
+    let target = change.cluster.node_name(to);
+    let grain = change.grain(id)?;
+    grain.stage = Stage::Quiescing { to, operation };
+    let message = format!("grain {} does not answer: it goes back to node {target}", grain.name);
     change.tell(Topic::Grain, Severity::Warning, About::grain(id), message);
     Ok(Outcome::Done)
 }
@@ -361,24 +414,28 @@ fn end(
     epoch: Epoch,
     operation: OperationId,
 ) -> Result<Outcome, Refusal> {
-    let grain = change.look_in(id, epoch)?;
-    match &grain.stage {
-        Stage::Landing { operation: of, .. } if *of == operation => (),
-        Stage::Landing { .. }
-        | Stage::Warming { .. }
-        | Stage::Quiescing { .. }
-        | Stage::Released { .. }
-        | Stage::Unplaced
-        | Stage::Settled
-        | Stage::Restarting { .. }
-        | Stage::Restoring { .. }
-        | Stage::Cloning { .. } => return Err(Refusal::out_of_date("it is not landing")),
-    }
-    let drain = !is_move(change.cluster, operation);
+    let (from, stopping) = landing(change, id, epoch, operation)?;
+    let moves = is_move(change.cluster, operation);
     let grain = change.grain(id)?;
     grain.stage = Stage::Settled;
-    if drain {
-        grain.operation = None;
+    grain.operation = None;
+    if !moves {
+        return Ok(Outcome::Done);
     }
-    Ok(Outcome::Done)
+    let (name, owner, started) = (grain.name.clone(), grain.owner, grain.started);
+    let owner = owner.map_or_else(String::new, |owner| change.cluster.node_name(owner));
+    let from = change.cluster.node_name(from);
+    let downtime_ms = started.map(|started| started.since(stopping).ms());
+    let phases = change.cluster.operations.get(&operation).map(|running| running.phases.as_slice());
+    let returned = phases.unwrap_or_default().iter().any(|record| record.phase == Phase::Undo);
+    let (state, message) = match returned {
+        false => (OperationState::Succeeded, format!("grain {name} moved from {from} to {owner}")),
+        true => (
+            OperationState::Failed,
+            format!(
+                "grain {name} did not answer on {from} and went back to {owner}; nothing is lost"
+            ),
+        ),
+    };
+    finish(change, operation, state, &Summary { message, downtime_ms, ..Summary::default() })
 }
