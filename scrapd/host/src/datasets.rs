@@ -42,7 +42,7 @@ pub struct Dataset {
     pub id: DatasetId,
     /// What for.
     pub role: Role,
-    /// The epoch that was current when it was last created, promoted or demoted here.
+    /// The epoch that was current when it was last created, promoted, demoted or received into here.
     pub epoch: Epoch,
     /// Oldest first.
     pub snapshots: Vec<Snapshot>,
@@ -162,7 +162,7 @@ pub trait Datasets: Send + Sync + 'static {
         quota: Bytes,
     ) -> impl Future<Output = Result<()>> + Send;
 
-    /// Changes role and epoch. To Owner: the head becomes the newest snapshot's state and writable, any unfinished receive is
+    /// Changes role and epoch. From Owner to Owner: only the epoch. From Standby to Owner: the head becomes the newest snapshot's state and writable, any unfinished receive is
     /// thrown away. To Standby: refused with [`Cause::Diverged`] when the head has writes after its newest snapshot.
     fn set_role(
         &self,
@@ -189,6 +189,7 @@ pub trait Datasets: Send + Sync + 'static {
 
     /// Freezes the head. Same name again: the existing snapshot. `created` of the result is a moment before the
     /// first byte was read, so that everything written before it is in the snapshot. `now` is the wall clock of the caller.
+    /// Owner only.
     fn snapshot(
         &self,
         grain: GrainId,
@@ -196,7 +197,8 @@ pub trait Datasets: Send + Sync + 'static {
         now: Timestamp,
     ) -> impl Future<Output = Result<Snapshot>> + Send;
 
-    /// Removes snapshots by guid; missing ones are fine. The newest snapshot and held ones are refused.
+    /// Removes snapshots by guid; missing ones are fine. The newest snapshot and held ones are refused, and then
+    /// nothing is removed.
     fn prune(&self, grain: GrainId, guids: &[Guid]) -> impl Future<Output = Result<()>> + Send;
 
     /// Holds a snapshot under a tag (such as `last:3` for the last one common with node 3); a tag holds one snapshot at a time.
@@ -231,7 +233,8 @@ pub trait Datasets: Send + Sync + 'static {
     ) -> impl Future<Output = Result<u64>> + Send;
 
     /// Takes a stream in. A full one needs that there is no dataset (it is created as Standby); an incremental one
-    /// needs role Standby and `from` = the newest snapshot here. Same snapshot again: [`Cause::Exists`].
+    /// needs role Standby and `from` = the newest snapshot here. Same snapshot again: [`Cause::Exists`], before any
+    /// other refusal. The dataset's epoch becomes `epoch` unless it is higher already.
     /// The snapshot appears only when the whole stream is here, checked and stable.
     fn receive(
         &self,
@@ -243,7 +246,9 @@ pub trait Datasets: Send + Sync + 'static {
 
     /// Sets a diverged head aside (R §4.5, D1–D6): its whole state becomes `Orphan(grain, epoch it had)`, with a last
     /// snapshot named `orphan_name`; `grains/<grain_id>` becomes a Standby that ends at `base`, or does not exist any more
-    /// if `base` is `None`. No data are copied over the wire or lost. Restartable at every step. Returns the orphan.
+    /// if `base` is `None`. No data are copied over the wire or lost. Restartable at every step: an orphan of this grain that
+    /// ends with `orphan_name` is the work of an earlier call, which is finished. Properties, quota and the holds up to
+    /// `base` stay with the Standby. Returns the orphan.
     fn set_aside(
         &self,
         grain: GrainId,
@@ -256,7 +261,7 @@ pub trait Datasets: Send + Sync + 'static {
     /// has taken a snapshot of the head before. The grain must not run.
     fn restore(&self, grain: GrainId, guid: Guid) -> impl Future<Output = Result<()>> + Send;
 
-    /// A new dataset in role Owner whose first snapshot and head are the given snapshot of another dataset.
+    /// A new dataset in role Owner whose first snapshot (same guid) and head are the given snapshot of another dataset.
     fn clone_from(
         &self,
         from: DatasetId,

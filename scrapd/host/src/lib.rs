@@ -5,5 +5,9 @@
 //! cluster, no choice of when. The only room that may start a program.
 #![forbid(unsafe_code)]
 
+pub mod clock;
 pub mod datasets;
+mod log;
+pub mod mem;
+mod run;
 pub mod runtime;

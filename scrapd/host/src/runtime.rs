@@ -154,6 +154,14 @@ pub enum RuntimeCause {
     },
 }
 
+/// The refusal of a start whose deadline is not in the future.
+pub(crate) fn deadline_passed() -> RuntimeCause {
+    RuntimeCause::Io {
+        what: "its deadline has passed already".to_owned(),
+        source: std::io::ErrorKind::TimedOut.into(),
+    }
+}
+
 /// Result of the work of this trait.
 pub type Result<T> = std::result::Result<T, RuntimeError>;
 
@@ -162,7 +170,9 @@ pub trait Runtime: Send + Sync + 'static {
     /// Every instance known here, found again after a restart of the daemon.
     fn list(&self) -> impl Future<Output = Result<Vec<Instance>>> + Send;
 
-    /// Starts the grain. Returns when its program was started (not when it answers).
+    /// Starts the grain. Returns when its program was started (not when it answers). An older epoch than the running
+    /// one is refused, the same one is a success without effect, a newer one stops the old instance first, verified.
+    /// A deadline that has passed already is refused.
     fn start(&self, order: Start) -> impl Future<Output = Result<()>> + Send;
 
     /// Asks, waits for `grace`, kills everything, verifies that nothing is left. A grain that does not run: fine.
@@ -175,7 +185,8 @@ pub trait Runtime: Send + Sync + 'static {
     fn usage(&self, grain: GrainId) -> impl Future<Output = Result<Usage>> + Send;
 
     /// A piece of its log from an offset (0: the oldest kept byte; offsets before that are moved up to it), at most `limit` bytes;
-    /// empty when there is nothing new. `tail`: instead of `from`, begin so many lines before the end.
+    /// empty when there is nothing new. `tail`: instead of `from`, begin so many lines before the end. The log of a stopped
+    /// instance is readable until it is forgotten, and goes on when the grain is started again.
     fn logs(
         &self,
         grain: GrainId,
@@ -184,9 +195,9 @@ pub trait Runtime: Send + Sync + 'static {
         limit: usize,
     ) -> impl Future<Output = Result<LogChunk>> + Send;
 
-    /// Runs a program inside the grain.
+    /// Runs a program inside the grain. It ends with the grain at the latest.
     fn exec(&self, exec: Exec) -> impl Future<Output = Result<ExecChild>> + Send;
 
-    /// Forgets a stopped instance with its log.
+    /// Forgets a stopped instance with its log. Unknown: fine. Not stopped: refused with [`RuntimeCause::StillAlive`].
     fn forget(&self, grain: GrainId) -> impl Future<Output = Result<()>> + Send;
 }

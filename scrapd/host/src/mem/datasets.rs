@@ -1,0 +1,554 @@
+//! Datasets in memory: a head is a map from path to contents, a snapshot is a frozen copy of it. Knows no modes, links
+//! or quotas. Guids are numbers made of a seed and a counter, so that a scenario is the same at every run.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use scrap_schema::id::{Epoch, GrainId};
+use scrap_schema::snapshot::{Guid, Snapshot, SnapshotName};
+use scrap_schema::time::Timestamp;
+use scrap_schema::unit::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+
+use super::lock;
+use crate::datasets::{
+    Cause, Dataset, DatasetError, DatasetId, Datasets, Result, Role, Space, Written,
+};
+
+mod stream;
+
+/// Contents by path, shared between head and snapshots until one of them changes.
+type Tree = BTreeMap<String, Arc<Vec<u8>>>;
+
+/// The in-memory twin. Clones share the same state, as two handles of one pool would.
+#[derive(Debug, Clone)]
+pub struct MemDatasets {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug)]
+struct State {
+    seed: u64,
+    guids: u64,
+    space: Space,
+    stored: BTreeMap<DatasetId, Stored>,
+}
+
+#[derive(Debug, Clone)]
+struct Stored {
+    role: Role,
+    epoch: Epoch,
+    quota: Bytes,
+    properties: BTreeMap<String, String>,
+    holds: BTreeMap<String, Guid>,
+    base: Option<Guid>,
+    /// `None`: not writable here.
+    head: Option<Tree>,
+    line: Vec<(Snapshot, Tree)>,
+}
+
+impl Stored {
+    fn new(role: Role, epoch: Epoch, quota: Bytes) -> Self {
+        let head = (role == Role::Owner).then(Tree::new);
+        let (properties, holds) = (BTreeMap::new(), BTreeMap::new());
+        Self { role, epoch, quota, properties, holds, base: None, head, line: Vec::new() }
+    }
+
+    fn newest(&self) -> Option<Guid> {
+        self.line.last().map(|(snapshot, _)| snapshot.guid)
+    }
+
+    fn newest_tree(&self) -> Tree {
+        self.line.last().map(|(_, tree)| tree.clone()).unwrap_or_default()
+    }
+
+    fn position(&self, guid: Guid) -> std::result::Result<usize, Cause> {
+        let found = self.line.iter().position(|(snapshot, _)| snapshot.guid == guid);
+        found.ok_or(Cause::NoSnapshot(guid))
+    }
+
+    fn tree(&self, guid: Guid) -> std::result::Result<&Tree, Cause> {
+        let found = self.line.iter().find(|(snapshot, _)| snapshot.guid == guid);
+        found.map(|(_, tree)| tree).ok_or(Cause::NoSnapshot(guid))
+    }
+
+    fn written(&self) -> Written {
+        let newest = self.newest_tree();
+        let head = self.head.as_ref().unwrap_or(&newest);
+        Written { bytes: Bytes(stream::difference(&newest, head)), head: Bytes(size(head)) }
+    }
+
+    fn describe(&self, id: DatasetId) -> Dataset {
+        let trees = self.line.iter().map(|(_, tree)| tree).chain(self.head.as_ref());
+        Dataset {
+            id,
+            role: self.role,
+            epoch: self.epoch,
+            snapshots: self.line.iter().map(|(snapshot, _)| snapshot.clone()).collect(),
+            properties: self.properties.clone(),
+            used: Bytes(used(trees)),
+            quota: self.quota,
+            base: self.base,
+        }
+    }
+}
+
+fn size(tree: &Tree) -> u64 {
+    tree.values().map(|contents| contents.len() as u64).sum()
+}
+
+/// Contents that several trees share count once.
+fn used<'a>(trees: impl Iterator<Item = &'a Tree>) -> u64 {
+    let shared: BTreeMap<_, _> = trees
+        .flat_map(Tree::values)
+        .map(|contents| (Arc::as_ptr(contents), contents.len() as u64))
+        .collect();
+    shared.values().sum()
+}
+
+impl State {
+    fn guid(&mut self) -> Guid {
+        self.guids += 1;
+        // splitmix64: spreads the counter over all 64 bits, so that two seeds do not meet.
+        let mut z = self.seed.wrapping_add(self.guids.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        Guid(z ^ (z >> 31))
+    }
+
+    fn find(&mut self, id: DatasetId) -> std::result::Result<&mut Stored, Cause> {
+        self.stored.get_mut(&id).ok_or(Cause::Missing)
+    }
+
+    fn used(&self) -> u64 {
+        self.stored
+            .values()
+            .map(|stored| stored.describe(DatasetId::Grain(GrainId(0))).used.0)
+            .sum()
+    }
+
+    fn space(&self) -> Space {
+        let free = self.space.free.0.saturating_sub(self.used());
+        Space { total: self.space.total, free: Bytes(free) }
+    }
+
+    fn snapshot(
+        &mut self,
+        id: DatasetId,
+        name: &SnapshotName,
+        now: Timestamp,
+    ) -> std::result::Result<Snapshot, Cause> {
+        let guid = self.guid();
+        let stored = self.find(id)?;
+        if let Some((existing, _)) = stored.line.iter().find(|(snapshot, _)| snapshot.name == *name)
+        {
+            return Ok(existing.clone());
+        }
+        let tree = stored.head.clone().unwrap_or_else(|| stored.newest_tree());
+        let snapshot = Snapshot { name: name.clone(), guid, created: now };
+        stored.line.push((snapshot.clone(), tree));
+        Ok(snapshot)
+    }
+}
+
+impl Default for MemDatasets {
+    fn default() -> Self {
+        Self::new(0)
+    }
+}
+
+impl MemDatasets {
+    /// An empty pool of 1 TiB. Two nodes of one test need two seeds, or their guids would be the same.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        let space = Space { total: Bytes(1 << 40), free: Bytes(1 << 40) };
+        // Far apart, so that counters of neighbouring seeds never meet.
+        let seed = seed.wrapping_mul(0xd134_2543_de82_ef95);
+        let state = State { seed, guids: 0, space, stored: BTreeMap::new() };
+        Self { state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// For tests: the size of the pool.
+    pub fn set_total(&self, total: Bytes) {
+        lock(&self.state).space = Space { total, free: total };
+    }
+
+    /// For tests: what the running grain would do, write a file into its head.
+    ///
+    /// # Errors
+    /// There is no such dataset, or it is not an Owner here.
+    pub fn write(&self, grain: GrainId, path: &str, contents: impl Into<Vec<u8>>) -> Result<()> {
+        self.with_head(grain, "write into", |head| {
+            head.insert(path.to_owned(), Arc::new(contents.into()));
+        })
+    }
+
+    /// For tests: removes a file from a head.
+    ///
+    /// # Errors
+    /// There is no such dataset, or it is not an Owner here.
+    pub fn remove(&self, grain: GrainId, path: &str) -> Result<()> {
+        self.with_head(grain, "remove from", |head| {
+            head.remove(path);
+        })
+    }
+
+    /// For tests: a file of a head; of the newest snapshot where there is no head. `None` if there is none.
+    #[must_use]
+    pub fn read(&self, grain: GrainId, path: &str) -> Option<Vec<u8>> {
+        let state = lock(&self.state);
+        let stored = state.stored.get(&DatasetId::Grain(grain))?;
+        let tree = stored.head.as_ref().or_else(|| stored.line.last().map(|(_, tree)| tree))?;
+        tree.get(path).map(|contents| contents.to_vec())
+    }
+
+    /// For tests: a file of a snapshot.
+    #[must_use]
+    pub fn read_snapshot(&self, id: DatasetId, guid: Guid, path: &str) -> Option<Vec<u8>> {
+        let state = lock(&self.state);
+        let tree = state.stored.get(&id)?.tree(guid).ok()?;
+        tree.get(path).map(|contents| contents.to_vec())
+    }
+
+    fn with_head(
+        &self,
+        grain: GrainId,
+        work: &'static str,
+        change: impl FnOnce(&mut Tree),
+    ) -> Result<()> {
+        self.with(DatasetId::Grain(grain), work, |state, id| {
+            let stored = state.find(id)?;
+            let is = stored.role;
+            change(stored.head.as_mut().ok_or(Cause::WrongRole { is })?);
+            Ok(())
+        })
+    }
+
+    fn with<T>(
+        &self,
+        id: DatasetId,
+        work: &'static str,
+        action: impl FnOnce(&mut State, DatasetId) -> std::result::Result<T, Cause>,
+    ) -> Result<T> {
+        let result = action(&mut lock(&self.state), id);
+        result.map_err(|cause| DatasetError { work, dataset: id, cause })
+    }
+}
+
+/// Changes the role of what is stored; see [`Datasets::set_role`].
+fn change_role(stored: &mut Stored, role: Role, epoch: Epoch) -> std::result::Result<(), Cause> {
+    match role {
+        Role::Owner => {
+            if stored.head.is_none() {
+                stored.head = Some(stored.newest_tree());
+            }
+        }
+        Role::Standby => {
+            if stored.written().bytes.0 > 0 {
+                let newest = stored.newest();
+                return Err(Cause::Diverged { newest, from: newest });
+            }
+            stored.head = None;
+        }
+        Role::Orphan => return Err(Cause::WrongRole { is: stored.role }),
+    }
+    stored.role = role;
+    stored.epoch = epoch;
+    Ok(())
+}
+
+fn prune_line(stored: &mut Stored, guids: &[Guid]) -> std::result::Result<(), Cause> {
+    for guid in guids {
+        if let Some((tag, _)) = stored.holds.iter().find(|(_, held)| *held == guid) {
+            return Err(Cause::Held(format!("snapshot {guid} by `{tag}`")));
+        }
+        if stored.newest() == Some(*guid) {
+            return Err(Cause::Held(format!("snapshot {guid} is the newest")));
+        }
+    }
+    stored.line.retain(|(snapshot, _)| !guids.contains(&snapshot.guid));
+    Ok(())
+}
+
+/// The orphan of this grain whose last snapshot has this name: an earlier call has got that far.
+fn find_orphan(state: &State, grain: GrainId, name: &SnapshotName) -> Option<DatasetId> {
+    let orphans = state.stored.iter().filter(|(id, stored)| {
+        matches!(id, DatasetId::Orphan(of, _) if *of == grain)
+            && stored.line.last().is_some_and(|(snapshot, _)| snapshot.name == *name)
+    });
+    orphans.map(|(id, _)| *id).next()
+}
+
+fn set_aside(
+    state: &mut State,
+    grain: GrainId,
+    base: Option<Guid>,
+    name: &SnapshotName,
+    now: Timestamp,
+) -> std::result::Result<Dataset, Cause> {
+    if let Some(done) = find_orphan(state, grain, name) {
+        return Ok(state.find(done)?.describe(done));
+    }
+    let id = DatasetId::Grain(grain);
+    let stored = state.find(id)?;
+    let keep = base.map(|base| stored.position(base)).transpose()?;
+    let orphan_id = DatasetId::Orphan(grain, stored.epoch);
+    if state.stored.contains_key(&orphan_id) {
+        return Err(Cause::Exists);
+    }
+    state.snapshot(id, name, now)?;
+    let mut orphan = state.stored.remove(&id).ok_or(Cause::Missing)?;
+    if let Some(keep) = keep {
+        let mut standby = orphan.clone();
+        standby.line.truncate(keep + 1);
+        standby.head = None;
+        standby.role = Role::Standby;
+        let kept: Vec<Guid> = standby.line.iter().map(|(snapshot, _)| snapshot.guid).collect();
+        standby.holds.retain(|_, guid| kept.contains(guid));
+        state.stored.insert(id, standby);
+    }
+    orphan.role = Role::Orphan;
+    orphan.head = None;
+    orphan.base = base;
+    orphan.holds.clear();
+    let described = orphan.describe(orphan_id);
+    state.stored.insert(orphan_id, orphan);
+    Ok(described)
+}
+
+/// Checks a stream against what is here, before anything is changed.
+fn accept(
+    stored: Option<&Stored>,
+    from: Option<Guid>,
+    header: &stream::Header,
+) -> std::result::Result<(), Cause> {
+    if stored.is_some_and(|stored| stored.position(header.snapshot.guid).is_ok()) {
+        return Err(Cause::Exists);
+    }
+    if header.from != from {
+        let said = header.from.map_or("nothing".to_owned(), |guid| guid.to_string());
+        return Err(Cause::BadStream(format!("it begins at {said}, which was not asked for")));
+    }
+    let Some(stored) = stored else {
+        return if from.is_some() { Err(Cause::Missing) } else { Ok(()) };
+    };
+    if stored.role != Role::Standby {
+        return Err(Cause::WrongRole { is: stored.role });
+    }
+    match (from, stored.newest()) {
+        (None, None) => Err(Cause::Exists),
+        (from, newest) if from != newest => Err(Cause::Diverged { newest, from }),
+        (_, _) => Ok(()),
+    }
+}
+
+impl Datasets for MemDatasets {
+    async fn list(&self) -> Result<Vec<Dataset>> {
+        let state = lock(&self.state);
+        Ok(state.stored.iter().map(|(id, stored)| stored.describe(*id)).collect())
+    }
+
+    async fn get(&self, id: DatasetId) -> Result<Option<Dataset>> {
+        Ok(lock(&self.state).stored.get(&id).map(|stored| stored.describe(id)))
+    }
+
+    async fn create(&self, grain: GrainId, epoch: Epoch, quota: Bytes) -> Result<()> {
+        self.with(DatasetId::Grain(grain), "create", |state, id| {
+            if state.stored.contains_key(&id) {
+                return Err(Cause::Exists);
+            }
+            state.stored.insert(id, Stored::new(Role::Owner, epoch, quota));
+            Ok(())
+        })
+    }
+
+    async fn set_role(&self, grain: GrainId, role: Role, epoch: Epoch) -> Result<()> {
+        self.with(DatasetId::Grain(grain), "change the role of", |state, id| {
+            change_role(state.find(id)?, role, epoch)
+        })
+    }
+
+    async fn set_quota(&self, grain: GrainId, quota: Bytes) -> Result<()> {
+        self.with(DatasetId::Grain(grain), "set the quota of", |state, id| {
+            state.find(id)?.quota = quota;
+            Ok(())
+        })
+    }
+
+    async fn set_properties(
+        &self,
+        id: DatasetId,
+        properties: BTreeMap<String, String>,
+    ) -> Result<()> {
+        self.with(id, "set properties of", |state, id| {
+            state.find(id)?.properties.extend(properties);
+            Ok(())
+        })
+    }
+
+    fn path(&self, grain: GrainId) -> PathBuf {
+        PathBuf::from(format!("/mem/grains/{grain}"))
+    }
+
+    async fn written(&self, id: DatasetId) -> Result<Written> {
+        self.with(id, "measure", |state, id| Ok(state.find(id)?.written()))
+    }
+
+    async fn snapshot(
+        &self,
+        grain: GrainId,
+        name: &SnapshotName,
+        now: Timestamp,
+    ) -> Result<Snapshot> {
+        self.with(DatasetId::Grain(grain), "snapshot", |state, id| {
+            let stored = state.find(id)?;
+            let known = stored.line.iter().any(|(snapshot, _)| snapshot.name == *name);
+            if stored.role != Role::Owner && !known {
+                return Err(Cause::WrongRole { is: stored.role });
+            }
+            state.snapshot(id, name, now)
+        })
+    }
+
+    async fn prune(&self, grain: GrainId, guids: &[Guid]) -> Result<()> {
+        self.with(DatasetId::Grain(grain), "prune", |state, id| prune_line(state.find(id)?, guids))
+    }
+
+    async fn hold(&self, grain: GrainId, guid: Guid, tag: &str) -> Result<()> {
+        self.with(DatasetId::Grain(grain), "hold a snapshot of", |state, id| {
+            let stored = state.find(id)?;
+            stored.position(guid)?;
+            stored.holds.insert(tag.to_owned(), guid);
+            Ok(())
+        })
+    }
+
+    async fn release(&self, grain: GrainId, tag: &str) -> Result<()> {
+        self.with(DatasetId::Grain(grain), "release a snapshot of", |state, id| {
+            state.find(id)?.holds.remove(tag);
+            Ok(())
+        })
+    }
+
+    async fn holds(&self, grain: GrainId) -> Result<BTreeMap<String, Guid>> {
+        self.with(DatasetId::Grain(grain), "list holds of", |state, id| {
+            Ok(state.find(id)?.holds.clone())
+        })
+    }
+
+    async fn send(
+        &self,
+        id: DatasetId,
+        from: Option<Guid>,
+        to: Guid,
+        out: &mut (dyn AsyncWrite + Send + Unpin),
+    ) -> Result<u64> {
+        let bytes = self.with(id, "send", |state, id| encode(state.find(id)?, from, to))?;
+        let written = async { out.write_all(&bytes).await.and(out.flush().await) };
+        written.await.map_err(|source| DatasetError {
+            work: "send",
+            dataset: id,
+            cause: Cause::Io { what: "the stream cannot be written".to_owned(), source },
+        })?;
+        Ok(bytes.len() as u64)
+    }
+
+    async fn estimate(&self, id: DatasetId, from: Option<Guid>, to: Guid) -> Result<u64> {
+        self.with(id, "estimate", |state, id| Ok(encode(state.find(id)?, from, to)?.len() as u64))
+    }
+
+    async fn receive(
+        &self,
+        grain: GrainId,
+        epoch: Epoch,
+        from: Option<Guid>,
+        input: &mut (dyn AsyncRead + Send + Unpin),
+    ) -> Result<Snapshot> {
+        let id = DatasetId::Grain(grain);
+        let failed = |cause| DatasetError { work: "receive into", dataset: id, cause };
+        let header = stream::read_header(input).await.map_err(failed)?;
+        accept(lock(&self.state).stored.get(&id), from, &header).map_err(failed)?;
+        if header.length() > lock(&self.state).space().free.0 {
+            return Err(failed(Cause::NoSpace));
+        }
+        let changes = stream::read_body(&header, input).await.map_err(failed)?;
+        self.with(id, "receive into", |state, id| {
+            // Asked again: the world may have changed while the stream came in.
+            accept(state.stored.get(&id), from, &header)?;
+            let new = || Stored::new(Role::Standby, epoch, Bytes(0));
+            let stored = state.stored.entry(id).or_insert_with(new);
+            let mut tree = stored.newest_tree();
+            tree.retain(|path, _| !header.removed.contains(path));
+            tree.extend(changes);
+            stored.line.push((header.snapshot.clone(), tree));
+            stored.epoch = stored.epoch.max(epoch);
+            Ok(header.snapshot)
+        })
+    }
+
+    async fn set_aside(
+        &self,
+        grain: GrainId,
+        base: Option<Guid>,
+        orphan_name: &SnapshotName,
+        now: Timestamp,
+    ) -> Result<Dataset> {
+        self.with(DatasetId::Grain(grain), "set aside", |state, _| {
+            set_aside(state, grain, base, orphan_name, now)
+        })
+    }
+
+    async fn restore(&self, grain: GrainId, guid: Guid) -> Result<()> {
+        self.with(DatasetId::Grain(grain), "restore", |state, id| {
+            let stored = state.find(id)?;
+            let tree = stored.tree(guid)?.clone();
+            let is = stored.role;
+            *stored.head.as_mut().ok_or(Cause::WrongRole { is })? = tree;
+            Ok(())
+        })
+    }
+
+    async fn clone_from(
+        &self,
+        from: DatasetId,
+        guid: Guid,
+        to: GrainId,
+        epoch: Epoch,
+        quota: Bytes,
+    ) -> Result<()> {
+        self.with(from, "clone", |state, from| {
+            let source = state.find(from)?;
+            let (snapshot, tree) =
+                source.line.get(source.position(guid)?).cloned().ok_or(Cause::NoSnapshot(guid))?;
+            let id = DatasetId::Grain(to);
+            if state.stored.contains_key(&id) {
+                return Err(Cause::Exists);
+            }
+            let mut stored = Stored::new(Role::Owner, epoch, quota);
+            stored.head = Some(tree.clone());
+            stored.line.push((snapshot, tree));
+            state.stored.insert(id, stored);
+            Ok(())
+        })
+    }
+
+    async fn destroy(&self, id: DatasetId) -> Result<()> {
+        lock(&self.state).stored.remove(&id);
+        Ok(())
+    }
+
+    async fn space(&self) -> Result<Space> {
+        Ok(lock(&self.state).space())
+    }
+}
+
+fn encode(stored: &Stored, from: Option<Guid>, to: Guid) -> std::result::Result<Vec<u8>, Cause> {
+    let empty = Tree::new();
+    let (snapshot, new) = stored.line.get(stored.position(to)?).ok_or(Cause::NoSnapshot(to))?;
+    let old = match from {
+        Some(from) => stored.tree(from)?,
+        None => &empty,
+    };
+    stream::encode(from, snapshot, old, new)
+}

@@ -1,0 +1,10 @@
+//! The contract of `Datasets`, run against every backend, and what only one backend promises.
+//! A test here never looks into a backend's files; `dir.rs` does, to break them.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod bench;
+mod contract;
+
+mod mem {
+    crate::contract::suite!(crate::bench::MemBench);
+}
