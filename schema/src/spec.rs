@@ -10,7 +10,7 @@ use crate::unit::{Bytes, MilliCpu, Span};
 mod check;
 
 pub(crate) use check::bad_key;
-pub use check::validate_labels;
+pub use check::{validate_environment, validate_labels};
 
 /// Labels: short texts that people attach and select by.
 pub type Labels = BTreeMap<String, String>;

@@ -28,7 +28,8 @@ pub trait Validate {
 /// Reads all documents of a text of manifests: one JSON object, or YAML. JSON goes its own way because YAML's parser
 /// refuses a few characters that JSON allows.
 pub(crate) fn documents(text: &str) -> Stream {
-    match text.trim_start().starts_with('{').then(|| json::parse(text.as_bytes())) {
+    let object = text.len() <= yaml::BYTES_MAX && text.trim_start().starts_with('{');
+    match object.then(|| json::parse(text.as_bytes())) {
         Some(Ok(json::Parsed { tree, duplicates })) => {
             let flaws = duplicates.into_iter().map(|fault| Flaw { document: 1, fault }).collect();
             Stream { documents: vec![(1, tree)], flaws }

@@ -103,6 +103,10 @@ fn explains_what_may_be_written() {
           tcp    a block
                    A port on the grain's address that must accept a connection."#]],
     );
+}
+
+#[test]
+fn explains_lists_words_and_free_keys() {
     check_explain(
         "grain.spec.health.http.port",
         expect![[r#"
@@ -212,8 +216,10 @@ fn an_alias_bomb_is_refused_at_once() {
 
 #[test]
 fn a_text_that_is_too_long_is_not_read() {
-    let errors = parse("long", &"# x\n".repeat(300_000)).unwrap_err();
-    assert!(errors.errors[0].detail.contains("1200000 bytes"), "{errors}");
+    for text in ["# x\n".repeat(300_000), format!("{{{}}}", " ".repeat(1_199_998))] {
+        let errors = parse("long", &text).unwrap_err();
+        assert!(errors.errors[0].detail.contains("1200000 bytes"), "{errors}");
+    }
 }
 
 fn text() -> impl Strategy<Value = String> {

@@ -2,6 +2,8 @@
 //!
 //! Refused is what could never work, what would surprise at the worst moment, and what is larger than anybody needs.
 
+use std::collections::BTreeMap;
+
 use crate::problem::FieldError;
 use crate::spec::{
     FailoverMode, GrainSpec, Health, HttpCheck, Keep, Labels, NodeSpec, Placement, Policy,
@@ -29,7 +31,7 @@ const KEEP_MAX: u32 = 10_000;
 impl Validate for GrainSpec {
     fn validate(&self) -> Vec<FieldError> {
         let mut faults = self.program();
-        faults.extend(self.environment());
+        faults.extend(within("/env", validate_environment(&self.env)));
         faults.extend(within("/resources", self.resources.validate()));
         if let Some(health) = &self.health {
             faults.extend(within("/health", health.validate()));
@@ -71,34 +73,30 @@ impl GrainSpec {
         }
         faults
     }
+}
 
-    fn environment(&self) -> Vec<FieldError> {
-        let mut faults = Vec::new();
-        if self.env.len() > ENV_ENTRIES_MAX {
-            let detail = format!("{} variables are more than {ENV_ENTRIES_MAX}", self.env.len());
-            faults.push(
-                FieldError::new("/env", detail)
-                    .with_hint("put them into a file in the grain's data"),
-            );
-        }
-        if self.env.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>()
-            > TEXT_BYTES_MAX
-        {
-            let detail = format!("the environment is larger than {}", Bytes(TEXT_BYTES_MAX as u64));
-            faults.push(
-                FieldError::new("/env", detail).with_hint("put it into a file in the grain's data"),
-            );
-        }
-        for (name, value) in &self.env {
-            let path = [Step::Key("env".to_owned()), Step::Key(name.clone())];
-            if let Some(reason) = bad_variable(name) {
-                let detail = format!("`{}` is not a name for a variable: {reason}", short(name));
-                faults.push(FieldError::new(pointer(&path), detail));
-            }
-            faults.extend(no_nul(value, &path));
-        }
-        faults
+/// What is wrong with the environment of a program: of the whole, or at `/<variable>`.
+#[must_use]
+pub fn validate_environment(env: &BTreeMap<String, String>) -> Vec<FieldError> {
+    let mut faults = Vec::new();
+    let hint = "put it into a file in the grain's data";
+    if env.len() > ENV_ENTRIES_MAX {
+        let detail = format!("{} variables are more than {ENV_ENTRIES_MAX}", env.len());
+        faults.push(FieldError::new("", detail).with_hint(hint));
     }
+    if env.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() > TEXT_BYTES_MAX {
+        let detail = format!("the environment is larger than {}", Bytes(TEXT_BYTES_MAX as u64));
+        faults.push(FieldError::new("", detail).with_hint(hint));
+    }
+    for (name, value) in env {
+        let path = [Step::Key(name.clone())];
+        if let Some(reason) = bad_variable(name) {
+            let detail = format!("`{}` is not a name for a variable: {reason}", short(name));
+            faults.push(FieldError::new(pointer(&path), detail));
+        }
+        faults.extend(no_nul(value, &path));
+    }
+    faults
 }
 
 fn bad_variable(name: &str) -> Option<&'static str> {

@@ -88,6 +88,13 @@ fn only_unknown_keys() {
 }
 
 #[test]
+fn an_unknown_key_beside_another_fault_is_a_bad_request() {
+    let bad = strict_json::<GrainSpec>(b"{\"comand\": [], \"running\": 1}").unwrap_err();
+    assert_eq!((bad.code, bad.errors.len()), (Code::BadRequest, 2));
+    assert_eq!(bad.to_string(), "there is no key `comand` here (and 1 more)");
+}
+
+#[test]
 fn many_faults_at_once() {
     check(
         r#"{
@@ -129,12 +136,14 @@ fn depth_is_limited() {
 
 #[test]
 fn meaning_is_checked_with_lines() {
-    let body = b"{\"command\": [],\n \"stop\": {\n  \"timeout\": \"11m\"}}";
+    let body =
+        b"{\"stop\": {\"timeout\": \"11m\"},\n \"command\": [],\n  \"health\": {\"tcp\": {\"port\": 0}}}";
     let bad = strict_json_valid::<GrainSpec>(body).unwrap_err();
     assert_eq!(bad.code, Code::BadManifest);
     expect![[r#"
-        1:2 /command a grain of the template `process` needs a command (write program and arguments as a list: [/usr/bin/caddy, run])
-        3:14 /stop/timeout 11m is too long to wait for a stop (at most 10m: a failing node has no more time)
+        1:22 /stop/timeout 11m is too long to wait for a stop (at most 10m: a failing node has no more time)
+        2:2 /command a grain of the template `process` needs a command (write program and arguments as a list: [/usr/bin/caddy, run])
+        3:30 /health/tcp/port port 0 does not exist (1 to 65535)
     "#]].assert_eq(&print(&bad.errors));
 }
 

@@ -13,7 +13,7 @@ use super::tree::{Entry, Place, Step, Tree, Value, pointer};
 use crate::problem::FieldError;
 
 /// Longest text.
-const BYTES_MAX: usize = 1 << 20;
+pub(super) const BYTES_MAX: usize = 1 << 20;
 /// Deepest nesting.
 const DEPTH_MAX: u32 = 32;
 /// Most values in one text, counting what aliases repeat.

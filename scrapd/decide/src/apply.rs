@@ -23,6 +23,7 @@ use crate::cluster::{Answer, Cluster, Grain, Key, Node, Outcome};
 use crate::refusal::Refusal;
 
 pub use operations::cancellable;
+pub(crate) use owners::attested;
 
 /// How long the answer to an idempotency key is remembered.
 const ANSWERS_KEPT: Span = Span::from_secs(24 * 3600);

@@ -17,7 +17,15 @@ pub mod apply;
 pub mod check;
 pub mod cluster;
 pub mod lead;
+pub mod lease;
+pub mod migrate;
 pub mod obey;
 pub mod observed;
 pub mod place;
+pub mod preview;
 pub mod refusal;
+pub mod replicate;
+
+mod drain;
+mod fail_over;
+mod operate;
