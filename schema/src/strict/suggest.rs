@@ -1,7 +1,8 @@
 //! "Did you mean": the nearest of the words that are allowed.
 
 /// The allowed word that was probably meant, if one is near enough to be said.
-pub(crate) fn nearest<'a>(
+#[must_use]
+pub fn nearest<'a>(
     written: &str,
     allowed: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
@@ -18,7 +19,8 @@ pub(crate) fn nearest<'a>(
 }
 
 /// Words for a sentence: `` `a`, `b`, `c` ``.
-pub(crate) fn list<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
+#[must_use]
+pub fn list<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
     let quoted: Vec<String> = words.into_iter().map(|word| format!("`{word}`")).collect();
     quoted.join(", ")
 }

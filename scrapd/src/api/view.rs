@@ -11,7 +11,7 @@ mod records;
 use std::collections::BTreeSet;
 
 use scrap_decide::cluster::Cluster;
-use scrap_decide::lead::Subject;
+use scrap_decide::lead::{Subject, WaitReason, Waiting};
 use scrap_decide::observed::Observed;
 use scrap_schema::api::WaitingView;
 use scrap_schema::id::{GrainId, Name, NodeId, OperationId};
@@ -60,21 +60,65 @@ pub(crate) struct Held {
     pub(crate) reason: String,
     /// What a person can do.
     pub(crate) hint: Option<String>,
+    /// Whether it stays so until something changes from outside; else it is work under way.
+    pub(crate) stuck: bool,
+}
+
+impl Held {
+    /// What the leader waits with, names resolved.
+    pub(crate) fn of(waiting: &Waiting, cluster: &Cluster) -> Self {
+        Self {
+            subject: waiting.subject,
+            reason: waiting.reason.to_string(),
+            hint: waiting.hint(cluster),
+            stuck: is_stuck(&waiting.reason),
+        }
+    }
+}
+
+fn is_stuck(reason: &WaitReason) -> bool {
+    match reason {
+        WaitReason::Brake { .. }
+        | WaitReason::NoPlace { .. }
+        | WaitReason::NeedsWord { .. }
+        | WaitReason::ManualPolicy { .. }
+        | WaitReason::NoCopy { .. }
+        | WaitReason::LossTooLarge { .. }
+        | WaitReason::TooFewCopies { .. } => true,
+        WaitReason::Countdown { .. }
+        | WaitReason::OwnerSilent { .. }
+        | WaitReason::GraceOfPolicy { .. }
+        | WaitReason::CopiesUnheard
+        | WaitReason::Warming { .. }
+        | WaitReason::Stopping { .. }
+        | WaitReason::Final { .. }
+        | WaitReason::Starting { .. }
+        | WaitReason::Working { .. }
+        | WaitReason::GrainBusy { .. }
+        | WaitReason::Moving { .. } => false,
+    }
 }
 
 impl World<'_> {
-    /// Why the leader waits with a grain, or with the operation that works on it.
-    fn waiting_with_grain(
-        &self,
-        grain: GrainId,
-        operation: Option<OperationId>,
-    ) -> Option<WaitingView> {
+    /// What the leader waits for with a grain, or with the operation that works on it; what is stuck comes first.
+    fn held_of(&self, grain: GrainId, operation: Option<OperationId>) -> Option<&Held> {
         let about = |held: &&Held| match held.subject {
             Subject::Grain(id) => id == grain,
             Subject::Operation(id) => Some(id) == operation,
             Subject::Node(_) | Subject::Cluster => false,
         };
-        self.held.iter().find(about).map(|held| self.waiting(held))
+        let mut all = self.held.iter().filter(about);
+        let first = all.clone().next();
+        all.find(|held| held.stuck).or(first)
+    }
+
+    /// The same, for people.
+    fn waiting_with_grain(
+        &self,
+        grain: GrainId,
+        operation: Option<OperationId>,
+    ) -> Option<WaitingView> {
+        self.held_of(grain, operation).map(|held| self.waiting(held))
     }
 
     /// Why the leader waits, for people.

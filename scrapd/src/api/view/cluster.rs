@@ -190,7 +190,7 @@ fn not_running(
         return None;
     }
     let name = &grain.name;
-    let waits = world.waiting_with_grain(grain.id, grain.operation);
+    let waits = world.held_of(grain.id, grain.operation).filter(|held| held.stuck);
     match state {
         GrainState::Unhealthy => {
             let node = grain.owner.map(|owner| world.node_word(owner)).unwrap_or_default();
@@ -198,8 +198,8 @@ fn not_running(
             Some((ClusterHealth::Critical, format!("grain {name} on {node}: {trouble}")))
         }
         GrainState::Pending | GrainState::Starting => match waits {
-            Some(waiting) => {
-                let text = format!("grain {name} does not run: {}", waiting.reason);
+            Some(held) => {
+                let text = format!("grain {name} does not run: {}", held.reason);
                 Some((ClusterHealth::Critical, text))
             }
             None if grain.operation.is_none() => {
@@ -208,8 +208,9 @@ fn not_running(
             None => None,
         },
         GrainState::Moving | GrainState::Running | GrainState::Stopping => {
-            let waiting = waits?;
-            Some((ClusterHealth::Degraded, format!("grain {name} waits: {}", waiting.reason)))
+            // Missing copies have their own sentence.
+            let held = waits.filter(|_| state == GrainState::Moving)?;
+            Some((ClusterHealth::Degraded, format!("grain {name} cannot move: {}", held.reason)))
         }
         GrainState::Stopped | GrainState::Lost | GrainState::Trashed => None,
     }

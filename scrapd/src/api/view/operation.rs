@@ -3,10 +3,10 @@
 use scrap_decide::apply::cancellable;
 use scrap_decide::cluster::Grain;
 use scrap_decide::lead::Subject;
+use scrap_decide::migrate;
 use scrap_schema::api::{OperationView, PhaseView, Progress, WaitingView};
 use scrap_schema::node::CopyReport;
 use scrap_schema::operation::{Operation, Phase, Work};
-use scrap_schema::unit::{Bytes, Span};
 
 use super::grain::destination;
 use super::{World, count};
@@ -114,7 +114,7 @@ fn copying(world: &World<'_>, grain: &Grain, phase: Phase) -> Option<Progress> {
         bytes,
         total_bytes: total,
         rate: Some(copy.rate).filter(|rate| rate.get() > 0),
-        expected_downtime_ms: expected_downtime(copy).map(Span::ms),
+        expected_downtime_ms: grain.started.map(|_| migrate::predict(copy).ms()),
     })
 }
 
@@ -122,13 +122,3 @@ fn round(copy: &CopyReport) -> String {
     format!("round {}", copy.rounds.saturating_add(1))
 }
 
-/// What stopping and starting take beside the copying, as far as nobody has measured this grain.
-const SWITCH: Span = Span::from_ms(500);
-
-/// How long the grain would not answer if it were switched now: the time to copy what is missing, and the switch itself.
-/// `None` while no rate is known.
-fn expected_downtime(copy: &CopyReport) -> Option<Span> {
-    let Bytes(pending) = copy.pending;
-    let copying = pending.saturating_mul(1000).checked_div(copy.rate.get())?;
-    Some(Span::from_ms(copying) + SWITCH)
-}
