@@ -1,23 +1,21 @@
 //! The OpenAPI document: what the handlers say of themselves, and what is so for all of them.
 
-use axum::extract::State;
 use scrap_schema::api::{HEADER_AGE, HEADER_IDEMPOTENCY_KEY, HEADER_INDEX};
 use scrap_schema::problem::Problem;
 use utoipa::openapi::path::{HttpMethod, Operation, Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::{
-    Components, ContentBuilder, Header, InfoBuilder, KnownFormat, ObjectBuilder, OpenApi, Ref,
-    RefOr, Required, Response as Described, ResponseBuilder, Schema, SchemaFormat, Type,
+    Components, ContentBuilder, Header, InfoBuilder, ObjectBuilder, OpenApi, Ref,
+    RefOr, Required, Response as Described, ResponseBuilder, Schema, Type,
 };
 use utoipa::{PartialSchema, ToSchema};
 
 use super::error::{Answer, PROBLEM_JSON};
 use super::input::Head;
-use super::state::Api;
 
 /// This document.
 #[utoipa::path(get, path = "/v1/openapi.json", tag = "cluster",
     responses((status = 200, description = "OpenAPI 3.1", body = Object)))]
-pub(super) async fn openapi(State(_): State<Api>, head: Head) -> Answer {
+pub(super) async fn openapi(head: Head) -> Answer {
     head.query(&[])?;
     let mut response = axum::response::Response::new(super::openapi_json().into());
     let json = axum::http::HeaderValue::from_static("application/json");
@@ -76,7 +74,7 @@ fn describe(path: &str, method: &HttpMethod, led: bool, operation: &mut Operatio
     }
     if operation.responses.responses.contains_key("202") {
         let text = "Longest time to wait for the operation's end: `30s`";
-        if !parameters.iter().any(|parameter| parameter.name == "wait") {
+        if !parameters.iter().any(|parameter| is_called(parameter, "wait")) {
             parameters.push(query("wait", Type::String, text));
         }
         parameters.push(header("prefer", "`wait=30`: the same in seconds (RFC 7240)"));
@@ -89,6 +87,13 @@ fn describe(path: &str, method: &HttpMethod, led: bool, operation: &mut Operatio
     operation.responses.responses.insert("default".to_owned(), RefOr::T(problem()));
 }
 
+fn is_called(parameter: &RefOr<Parameter>, name: &str) -> bool {
+    match parameter {
+        RefOr::T(parameter) => parameter.name == name,
+        RefOr::Ref(_) => false,
+    }
+}
+
 fn operation_shows_one(path: &str) -> bool {
     matches!(path, "/v1/grains/{name}" | "/v1/nodes/{name}" | "/v1/policies/{name}")
 }
@@ -97,7 +102,7 @@ fn answer_headers(status: &str, led: bool, tagged: bool, response: &mut Describe
     let mut add = |name: &str, of: Type, text: &str| {
         let mut header = Header::new(ObjectBuilder::new().schema_type(of).build());
         header.description = Some(text.to_owned());
-        response.headers.insert(name.to_owned(), header);
+        response.headers.insert(name.to_owned(), RefOr::T(header));
     };
     add("x-request-id", Type::String, "What to search the logs for");
     if led {
@@ -124,20 +129,21 @@ fn problem() -> Described {
         .build()
 }
 
-fn query(name: &str, of: Type, text: &str) -> Parameter {
+fn query(name: &str, of: Type, text: &str) -> RefOr<Parameter> {
     parameter(name, ParameterIn::Query, of, text)
 }
 
-fn header(name: &str, text: &str) -> Parameter {
+fn header(name: &str, text: &str) -> RefOr<Parameter> {
     parameter(name, ParameterIn::Header, Type::String, text)
 }
 
-fn parameter(name: &str, place: ParameterIn, of: Type, text: &str) -> Parameter {
-    ParameterBuilder::new()
+fn parameter(name: &str, place: ParameterIn, of: Type, text: &str) -> RefOr<Parameter> {
+    let parameter = ParameterBuilder::new()
         .name(name)
         .parameter_in(place)
         .required(Required::False)
         .description(Some(text))
         .schema(Some(ObjectBuilder::new().schema_type(of).build()))
-        .build()
+        .build();
+    RefOr::T(parameter)
 }

@@ -179,7 +179,7 @@ pub(super) fn operation_answer(index: u64, view: &OperationView) -> Response {
         headers.insert(header::LOCATION, location);
     }
     if !over {
-        headers.insert(header::RETRY_AFTER, HeaderValue::from(1_u8));
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(1_u16));
     }
     response
 }
