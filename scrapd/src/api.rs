@@ -40,7 +40,6 @@ use utoipa_axum::routes;
 use crate::daemon::Daemon;
 use state::Api;
 
-pub use proxy::CONNECT_TIME;
 pub use serve::serve;
 
 /// The whole API of a node.

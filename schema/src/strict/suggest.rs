@@ -1,11 +1,7 @@
 //! "Did you mean": the nearest of the words that are allowed.
 
 /// The allowed word that was probably meant, if one is near enough to be said.
-#[must_use]
-pub fn nearest<'a>(
-    written: &str,
-    allowed: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub fn nearest<'a>(written: &str, allowed: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let plain = |word: &str| word.to_lowercase().replace(['-', '_', '.', ' '], "");
     let wanted = plain(written);
     let rated = allowed.into_iter().filter_map(|word| {

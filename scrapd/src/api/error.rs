@@ -237,6 +237,8 @@ impl From<ProposeError> for Failure {
         match error {
             ProposeError::NoLeader { .. } => Self::no_leader(&format!("{error}; nothing was changed")),
             ProposeError::Unknown { .. } => Self::unknown_outcome(error.to_string()),
+            ProposeError::TooLarge { .. } => Self::new(Code::PayloadTooLarge, error.to_string())
+                .hint("split the manifests into several files"),
             ProposeError::Closed => Self::unavailable("this node is stopping; nothing was changed"),
         }
     }

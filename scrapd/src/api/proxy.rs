@@ -2,8 +2,6 @@
 //!
 //! Nothing here looks into bodies. A caller that goes away takes the request to the other node with it.
 
-use std::time::Duration;
-
 use axum::body::{Body, HttpBody};
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
@@ -117,6 +115,3 @@ fn broken(name: &str, error: &reqwest::Error, reads: bool) -> Failure {
         Failure::unknown_outcome(format!("node {name} broke off before it answered: {causes}"))
     }
 }
-
-/// Longest time to connect to another node; the daemon's client is made with it.
-pub const CONNECT_TIME: Duration = Duration::from_secs(3);

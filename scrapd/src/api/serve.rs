@@ -1,6 +1,5 @@
 //! Accepts connections and serves the router on them, until it is told to stop. Nothing here knows what is served.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,24 +19,23 @@ use super::state::Closing;
 const CONNECTIONS: usize = 1024;
 /// Longest time until the head of a request is here. Also ends idle connections.
 const HEAD_TIME: Duration = Duration::from_secs(15);
-/// Largest head of a request, and piece of a body.
+/// Largest head of a request.
 const HEAD_MAX: usize = 32 << 10;
 /// Time for answers that are under way when the server stops.
-const GRACE: Duration = Duration::from_secs(10);
+const GRACE: Duration = Duration::from_secs(4);
 /// Pause after a failed accept: without free descriptors it would fail at once again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves until `shutdown` is done, then ends long answers, lets short ones finish and returns.
-pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<Output = ()> + Send) {
-    let closing = CancellationToken::new();
-    let router = router.layer(Extension(Closing(closing.clone())));
+pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) {
+    // Seen by long answers at the same moment.
+    let router = router.layer(Extension(Closing(shutdown.clone())));
     let permits = Arc::new(Semaphore::new(CONNECTIONS));
     let graceful = GracefulShutdown::new();
-    tokio::pin!(shutdown);
     loop {
         let permit = tokio::select! {
             permit = Arc::clone(&permits).acquire_owned() => permit,
-            () = &mut shutdown => break,
+            () = shutdown.cancelled() => break,
         };
         let Ok(permit) = permit else { break };
         tokio::select! {
@@ -48,11 +46,10 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },
-            () = &mut shutdown => break,
+            () = shutdown.cancelled() => break,
         }
     }
     drop(listener);
-    closing.cancel();
     if tokio::time::timeout(GRACE, graceful.shutdown()).await.is_err() {
         tracing::warn!(grace_s = GRACE.as_secs(), "some requests did not end in time");
     }
@@ -71,7 +68,7 @@ fn connection(
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)
-        .max_buf_size(HEAD_MAX)
+        .max_header_size(HEAD_MAX)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     let connection = graceful.watch(connection);
     tokio::spawn(async move {

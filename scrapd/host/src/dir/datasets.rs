@@ -1,0 +1,245 @@
+//! The trait on directories: each method names its work, takes the dataset's lock and goes to a thread that may block.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use scrap_schema::id::{Epoch, GrainId};
+use scrap_schema::snapshot::{Guid, Snapshot, SnapshotName};
+use scrap_schema::time::Timestamp;
+use scrap_schema::unit::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
+
+use super::aside::{self, SetAside, Step};
+use super::folder::Folder;
+use super::transfer::{self, Receive};
+use super::{DirDatasets, blocking, files};
+use crate::datasets::{
+    Cause, Dataset, DatasetError, DatasetId, Datasets, Result, Role, Space, Written,
+};
+
+/// Pieces of a stream that may wait between disk and network.
+const QUEUE: usize = 4;
+
+impl Datasets for DirDatasets {
+    async fn list(&self) -> Result<Vec<Dataset>> {
+        let inner = Arc::clone(&self.inner);
+        blocking(move || inner.list()).await.map_err(unnamed("list"))
+    }
+
+    async fn get(&self, id: DatasetId) -> Result<Option<Dataset>> {
+        let folder = self.inner.folder(id);
+        let read = blocking(move || Ok(folder.meta()?.map(|meta| meta.describe(id))));
+        read.await.map_err(|cause| DatasetError { work: "look at", dataset: id, cause })
+    }
+
+    async fn create(&self, grain: GrainId, epoch: Epoch, quota: Bytes) -> Result<()> {
+        let id = DatasetId::Grain(grain);
+        self.locked(id, "create", move |inner| inner.create(id, epoch, quota)).await
+    }
+
+    async fn set_role(&self, grain: GrainId, role: Role, epoch: Epoch) -> Result<()> {
+        let id = DatasetId::Grain(grain);
+        self.locked(id, "change the role of", move |inner| inner.set_role(id, role, epoch)).await
+    }
+
+    async fn set_quota(&self, grain: GrainId, quota: Bytes) -> Result<()> {
+        let id = DatasetId::Grain(grain);
+        let change = move |inner: &super::Inner| {
+            inner.change(id, |meta| {
+                meta.quota = quota;
+                Ok(())
+            })
+        };
+        self.locked(id, "set the quota of", change).await
+    }
+
+    async fn set_properties(
+        &self,
+        id: DatasetId,
+        properties: BTreeMap<String, String>,
+    ) -> Result<()> {
+        let change = move |inner: &super::Inner| {
+            inner.change(id, |meta| {
+                meta.properties.extend(properties);
+                Ok(())
+            })
+        };
+        self.locked(id, "set properties of", change).await
+    }
+
+    fn path(&self, grain: GrainId) -> PathBuf {
+        self.inner.folder(DatasetId::Grain(grain)).head()
+    }
+
+    async fn written(&self, id: DatasetId) -> Result<Written> {
+        self.locked(id, "measure", move |inner| inner.written(id)).await
+    }
+
+    async fn snapshot(
+        &self,
+        grain: GrainId,
+        name: &SnapshotName,
+        now: Timestamp,
+    ) -> Result<Snapshot> {
+        let (id, name) = (DatasetId::Grain(grain), name.clone());
+        self.locked(id, "snapshot", move |inner| inner.snapshot(id, &name, now)).await
+    }
+
+    async fn prune(&self, grain: GrainId, guids: &[Guid]) -> Result<()> {
+        let (id, guids) = (DatasetId::Grain(grain), guids.to_vec());
+        self.locked(id, "prune", move |inner| inner.prune(id, &guids)).await
+    }
+
+    async fn hold(&self, grain: GrainId, guid: Guid, tag: &str) -> Result<()> {
+        let (id, tag) = (DatasetId::Grain(grain), tag.to_owned());
+        let change = move |inner: &super::Inner| {
+            inner.change(id, |meta| {
+                meta.row(guid)?;
+                meta.holds.insert(tag, guid);
+                Ok(())
+            })
+        };
+        self.locked(id, "hold a snapshot of", change).await
+    }
+
+    async fn release(&self, grain: GrainId, tag: &str) -> Result<()> {
+        let (id, tag) = (DatasetId::Grain(grain), tag.to_owned());
+        let change = move |inner: &super::Inner| {
+            inner.change(id, |meta| {
+                meta.holds.remove(&tag);
+                Ok(())
+            })
+        };
+        self.locked(id, "release a snapshot of", change).await
+    }
+
+    async fn holds(&self, grain: GrainId) -> Result<BTreeMap<String, Guid>> {
+        let id = DatasetId::Grain(grain);
+        self.locked(id, "list holds of", move |inner| Ok(inner.folder(id).must()?.holds)).await
+    }
+
+    async fn send(
+        &self,
+        id: DatasetId,
+        from: Option<Guid>,
+        to: Guid,
+        out: &mut (dyn AsyncWrite + Send + Unpin),
+    ) -> Result<u64> {
+        let failed = |cause| DatasetError { work: "send", dataset: id, cause };
+        let plan = self
+            .locked(id, "send", move |inner| transfer::plan(&inner.folder(id), from, to))
+            .await?;
+        let folder = self.inner.folder(id);
+        let (pieces, mut taken) = mpsc::channel(QUEUE);
+        let producer = tokio::spawn(blocking(move || {
+            transfer::produce(&folder, plan, |piece| pieces.blocking_send(piece).is_ok())
+        }));
+        let mut length = 0;
+        let broken = |source| Cause::Io { what: "the stream cannot be written".to_owned(), source };
+        while let Some(piece) = taken.recv().await {
+            out.write_all(&piece).await.map_err(|error| failed(broken(error)))?;
+            length += piece.len() as u64;
+        }
+        let produced = producer.await.unwrap_or_else(|error| {
+            Err(files::refused("the work was broken off", std::io::Error::other(error)))
+        });
+        produced.map_err(failed)?;
+        out.flush().await.map_err(|error| failed(broken(error)))?;
+        Ok(length)
+    }
+
+    async fn estimate(&self, id: DatasetId, from: Option<Guid>, to: Guid) -> Result<u64> {
+        let plan = move |inner: &super::Inner| transfer::plan(&inner.folder(id), from, to);
+        Ok(self.locked(id, "estimate", plan).await?.length())
+    }
+
+    async fn receive(
+        &self,
+        grain: GrainId,
+        epoch: Epoch,
+        from: Option<Guid>,
+        input: &mut (dyn AsyncRead + Send + Unpin),
+    ) -> Result<Snapshot> {
+        let (frames, taken) = mpsc::channel(QUEUE);
+        let inner = Arc::clone(&self.inner);
+        let receive = Receive { grain, epoch, from };
+        let worker = tokio::spawn(blocking(move || receive.run(&inner, taken)));
+        // Ends when the stream does or the worker wants no more; either way the worker says what came of it. When nobody
+        // waits here any more, the worker finds the stream too short.
+        let read = transfer::read_frames(input, frames).await;
+        let result = worker.await.unwrap_or_else(|error| {
+            Err(files::refused("the work was broken off", std::io::Error::other(error)))
+        });
+        let result = match (result, read) {
+            (Ok(snapshot), _) => Ok(snapshot),
+            // What is wrong with the stream itself says more than that it ended.
+            (Err(Cause::BadStream(_)), Err(cause)) | (Err(cause), _) => Err(cause),
+        };
+        let dataset = DatasetId::Grain(grain);
+        result.map_err(|cause| DatasetError { work: "receive into", dataset, cause })
+    }
+
+    async fn set_aside(
+        &self,
+        grain: GrainId,
+        base: Option<Guid>,
+        orphan_name: &SnapshotName,
+        now: Timestamp,
+    ) -> Result<Dataset> {
+        let id = DatasetId::Grain(grain);
+        let order = SetAside { grain, base, name: orphan_name.clone(), now };
+        let done = self.locked(id, "set aside", move |inner| {
+            inner.end_receives(id);
+            order.run(inner, Step::Done)
+        });
+        done.await?.ok_or(DatasetError { work: "set aside", dataset: id, cause: Cause::Missing })
+    }
+
+    async fn restore(&self, grain: GrainId, guid: Guid) -> Result<()> {
+        let id = DatasetId::Grain(grain);
+        self.locked(id, "restore", move |inner| inner.restore(id, guid)).await
+    }
+
+    async fn clone_from(
+        &self,
+        from: DatasetId,
+        guid: Guid,
+        to: GrainId,
+        epoch: Epoch,
+        quota: Bytes,
+    ) -> Result<()> {
+        let id = DatasetId::Grain(to);
+        let stage = move |inner: &super::Inner| {
+            if inner.folder(from).meta()?.is_some() && inner.folder(id).meta()?.is_some() {
+                inner.folder(from).must()?.row(guid)?;
+                return Err(Cause::Exists);
+            }
+            aside::stage_clone(inner, from, guid, epoch, quota)
+        };
+        let staging = self.locked(from, "clone", stage).await?;
+        let appear = move |inner: &super::Inner| {
+            inner.appear(id, &Folder { path: staging.path().join("dataset") })
+        };
+        self.locked(id, "create", appear).await
+    }
+
+    async fn destroy(&self, id: DatasetId) -> Result<()> {
+        let discard = move |inner: &super::Inner| {
+            inner.end_receives(id);
+            inner.discard(&inner.folder(id).path)
+        };
+        self.locked(id, "destroy", discard).await
+    }
+
+    async fn space(&self) -> Result<Space> {
+        let inner = Arc::clone(&self.inner);
+        blocking(move || inner.space()).await.map_err(unnamed("measure the space of"))
+    }
+}
+
+/// Work that is on no single dataset still has to name one: the first.
+fn unnamed(work: &'static str) -> impl FnOnce(Cause) -> DatasetError {
+    move |cause| DatasetError { work, dataset: DatasetId::Grain(GrainId(0)), cause }
+}
