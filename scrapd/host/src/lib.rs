@@ -8,7 +8,10 @@
 pub mod clock;
 pub mod datasets;
 pub mod dir;
+pub mod keeper;
 mod log;
 pub mod mem;
+pub mod process;
+mod processes;
 mod run;
 pub mod runtime;
