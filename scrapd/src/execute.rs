@@ -271,6 +271,5 @@ async fn tell(daemon: &Daemon, command: Command) -> Done {
 pub async fn node_usage(host: &Host) -> Result<Reading, Trouble> {
     let used = machine::used()?;
     let space = host.datasets.space().await?;
-    let disk = Bytes(space.total.0.saturating_sub(space.free.0));
-    Ok(Reading { busy_ms: used.busy_ms, memory: used.memory, disk })
+    Ok(Reading { busy_ms: used.busy_ms, memory: used.memory, disk_free: space.free })
 }

@@ -111,6 +111,7 @@ async fn node(
         .await
         .map_err(|error| anyhow::anyhow!(execute::chain(error.as_ref())))
         .context("cannot read what is on this host")?;
+    daemon.agent.with(|state| state.disk = facts.disk);
 
     let hands_stop = CancellationToken::new();
     let doors_stop = CancellationToken::new();

@@ -40,6 +40,8 @@ pub struct State {
     pub reports: BTreeMap<GrainId, GrainReport>,
     /// What the node uses.
     pub usage: NodeUsage,
+    /// Disk that grains and copies may take here, as the node's facts say it.
+    pub disk: Bytes,
     /// Streams that are under way and how they went, by copy.
     pub streams: BTreeMap<(GrainId, NodeId), Stream>,
     /// Grains whose health is watched, by epoch and number of starts.
@@ -59,15 +61,15 @@ pub(crate) struct Measured {
     pub(crate) memory: Bytes,
 }
 
-/// What the node used when last measured: processor time so far in milliseconds, memory and disk now.
+/// What the node used when last measured.
 #[derive(Debug, Clone, Copy)]
 pub struct Reading {
     /// Processor time of all cores since the machine started, in milliseconds.
     pub busy_ms: u64,
     /// Memory that is not available.
     pub memory: Bytes,
-    /// Disk that is not free.
-    pub disk: Bytes,
+    /// Disk that is free.
+    pub disk_free: Bytes,
 }
 
 /// Streams to one copy.
@@ -303,6 +305,14 @@ impl State {
         }
     }
 
+    /// What the datasets take, or more if others have filled the disk: what is not free cannot be used.
+    fn disk_used(&self, free: Bytes) -> u64 {
+        let data = self.facts.data.values().map(|data| data.used.0);
+        let orphans = self.facts.orphans.values().map(|orphan| orphan.used.0);
+        let own: u64 = data.chain(orphans).sum();
+        own.max(self.disk.0.saturating_sub(free.0))
+    }
+
     fn node(&mut self, reading: Reading, at: BootTime) {
         let cpu = match self.node_reading {
             Some((before, since)) => rate(before.busy_ms, reading.busy_ms, at.since(since)),
@@ -311,7 +321,7 @@ impl State {
         self.usage = NodeUsage {
             cpu: MilliCpu(cpu / 50 * 50),
             memory: Bytes(reading.memory.0 >> 24 << 24),
-            disk: Bytes(reading.disk.0 >> 24 << 24),
+            disk: Bytes(self.disk_used(reading.disk_free) >> 24 << 24),
         };
         self.node_reading = Some((reading, at));
     }
