@@ -296,9 +296,10 @@ impl Datasets for MemDatasets {
     async fn restore(&self, grain: GrainId, guid: Guid) -> Result<()> {
         self.with(DatasetId::Grain(grain), "restore", |state, id| {
             let stored = state.find(id)?;
-            let tree = stored.tree(guid)?.clone();
-            let is = stored.role;
-            *stored.head.as_mut().ok_or(Cause::WrongRole { is })? = tree;
+            if stored.role != Role::Owner {
+                return Err(Cause::WrongRole { is: stored.role });
+            }
+            stored.head = Some(stored.tree(guid)?.clone());
             Ok(())
         })
     }
