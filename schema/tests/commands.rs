@@ -108,7 +108,7 @@ fn spec() -> GrainSpec {
     serde_json::from_value(serde_json::json!({
         "command": ["/bin/web", "--port", "80"],
         "env": {"LANG": "C"},
-        "resources": {"cpu": "500m", "memory": "128MiB", "disk": "2GiB"},
+        "resources": {"cpu": "0.5", "memory": "128MiB", "disk": "2GiB"},
         "health": {"http": {"port": 80, "path": "/ok"}, "every": "5s", "grace": "1m"},
         "protect": "gold",
         "place": {"require": {"zone": "cellar"}, "prefer": "n2", "apartFrom": [{"app": "db"}]},
