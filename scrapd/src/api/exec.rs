@@ -25,7 +25,7 @@ use super::owner::{Place, reach};
 use super::state::{Api, Closing};
 
 /// Media type of the frames.
-const FRAMES: &str = "application/vnd.scrap.exec";
+const FRAMES: &str = "application/octet-stream";
 /// Largest first line.
 const LINE_MAX: usize = 64 << 10;
 /// Longest time until the first line is here.
@@ -44,7 +44,7 @@ const END: u8 = 3;
     params(("name" = String, Path, description = "Name or id")),
     request_body(content = ExecBody, description = "One line of JSON; what follows it is the program's input"),
     responses((status = 200, description = "Frames: kind (1 byte: 1 stdout, 2 stderr, 3 end), length (4 bytes, big endian), payload; the end's is an ExecEnd as JSON",
-        content((ExecEnd = "application/vnd.scrap.exec")))))]
+        content((ExecEnd = "application/octet-stream")))))]
 pub(super) async fn exec(
     State(api): State<Api>,
     Named(name): Named,
@@ -81,8 +81,7 @@ async fn first_line(input: &mut BodyDataStream) -> Answer<(Vec<u8>, Bytes)> {
     let mut line = Vec::new();
     let reading = async {
         while let Some(piece) = input.next().await {
-            let piece =
-                piece.map_err(|_| Failure::new(Code::BadRequest, "the body broke off"))?;
+            let piece = piece.map_err(|_| Failure::new(Code::BadRequest, "the body broke off"))?;
             if let Some(end) = piece.iter().position(|byte| *byte == b'\n') {
                 line.extend_from_slice(piece.get(..end).unwrap_or_default());
                 return Ok((std::mem::take(&mut line), piece.slice(end.saturating_add(1)..)));
@@ -97,8 +96,7 @@ async fn first_line(input: &mut BodyDataStream) -> Answer<(Vec<u8>, Bytes)> {
     };
     tokio::time::timeout(LINE_TIME, reading).await.map_err(|_| {
         let detail = format!("the first line was not here after {} s", LINE_TIME.as_secs());
-        Failure::new(Code::Timeout, detail)
-            .with_status(axum::http::StatusCode::REQUEST_TIMEOUT)
+        Failure::new(Code::Timeout, detail).with_status(axum::http::StatusCode::REQUEST_TIMEOUT)
     })?
 }
 
@@ -127,7 +125,8 @@ enum Step {
 impl Running {
     fn of(mut child: Child, rest: Bytes, input: BodyDataStream, closing: Closing) -> Self {
         let (out, err) = (child.stdout.take(), child.stderr.take());
-        let feed = child.stdin.take().map(|stdin| Box::pin(feed(stdin, rest, input)) as Pin<Box<_>>);
+        let feed =
+            child.stdin.take().map(|stdin| Box::pin(feed(stdin, rest, input)) as Pin<Box<_>>);
         let ready = VecDeque::new();
         Self { child, out, err, feed, ended: None, ready, over: false, closing }
     }

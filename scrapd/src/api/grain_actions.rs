@@ -173,15 +173,10 @@ fn with_target(api: &Api, name: &str, to: Option<&Name>) -> Answer<(Grain, Optio
 }
 
 /// The answer to a dry run: the plan, and why the state would refuse it now.
-async fn dry_run(
-    api: &Api,
-    work: Work,
-    preview: impl FnOnce(&World<'_>) -> Preview,
-) -> Answer {
+async fn dry_run(api: &Api, work: Work, preview: impl FnOnce(&World<'_>) -> Preview) -> Answer {
     api.confirm().await?;
-    let (index, mut dry, cluster) = api.look(|world| {
-        (world.cluster.index, as_dry_run(preview(world)), world.cluster.clone())
-    });
+    let (index, mut dry, cluster) =
+        api.look(|world| (world.cluster.index, as_dry_run(preview(world)), world.cluster.clone()));
     if let Some(refusal) = trial(cluster, work) {
         dry.refused = Some(refusal);
     }
@@ -213,10 +208,15 @@ pub(super) async fn snapshot(
     closing: Closing,
     asked: Asked,
 ) -> Answer {
+    asked.query(&["wait"])?;
     let SnapshotBody { name: wanted } = asked.json()?;
     let grain = api.read(|cluster| find_grain(cluster, &name).cloned())?;
     let work = Work::Snapshot { grain: grain.id, name: wanted.clone() };
-    if asked.key()?.is_none() && grain.snapshots.iter().any(|known| is_called(known, &wanted)) {
+    // A repeated request gets its first answer, even if the snapshot is there by now.
+    let key = asked.key()?;
+    let repeated =
+        key.is_some_and(|key| api.read(|cluster| cluster.answers.contains_key(&key.key)));
+    if !repeated && grain.snapshots.iter().any(|known| is_called(known, &wanted)) {
         let detail = format!("grain `{name}` has a snapshot `{wanted}` already");
         return Err(Failure::new(Code::Conflict, detail).hint("choose another name"));
     }
@@ -281,7 +281,8 @@ fn restoring(world: &World<'_>, grain: &Grain, snapshot: &Snapshot) -> Preview {
         steps.push(format!("stop grain {name} on node {owner}"));
     }
     steps.push("keep its present state as a snapshot: nothing is lost".to_owned());
-    steps.push(format!("make its data equal to snapshot {} of {}", snapshot.guid, snapshot.created));
+    steps
+        .push(format!("make its data equal to snapshot {} of {}", snapshot.guid, snapshot.created));
     if grain.wants_to_run() {
         steps.push(format!("start it again on node {owner}"));
     }
@@ -299,6 +300,7 @@ pub(super) async fn clone(
     closing: Closing,
     asked: Asked,
 ) -> Answer {
+    asked.query(&["wait"])?;
     let body: CloneBody = asked.json()?;
     let source = api.read(|cluster| find_grain(cluster, &name).cloned())?;
     let snapshot = body.snapshot.as_deref().map(|text| find_snapshot(&source, text)).transpose()?;

@@ -26,7 +26,7 @@ const CONTRACT: &[(&str, &str)] = &[
 ];
 
 /// Method and path of everything in the document.
-pub fn operations() -> Vec<(String, String)> {
+pub(crate) fn operations() -> Vec<(String, String)> {
     let document = serde_json::to_value(scrapd::api::openapi()).unwrap();
     let mut operations = Vec::new();
     for (path, item) in document["paths"].as_object().unwrap() {
@@ -91,7 +91,9 @@ fn every_answer_with_a_body_has_a_schema_that_exists() {
                 }
                 fields.values().for_each(|field| references(field, found));
             }
-            serde_json::Value::Array(items) => items.iter().for_each(|item| references(item, found)),
+            serde_json::Value::Array(items) => {
+                items.iter().for_each(|item| references(item, found))
+            }
             _ => (),
         }
     }

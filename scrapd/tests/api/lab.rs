@@ -29,49 +29,49 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tower::ServiceExt;
 
 /// Longest wait for anything.
-pub const LIMIT: Duration = Duration::from_secs(30);
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
 const CLUSTER: ClusterId = ClusterId(0xA91);
 
 /// A node.
-pub struct Node {
-    pub daemon: Arc<Daemon>,
-    pub router: Router,
-    pub api: SocketAddr,
+pub(crate) struct Node {
+    pub(crate) daemon: Arc<Daemon>,
+    pub(crate) router: Router,
+    pub(crate) api: SocketAddr,
     _stop: DropGuard,
 }
 
 /// Some nodes, the first one formed the cluster.
-pub struct Lab {
-    pub nodes: Vec<Node>,
+pub(crate) struct Lab {
+    pub(crate) nodes: Vec<Node>,
     _dir: tempfile::TempDir,
 }
 
 /// An answer.
-pub struct Reply {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
-    pub text: String,
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
 }
 
 impl Reply {
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("no JSON: {}", self.text))
     }
 
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
     #[track_caller]
-    pub fn ok(self, status: u16) -> Self {
+    pub(crate) fn ok(self, status: u16) -> Self {
         assert_eq!(self.status.as_u16(), status, "{}", self.text);
         self
     }
 }
 
 impl Lab {
-    pub async fn one() -> Self {
+    pub(crate) async fn one() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let first = Node::start(dir.path(), 1).await;
         let lab = Self { nodes: vec![first], _dir: dir };
@@ -80,7 +80,7 @@ impl Lab {
     }
 
     /// Three voters.
-    pub async fn three() -> Self {
+    pub(crate) async fn three() -> Self {
         let mut lab = Self::one().await;
         for number in [2, 3] {
             let node = Node::start(lab._dir.path(), number).await;
@@ -114,31 +114,37 @@ impl Lab {
     }
 
     /// Brings a change into the log; it must not be refused.
-    pub async fn propose(&self, command: Command) -> Outcome {
+    pub(crate) async fn propose(&self, command: Command) -> Outcome {
         let proposal = Proposal { at: clock::wall(), key: None, command };
         let committed = self.nodes[0].daemon.consensus.propose(proposal).await.unwrap();
         committed.outcome.unwrap()
     }
 
     /// The log index that the first node has applied.
-    pub fn index(&self) -> u64 {
+    pub(crate) fn index(&self) -> u64 {
         self.nodes[0].daemon.consensus.read(|cluster| cluster.index)
     }
 
-    pub async fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Reply {
+    pub(crate) async fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Reply {
         self.nodes[0].ask(method, path, headers, body).await
     }
 
-    pub async fn get(&self, path: &str) -> Reply {
+    pub(crate) async fn get(&self, path: &str) -> Reply {
         self.ask("GET", path, &[], "").await
     }
 
-    pub async fn post(&self, path: &str, body: &str) -> Reply {
+    pub(crate) async fn post(&self, path: &str, body: &str) -> Reply {
         self.ask("POST", path, &[JSON], body).await
     }
 
     /// Makes a grain and lets it live on the first node, running.
-    pub async fn grain(&self, name: &str) -> GrainId {
+    pub(crate) async fn grain(&self, name: &str) -> GrainId {
         let reply = self.post("/v1/grains", &manifest(name)).await.ok(202);
         let id = self.get(&format!("/v1/grains/{name}")).await.json()["metadata"]["id"].clone();
         let grain: GrainId = id.as_str().unwrap().parse().unwrap();
@@ -157,11 +163,11 @@ impl Lab {
     }
 }
 
-pub const JSON: (&str, &str) = ("content-type", "application/json");
-pub const YAML: (&str, &str) = ("content-type", "application/yaml");
+pub(crate) const JSON: (&str, &str) = ("content-type", "application/json");
+pub(crate) const YAML: (&str, &str) = ("content-type", "application/yaml");
 
 /// A small sound grain as JSON.
-pub fn manifest(name: &str) -> String {
+pub(crate) fn manifest(name: &str) -> String {
     format!(
         r#"{{"apiVersion":"scrap/v1","kind":"Grain","metadata":{{"name":"{name}","labels":{{"app":"{name}"}}}},"spec":{{"command":["sleep","1000"]}}}}"#
     )
@@ -192,10 +198,8 @@ impl Node {
         let peer = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let door = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let api = door.local_addr().unwrap();
-        let addresses = Addresses {
-            api: api.to_string(),
-            peer: peer.local_addr().unwrap().to_string(),
-        };
+        let addresses =
+            Addresses { api: api.to_string(), peer: peer.local_addr().unwrap().to_string() };
         let timers = Timers {
             heartbeat: Duration::from_millis(60),
             election_min: Duration::from_millis(400),
@@ -230,14 +234,14 @@ impl Node {
     }
 
     /// The twin of this node's runtime.
-    pub fn runtime(&self) -> &MemRuntime {
+    pub(crate) fn runtime(&self) -> &MemRuntime {
         match &self.daemon.host.runtime {
             AnyRuntime::Mem(runtime) => runtime,
             AnyRuntime::Process(_) => panic!("the lab runs nothing"),
         }
     }
 
-    pub async fn open(
+    pub(crate) async fn open(
         &self,
         method: &str,
         path: &str,
@@ -252,7 +256,7 @@ impl Node {
         tokio::time::timeout(LIMIT, answer).await.expect("no answer in time").unwrap()
     }
 
-    pub async fn ask(
+    pub(crate) async fn ask(
         &self,
         method: &str,
         path: &str,

@@ -9,7 +9,8 @@ type Row<'a> =
 const MATCH: (&str, &str) = ("if-match", "*");
 const PATCH: (&str, &str) = ("content-type", "application/merge-patch+json");
 const GRAIN: &str = r#"{"apiVersion":"scrap/v1","kind":"Grain","metadata":{"name":"web"},"spec":{"command":["true"]}}"#;
-const POLICY: &str = r#"{"apiVersion":"scrap/v1","kind":"Policy","metadata":{"name":"relaxed"},"spec":{}}"#;
+const POLICY: &str =
+    r#"{"apiVersion":"scrap/v1","kind":"Policy","metadata":{"name":"relaxed"},"spec":{}}"#;
 const NODE: &str = r#"{"apiVersion":"scrap/v1","kind":"Node","metadata":{"name":"n1"}}"#;
 
 /// Refused at the door: the log does not even see it.
@@ -59,7 +60,7 @@ const AT_THE_DOOR: &[Row] = &[
     ("POST", "/v1/grains", &[JSON], r#"{"apiVersion":"scrap/v1","kind":"Grain","metadata":{"name":"A"},"spec":{"command":["x"]}}"#, (400, "bad-manifest", "/metadata/name", "")),
     ("POST", "/v1/grains", &[JSON], r#"{"apiVersion":"scrap/v1","kind":"Grain","metadata":{"name":"a"},"spec":{"command":["x"],"resources":{"memory":256}}}"#, (400, "bad-manifest", "/spec/resources/memory", "")),
     ("POST", "/v1/grains", &[JSON], POLICY, (400, "bad-manifest", "/kind", "/v1/apply")),
-    ("POST", "/v1/grains", &[YAML], "a: [", (400, "bad-manifest", "", "")),
+    ("POST", "/v1/grains", &[YAML], "a: [", (400, "bad-manifest", "/a", "")),
     ("POST", "/v1/grains", &[YAML], "", (400, "bad-manifest", "", "apiVersion")),
     ("POST", "/v1/grains/web/migrate", &[JSON], r#"{"too":"n1"}"#, (400, "unknown-field", "/too", "did you mean `to`?")),
     ("POST", "/v1/grains/web/migrate", &[JSON], r#"{"to":"n9"}"#, (404, "not-found", "/to", "node ls")),
