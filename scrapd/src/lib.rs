@@ -4,6 +4,8 @@
 pub mod args;
 pub mod config;
 pub mod data_dir;
+#[cfg(target_os = "linux")]
+pub mod demo;
 pub mod facts;
 pub mod front;
 pub mod identity;

@@ -14,7 +14,12 @@ const REPLACE_AFTER: Span = Span::from_secs(600);
 /// The voters that there should be. Keeps the present ones as long as they are members and alive; fills up with the nodes that
 /// are online, smallest id first.
 #[must_use]
-pub fn choose(cluster: &Cluster, present: &BTreeSet<NodeId>, leader: NodeId, now: Now) -> BTreeSet<NodeId> {
+pub fn choose(
+    cluster: &Cluster,
+    present: &BTreeSet<NodeId>,
+    leader: NodeId,
+    now: Now,
+) -> BTreeSet<NodeId> {
     let registered = cluster.nodes.values().filter(|node| node.boot.is_some());
     let wanted = match registered.clone().count() {
         0..=2 => 1,

@@ -21,7 +21,7 @@ use super::{
 };
 
 /// Longest path of `run_dir`: sockets live in it, and the name of a socket has about 100 bytes.
-const RUN_DIR_MAX: usize = 60;
+pub(crate) const RUN_DIR_MAX: usize = 60;
 
 /// Reads and checks a text. The second part is every key that exists.
 pub(super) fn read(text: &str) -> (Result<Config, Vec<Fault>>, Vec<String>) {
