@@ -23,10 +23,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::daemon::{Daemon, Host};
-use crate::execute;
+use crate::execute::{self, Trouble};
 
 pub use renew::renewals;
-pub use state::{Sending, State, Update};
+pub(crate) use state::{PROPERTY_GENERATION, PROPERTY_RESTORED};
+pub use state::{Reading, Sending, State, Update};
 
 /// Longest pause between two rounds.
 const ROUND: Duration = Duration::from_millis(500);
@@ -98,7 +99,11 @@ impl Drop for Reserved {
 ///
 /// # Errors
 /// If the backends cannot say what they have.
-pub async fn gather(host: &Host, agent: &Handle, timing: scrap_schema::timing::Timing) -> anyhow::Result<()> {
+pub async fn gather(
+    host: &Host,
+    agent: &Handle,
+    timing: scrap_schema::timing::Timing,
+) -> Result<(), Trouble> {
     let mut updates = execute::look_at_everything(host).await?;
     let instances = host.runtime.list().await?;
     // What an earlier daemon was granted is still granted: its keepers hold the deadline.

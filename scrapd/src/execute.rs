@@ -47,9 +47,7 @@ pub async fn execute(daemon: &Daemon, action: HostAction) -> Done {
         HostAction::SetAside { grain, base, name } => set_aside(host, grain, base, &name).await,
         HostAction::CloneFrom { grain, epoch, from, snapshot } => {
             let quota = quota_of(daemon, grain);
-            host.datasets
-                .clone_from(DatasetId::Grain(from), snapshot, grain, epoch, quota)
-                .await?;
+            host.datasets.clone_from(DatasetId::Grain(from), snapshot, grain, epoch, quota).await?;
             look_at(host, grain).await
         }
         HostAction::Restore { grain, operation, snapshot } => {
@@ -75,9 +73,7 @@ pub async fn execute(daemon: &Daemon, action: HostAction) -> Done {
             let snapshots = daemon.peers.copy(node, grain).await?;
             Ok(vec![Update::Copy(grain, node, snapshots)])
         }
-        HostAction::Send { grain, node, from, to } => {
-            send(daemon, grain, node, from, to).await
-        }
+        HostAction::Send { grain, node, from, to } => send(daemon, grain, node, from, to).await,
         HostAction::Start { grain, epoch, deadline } => start(daemon, grain, epoch, deadline).await,
         HostAction::Stop { grain, grace, why: _ } => stop(daemon, grain, grace).await,
         HostAction::Arm { grain, deadline } => {
@@ -162,7 +158,8 @@ async fn set_aside(host: &Host, grain: GrainId, base: Option<Guid>, name: &Snaps
 
 async fn restore(host: &Host, grain: GrainId, operation: OperationId, guid: Guid) -> Done {
     host.datasets.restore(grain, guid).await?;
-    let done = BTreeMap::from([(crate::agent::PROPERTY_RESTORED.to_owned(), operation.to_string())]);
+    let done =
+        BTreeMap::from([(crate::agent::PROPERTY_RESTORED.to_owned(), operation.to_string())]);
     host.datasets.set_properties(DatasetId::Grain(grain), done).await?;
     let mut updates = look_at(host, grain).await?;
     updates.extend(probe(host, grain).await?);
@@ -205,13 +202,7 @@ async fn describe(daemon: &Daemon, grain: GrainId, generation: u64) -> Done {
     look_at(host, grain).await
 }
 
-async fn send(
-    daemon: &Daemon,
-    grain: GrainId,
-    node: NodeId,
-    from: Option<Guid>,
-    to: Guid,
-) -> Done {
+async fn send(daemon: &Daemon, grain: GrainId, node: NodeId, from: Option<Guid>, to: Guid) -> Done {
     let began = clock::boot_time();
     let bytes = transfer::send(daemon, grain, node, from, to).await?;
     let took = clock::boot_time().since(began);

@@ -160,7 +160,8 @@ fn plan(consensus: &Consensus, memory: &Memory) -> Vec<Command> {
 fn tell_waiting(consensus: &Consensus, memory: &Memory, told: &mut BTreeMap<String, String>) {
     let waiting: BTreeMap<String, String> = consensus.read(|cluster| {
         memory.with(|_, waiting| {
-            let describe = |waiting: &Waiting| (waiting.subject_in_words(cluster), waiting.reason.kind());
+            let describe =
+                |waiting: &Waiting| (waiting.subject_in_words(cluster), waiting.reason.kind());
             waiting.iter().map(describe).map(|(subject, kind)| (subject, kind.to_owned())).collect()
         })
     });
@@ -184,7 +185,9 @@ async fn propose(consensus: &Consensus, commands: Vec<Command>) {
             Ok(committed) => match committed.outcome {
                 Ok(_) => debug!(index = committed.index, command, "committed"),
                 // The world has moved on between deciding and committing; the next round decides anew.
-                Err(refusal) => debug!(index = committed.index, command, %refusal, "without effect"),
+                Err(refusal) => {
+                    debug!(index = committed.index, command, %refusal, "without effect")
+                }
             },
             Err(error) => warn!(command, %error, "not committed"),
         }

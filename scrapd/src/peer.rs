@@ -180,13 +180,18 @@ async fn copy(State(daemon): State<Arc<Daemon>>, Path(grain): Path<String>) -> R
         Ok(grain) => grain,
         Err(response) => return *response,
     };
-    let copy: Result<Vec<Guid>, &str> = daemon.agent.with(|state| match state.facts.data.get(&grain) {
-        None => Ok(Vec::new()),
-        Some(data) => match data.role {
-            DataRole::Standby => Ok(data.snapshots.iter().map(|snapshot| snapshot.guid).collect()),
-            DataRole::Owner => Err("what is here is not a copy yet: its own writes are set aside first"),
-        },
-    });
+    let copy: Result<Vec<Guid>, &str> =
+        daemon.agent.with(|state| match state.facts.data.get(&grain) {
+            None => Ok(Vec::new()),
+            Some(data) => match data.role {
+                DataRole::Standby => {
+                    Ok(data.snapshots.iter().map(|snapshot| snapshot.guid).collect())
+                }
+                DataRole::Owner => {
+                    Err("what is here is not a copy yet: its own writes are set aside first")
+                }
+            },
+        });
     match copy {
         Ok(snapshots) => Json(snapshots).into_response(),
         Err(why) => refusal(StatusCode::CONFLICT, why.to_owned()),

@@ -32,7 +32,7 @@ pub fn choose(
         let gone = is_gone(node, now);
         let online = node.liveness.is_online();
         // The leader stays; then voters that are not gone for good; then whoever is online.
-        (node.id != leader, !(votes && !gone), !online, node.id)
+        (node.id != leader, !votes || gone, !online, node.id)
     });
     let able = order.iter().filter(|node| node.liveness.is_online() || present.contains(&node.id));
     let chosen: BTreeSet<NodeId> = able.take(wanted).map(|node| node.id).collect();

@@ -67,7 +67,9 @@ async fn watcher(
         }
         let healthy = match &health {
             Some(health) => check(health).await,
-            None => daemon.agent.with(|state| state.facts.runs.get(&grain).is_some_and(|run| run.up)),
+            None => {
+                daemon.agent.with(|state| state.facts.runs.get(&grain).is_some_and(|run| run.up))
+            }
         };
         let at = clock::wall();
         let changed = daemon.agent.with(|state| {
@@ -78,7 +80,8 @@ async fn watcher(
         if changed {
             daemon.agent.wake();
         }
-        let every = health.as_ref().map_or(CLOSELY_MAX, |health| Duration::from_millis(health.every.ms()));
+        let every =
+            health.as_ref().map_or(CLOSELY_MAX, |health| Duration::from_millis(health.every.ms()));
         let pause = if healthy { every.max(CLOSELY) } else { closely.min(every.max(CLOSELY)) };
         if !healthy {
             closely = (closely * 5 / 4).min(CLOSELY_MAX);

@@ -131,7 +131,7 @@ async fn renew_once(
     told.full = !answer.wants_full;
     told.reports = if told.full { reports } else { BTreeMap::new() };
     if answer.verdict == Verdict::Granted {
-        granted(daemon, answer, timing).await;
+        granted(daemon, &answer, timing).await;
     }
     Some(answer.verdict)
 }
@@ -166,7 +166,7 @@ async fn ask(
 }
 
 /// The lease counts from the sending of the renewal, once this node knows what the leader knew.
-async fn granted(daemon: &Daemon, answer: RenewalAnswer, timing: Timing) {
+async fn granted(daemon: &Daemon, answer: &RenewalAnswer, timing: Timing) {
     let mut changes = daemon.consensus.changes();
     let limit = Duration::from_millis(timing.renew.ms());
     let reached = changes.wait_for(|applied| *applied >= answer.index);

@@ -79,7 +79,8 @@ fn copy(grain: GrainId, node: NodeId, data: &DataFacts, state: &State) -> CopyRe
     let newest = data.snapshots.last();
     let up_to_date = common.is_some() && common == newest;
     let dirty = data.dirty.map_or(Bytes(0), |dirty| dirty.bytes);
-    let behind = if up_to_date { 0 } else { stream.behind.0.max(data_behind(data, common.is_some())) };
+    let behind =
+        if up_to_date { 0 } else { stream.behind.0.max(data_behind(data, common.is_some())) };
     let failed = state.facts.failed.get(&Lane::Copy(grain, node));
     CopyReport {
         common: common.map(|common| common.guid),

@@ -1,6 +1,6 @@
 //! The agent's memory: the facts that `obey` decides on, and measurements for the reports. Changes only by [`Update`]s.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -9,7 +9,7 @@ use scrap_decide::obey::{
     CopyFacts, DataFacts, DataRole, Dirty, Failure, HostFacts, Lane, OrphanFacts, RunFacts,
 };
 use scrap_host::clock;
-use scrap_host::datasets::{Dataset, DatasetId, Role};
+use scrap_host::datasets::{Dataset, Role};
 use scrap_host::runtime::{Instance, InstanceState, Usage};
 use scrap_schema::id::{BootId, Epoch, GrainId, NodeId, OperationId};
 use scrap_schema::node::{GrainReport, NodeUsage};
@@ -204,12 +204,13 @@ impl State {
         let now = clock::now();
         for instance in &instances {
             let alive = match instance.state {
-                InstanceState::Running | InstanceState::BackingOff | InstanceState::Stopping => true,
+                InstanceState::Running | InstanceState::BackingOff | InstanceState::Stopping => {
+                    true
+                }
                 InstanceState::Stopped => false,
             };
             let up = instance.state == InstanceState::Running;
-            self.restarts
-                .insert(instance.grain, (instance.restarts, instance.last_exit.clone()));
+            self.restarts.insert(instance.grain, (instance.restarts, instance.last_exit.clone()));
             let run = self.facts.runs.entry(instance.grain).or_insert_with(|| RunFacts {
                 epoch: instance.epoch,
                 alive,
@@ -234,12 +235,16 @@ impl State {
             run.epoch = instance.epoch;
             run.armed = instance.deadline.is_some();
         }
-        let known: std::collections::BTreeSet<GrainId> =
-            instances.iter().map(|instance| instance.grain).collect();
-        let busy = self.facts.busy.clone();
-        self.facts
-            .runs
-            .retain(|grain, _| known.contains(grain) || busy.contains(&Lane::Run(*grain)));
+        // One that the runtime does not know any more does not run; when it was stopped is still of interest.
+        let known: BTreeSet<GrainId> = instances.iter().map(|instance| instance.grain).collect();
+        for (grain, run) in &mut self.facts.runs {
+            let gone = run.alive && !known.contains(grain);
+            if gone && !self.facts.busy.contains(&Lane::Run(*grain)) {
+                run.alive = false;
+                run.up = false;
+                run.stopped = Some(now.boot);
+            }
+        }
     }
 
     fn started(&mut self, grain: GrainId, epoch: Epoch, armed: bool) {
@@ -346,14 +351,5 @@ fn to_facts(dataset: Dataset, held: BTreeMap<String, Guid>, dirty: Option<Dirty>
         dirty,
         restored,
         described,
-    }
-}
-
-/// Which grain a dataset belongs to, if it is a grain's own.
-#[must_use]
-pub(crate) fn grain_of(id: DatasetId) -> Option<GrainId> {
-    match id {
-        DatasetId::Grain(grain) => Some(grain),
-        DatasetId::Orphan(..) => None,
     }
 }

@@ -165,8 +165,10 @@ mod tests {
 
     /// What a reader gets, and whether the stream was good.
     async fn read(wire: &[u8], piece: usize) -> (Vec<u8>, io::Result<u64>) {
-        let pieces: Vec<_> =
-            wire.chunks(piece).map(|piece| Ok::<_, io::Error>(Bytes::copy_from_slice(piece))).collect();
+        let pieces: Vec<_> = wire
+            .chunks(piece)
+            .map(|piece| Ok::<_, io::Error>(Bytes::copy_from_slice(piece)))
+            .collect();
         let (mut into, mut from) = tokio::io::duplex(1 << 22);
         let result = unwrap(stream::iter(pieces), &mut into).await;
         drop(into);

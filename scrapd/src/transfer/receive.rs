@@ -53,11 +53,7 @@ where
     Ok(received)
 }
 
-fn admitted(
-    daemon: &Daemon,
-    grain: GrainId,
-    offer: &OfferBody,
-) -> Result<Admitted, ReceiveError> {
+fn admitted(daemon: &Daemon, grain: GrainId, offer: &OfferBody) -> Result<Admitted, ReceiveError> {
     daemon.consensus.read(|cluster| {
         daemon.agent.with(|state| {
             let (data, run) = (state.facts.data.get(&grain), state.facts.runs.get(&grain));

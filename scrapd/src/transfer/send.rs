@@ -61,7 +61,9 @@ pub async fn send(
                 Ok(bytes)
             }
             (Err(error), _) => {
-                out.send(Err(std::io::Error::other("the sender could not read its data"))).await.ok();
+                out.send(Err(std::io::Error::other("the sender could not read its data")))
+                    .await
+                    .ok();
                 Err(Trouble::from(error))
             }
             (Ok(_), Err(error)) => Err(Trouble::from(error)),
@@ -78,7 +80,9 @@ pub async fn send(
     let received = received?;
     let bytes = read?;
     if received.guid != to || received.bytes != bytes {
-        return Err(format!("node {node} took in {} of {} bytes", received.guid, received.bytes).into());
+        return Err(
+            format!("node {node} took in {} of {} bytes", received.guid, received.bytes).into()
+        );
     }
     Ok(bytes)
 }

@@ -240,6 +240,15 @@ impl Runtime for MemRuntime {
         })
     }
 
+    async fn arm(&self, grain: GrainId, deadline: BootTime) -> Result<()> {
+        self.change(grain, |row| {
+            if row.is_live() {
+                row.instance.deadline = row.instance.deadline.max(Some(deadline));
+            }
+        });
+        Ok(())
+    }
+
     async fn extend(&self, deadline: BootTime) -> Result<()> {
         self.with(|rows| {
             for row in rows

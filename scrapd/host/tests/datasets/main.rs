@@ -4,11 +4,12 @@
 
 mod bench;
 mod contract;
+mod dir;
 
 mod mem {
     crate::contract::suite!(crate::bench::MemBench);
 }
 
-mod dir {
+mod directories {
     crate::contract::suite!(crate::bench::DirBench);
 }
