@@ -4,16 +4,17 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use reqwest::header::{CONTENT_TYPE, HeaderMap};
+use reqwest::header::CONTENT_TYPE;
 use reqwest::{Client, Method, Response};
-use scrap_schema::api::ClusterView;
+use scrap_schema::api::{ClusterView, HEADER_IDEMPOTENCY_KEY};
 use scrap_schema::problem::Problem;
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep};
+use uuid::Uuid;
 
 use super::layout::Layout;
 
-/// Limit for one question to one node; longer ones say so in the question.
+/// Limit for one question to one node.
 const ASK: Duration = Duration::from_secs(5);
 /// Pause before asking again while waiting for something.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -28,21 +29,22 @@ pub(super) struct Api {
 /// A question.
 #[derive(Debug, Clone)]
 pub(super) struct Question<'a> {
-    pub(super) method: Method,
-    pub(super) path: &'a str,
+    method: Method,
+    path: &'a str,
     /// Media type and text.
-    pub(super) body: Option<(&'static str, String)>,
-    /// How long one node may take.
-    pub(super) limit: Duration,
+    body: Option<(&'static str, String)>,
+    /// Makes it one effect, however many nodes are asked.
+    key: Option<String>,
 }
 
 impl<'a> Question<'a> {
     pub(super) fn get(path: &'a str) -> Self {
-        Self { method: Method::GET, path, body: None, limit: ASK }
+        Self { method: Method::GET, path, body: None, key: None }
     }
 
     pub(super) fn post(path: &'a str, media: &'static str, body: String) -> Self {
-        Self { method: Method::POST, path, body: Some((media, body)), limit: ASK }
+        let key = Some(Uuid::now_v7().to_string());
+        Self { method: Method::POST, path, body: Some((media, body)), key }
     }
 }
 
@@ -60,13 +62,14 @@ impl Api {
 
     async fn send(&self, server: SocketAddr, question: &Question<'_>) -> reqwest::Result<Response> {
         let url = format!("http://{server}{}", question.path);
-        let mut headers = HeaderMap::new();
-        let mut request = self.http.request(question.method.clone(), url).timeout(question.limit);
+        let mut request = self.http.request(question.method.clone(), url).timeout(ASK);
         if let Some((media, text)) = &question.body {
-            headers.insert(CONTENT_TYPE, reqwest::header::HeaderValue::from_static(media));
-            request = request.body(text.clone());
+            request = request.header(CONTENT_TYPE, *media).body(text.clone());
         }
-        request.headers(headers).send().await
+        if let Some(key) = &question.key {
+            request = request.header(HEADER_IDEMPOTENCY_KEY, key);
+        }
+        request.send().await
     }
 
     /// The answer of the first node that gives one. A refusal is an error with the node's own words.

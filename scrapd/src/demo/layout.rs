@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::args::Demo;
 use crate::config::{
-    Config, DatasetsKind, HostConfig, Listen, Log, LogFormat, OnShutdown, RUN_DIR_MAX, RaftPace,
-    Reserve, RuntimeKind, Trust,
+    Config, DatasetsKind, HostConfig, LOG_FILTER, Listen, Log, LogFormat, OnShutdown, RUN_DIR_MAX,
+    RaftPace, Reserve, RuntimeKind, Trust,
 };
 use crate::setup::refused;
 
@@ -225,7 +225,7 @@ impl DemoNode {
                 disk: Some(Bytes(8 << 30)),
             },
             on_shutdown: OnShutdown::Stop,
-            log: Log { format: LogFormat::Text, filter: "info".to_owned() },
+            log: Log { format: LogFormat::Text, filter: LOG_FILTER.to_owned() },
             timing: Timing::default(),
             raft: RaftPace::default(),
         }

@@ -1,7 +1,7 @@
 //! Whether the demo's ports are free, and who has them if not. Asks the kernel; never takes a port for longer than a look.
 
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 use super::layout::Layout;
 use super::process;
@@ -19,6 +19,16 @@ pub(super) fn check(layout: &Layout) -> anyhow::Result<()> {
     }
     let hint = "end it, or take other ports with `--port-base 17272`";
     Err(refused(format!("ports of the demo are taken: {}", taken.join(", ")), hint))
+}
+
+/// Refuses if the port of the tour's web site is taken.
+pub(super) fn check_one(port: u16) -> anyhow::Result<()> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    if TcpListener::bind(address).is_ok() {
+        return Ok(());
+    }
+    let what = format!("port {port} of the guestbook is taken by {}", holder(address));
+    Err(refused(what, "end it, or begin a demo with other ports: `--port-base 17272`"))
 }
 
 /// Who listens on an address, as far as `/proc` tells.

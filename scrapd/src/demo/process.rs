@@ -130,41 +130,67 @@ pub(super) fn name(pid: u32) -> Option<String> {
     Some(String::from_utf8_lossy(program).into_owned())
 }
 
-/// Keepers and grains of a node, and everything that they have started: a keeper has one of the node's folders in its
-/// command line, a grain has `SCRAP_INSTANCE` and one of the folders in its environment.
-pub(super) fn grains(folders: &[&Path]) -> Vec<Process> {
+/// A keeper's own record of itself.
+#[derive(Deserialize)]
+struct KeeperRecord {
+    keeper: Keeper,
+}
+
+#[derive(Deserialize)]
+struct Keeper {
+    pid: u32,
+    started: u64,
+}
+
+/// Keepers that have left a record below a node's folder for running grains, and still run.
+fn recorded_keepers(run_dir: &Path) -> impl Iterator<Item = u32> {
+    let folders = std::fs::read_dir(run_dir).into_iter().flatten().flatten();
+    let records =
+        folders.filter_map(|folder| std::fs::read(folder.path().join("keeper.json")).ok());
+    let keepers = records.filter_map(|bytes| serde_json::from_slice::<KeeperRecord>(&bytes).ok());
+    keepers
+        .map(|record| record.keeper)
+        .filter_map(|keeper| (start_time(keeper.pid) == Some(keeper.started)).then_some(keeper.pid))
+}
+
+/// Keepers and grains of a node, and everything that they have started: a grain has `SCRAP_INSTANCE` and a path below
+/// one of the folders in its environment, a keeper has a record or is the parent of such a grain.
+pub(super) fn grains(data_dir: &Path, run_dir: &Path) -> Vec<Process> {
     let me = std::process::id();
-    let within = |text: &[u8]| {
-        folders.iter().any(|folder| {
-            let folder = [folder.as_os_str().as_encoded_bytes(), b"/"].concat();
-            contains(text, &folder)
-        })
-    };
-    let ours = |pid: &u32| {
-        let keeper = name(*pid).is_some_and(|name| name.ends_with("/scrap-keeper"));
-        if keeper {
-            return within(&read(*pid, "cmdline")) || within(&read(*pid, "environ"));
-        }
+    let below =
+        [data_dir, run_dir].map(|folder| [folder.as_os_str().as_encoded_bytes(), b"/"].concat());
+    let is_grain = |pid: &u32| {
         let environment = read(*pid, "environ");
-        contains(&environment, b"SCRAP_INSTANCE=") && within(&environment)
+        contains(&environment, b"SCRAP_INSTANCE=")
+            && below.iter().any(|folder| contains(&environment, folder))
     };
     let everybody = all();
-    let mut found: BTreeSet<u32> =
-        everybody.iter().copied().filter(|pid| *pid != me).filter(ours).collect();
+    let mut found: BTreeSet<u32> = everybody.iter().copied().filter(is_grain).collect();
+    let parents: Vec<u32> = found.iter().filter_map(|pid| parent(*pid)).collect();
+    found.extend(
+        parents.into_iter().filter(|pid| {
+            name(*pid).is_some_and(|name| Path::new(&name).ends_with("scrap-keeper"))
+        }),
+    );
+    found.extend(recorded_keepers(run_dir));
     // A grain may have wiped the environment of its children.
     loop {
         let before = found.len();
-        let parents = found.clone();
-        let parent = |pid: u32| stat_field(pid, 4).and_then(|parent| parent.parse().ok());
         let children = everybody
             .iter()
-            .filter(|pid| parent(**pid).is_some_and(|parent| parents.contains(&parent)));
-        found.extend(children.filter(|pid| **pid != me));
+            .filter(|pid| parent(**pid).is_some_and(|parent| found.contains(&parent)));
+        let children: Vec<u32> = children.copied().collect();
+        found.extend(children);
         if found.len() == before {
             break;
         }
     }
+    found.remove(&me);
     found.into_iter().filter_map(Process::open).collect()
+}
+
+fn parent(pid: u32) -> Option<u32> {
+    stat_field(pid, 4)?.parse().ok()
 }
 
 #[cfg(test)]

@@ -186,7 +186,7 @@ pub(super) async fn cut_power(node: &DemoNode, only_daemon: bool) -> anyhow::Res
     }
     // A keeper that is killed late may have started its program once more.
     for _ in 0..ROUNDS {
-        let grains = process::grains(&[&node.dir, &node.run_dir]);
+        let grains = process::grains(&node.dir, &node.run_dir);
         if grains.is_empty() {
             return Ok(ended);
         }

@@ -148,7 +148,7 @@ pub(super) async fn status(layout: &Layout) -> anyhow::Result<()> {
             Some(process) => format!("process {}", process.pid),
             None => "down".to_owned(),
         };
-        let grains = process::grains(&[&node.dir, &node.run_dir]).len();
+        let grains = process::grains(&node.dir, &node.run_dir).len();
         say(format!("  {:<6} {:<16} {state}, {grains} processes of grains", node.name, node.api));
     }
     match Api::of(layout)?.get::<ClusterView>("/v1/cluster").await {

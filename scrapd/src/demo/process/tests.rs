@@ -62,7 +62,28 @@ fn grains_of_a_folder_are_found_and_no_others() {
     while !(ready(&grain) && ready(&neighbour) && ready(&stranger)) {
         std::thread::yield_now();
     }
-    let found: Vec<u32> =
-        grains(&[&dir.path().join("ada")]).iter().map(|process| process.pid).collect();
+    let found: Vec<u32> = grains(&dir.path().join("ada"), &dir.path().join("run"))
+        .iter()
+        .map(|process| process.pid)
+        .collect();
     assert_eq!(found, [grain.0.id()]);
+}
+
+#[test]
+fn a_keeper_is_found_by_its_record_while_it_is_the_same_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let run_dir = dir.path().join("run");
+    std::fs::create_dir_all(run_dir.join("grain")).unwrap();
+    let keeper = Sleeper::start(dir.path(), &[]);
+    let pid = keeper.0.id();
+    let found = |started: u64| {
+        let record =
+            format!("{{\"keeper\":{{\"pid\":{pid},\"started\":{started}}},\"tag\":\"x\"}}");
+        std::fs::write(run_dir.join("grain/keeper.json"), record).unwrap();
+        let found = grains(&dir.path().join("ada"), &run_dir);
+        found.iter().map(|process| process.pid).collect::<Vec<_>>()
+    };
+    let started = start_time(pid).unwrap();
+    assert_eq!(found(started), [pid]);
+    assert!(found(started + 1).is_empty());
 }
