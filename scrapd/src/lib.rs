@@ -19,6 +19,8 @@ pub mod args;
 pub mod config;
 pub mod daemon;
 pub mod data_dir;
+#[cfg(target_os = "linux")]
+pub mod demo;
 pub mod execute;
 pub mod facts;
 pub mod front;
