@@ -89,6 +89,15 @@ fn passing(code: Code) -> Passing {
     }
 }
 
+/// Keeps what each node did last. An attempt that was cut short by the end of our own time says nothing about the node.
+pub(super) fn note(tried: &mut Vec<Attempt>, attempt: Attempt, cut_short: bool) {
+    match tried.iter_mut().find(|known| known.server == attempt.server) {
+        Some(_) if cut_short && attempt.problem.is_none() => (),
+        Some(known) => *known = attempt,
+        None => tried.push(attempt),
+    }
+}
+
 /// Whether to go round again. A cluster that never answered and refuses every connection is not there;
 /// one that answered before, or says that it has no leader, is probably back in a moment.
 pub(super) fn is_worth_waiting(tried: &[Attempt], answered: bool) -> bool {

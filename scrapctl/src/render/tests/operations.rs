@@ -126,10 +126,10 @@ fn operations_as_a_table() {
         &grid(&[operation(), second], &clock(), PLAIN),
         true,
         expect![[r#"
-        ID                          KIND     TARGET             STATE    PHASE  AGE  TOOK  MESSAGE
-        00000000000000000000000009  migrate  grains/mail-alice  running  warm    4s     –
-        00000000000000000000000009  drain    nodes/ada          failed   –      60s    7s  moved from ada to cy
-    "#]],
+            ID                          KIND     TARGET             STATE    PHASE  AGE  TOOK  MESSAGE
+            00000000000000000000000009  migrate  grains/mail-alice  running  copy    4s     –
+            00000000000000000000000009  drain    nodes/ada          failed   –      60s    7s  moved from ada to cy
+        "#]],
     );
 }
 
