@@ -15,7 +15,8 @@ pub fn nearest<'a>(written: &str, allowed: impl IntoIterator<Item = &'a str>) ->
 }
 
 /// Words for a sentence: `` `a`, `b`, `c` ``.
-pub(crate) fn list<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
+#[must_use]
+pub fn list<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
     let quoted: Vec<String> = words.into_iter().map(|word| format!("`{word}`")).collect();
     quoted.join(", ")
 }

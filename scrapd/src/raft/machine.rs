@@ -105,13 +105,15 @@ struct Batch {
 }
 
 /// The applied position as it is in a file.
+#[derive(Default)]
 struct Position {
-    applied: LogId,
+    applied: Option<LogId>,
     membership: Membership,
 }
 
 impl Position {
-    fn parse(path: &Path, meta: &StateMeta) -> Result<Self, StoreError> {
+    fn parse(path: &Path, meta: Option<&StateMeta>) -> Result<Self, StoreError> {
+        let Some(meta) = meta else { return Ok(Self::default()) };
         let damaged = |error: serde_json::Error| StoreError::Damaged {
             path: path.to_owned(),
             what: format!("its position: {error}"),
@@ -173,17 +175,17 @@ impl Machine {
 
     /// Makes a loaded state the current one.
     fn take(&mut self, path: &Path, stored: StoredState) -> Result<(), StoreError> {
-        let Some(meta) = stored.meta else { return Ok(()) };
-        let position = Position::parse(path, &meta)?;
-        let index = position.applied.index;
-        self.applied = Some(position.applied);
+        let position = Position::parse(path, stored.meta.as_ref())?;
+        self.applied = position.applied;
         self.membership = position.membership;
-        self.hash = meta.hash;
+        self.hash = stored.meta.map(|meta| meta.hash).unwrap_or_default();
         self.rows = stored.hashes;
         let mut cluster = stored.cluster;
-        cluster.index = index;
+        cluster.index = position.applied.map_or(0, |applied| applied.index);
         *self.published.cluster.write().unwrap_or_else(PoisonError::into_inner) = cluster;
-        self.publish(&[(index, self.hash)]);
+        if let Some(applied) = position.applied {
+            self.publish(&[(applied.index, self.hash)]);
+        }
         Ok(())
     }
 
@@ -332,12 +334,10 @@ impl RaftStateMachine<Types> for Machine {
         }
         // The log goes up to here as soon as this returns: the state must be on disk before.
         checkpoint(&self.db).await?;
-        if let Some(last) = meta.last_log_id {
-            let name = file_of(&self.dir, &last);
-            if name != file.path {
-                let named = snapshot::name_snapshot(&self.dir, &file.path, &name).await;
-                named.map_err(io::Error::other)?;
-            }
+        let name = file_of(&self.dir, meta.last_log_id.as_ref());
+        if name != file.path {
+            let named = snapshot::name_snapshot(&self.dir, &file.path, &name).await;
+            named.map_err(io::Error::other)?;
         }
         Ok(())
     }
@@ -345,7 +345,7 @@ impl RaftStateMachine<Types> for Machine {
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
         let Some(path) = snapshot::newest_snapshot(&self.dir)? else { return Ok(None) };
         let meta = snapshot::snapshot_meta(&path).await.map_err(io::Error::other)?;
-        let position = Position::parse(&path, &meta).map_err(io::Error::other)?;
+        let position = Position::parse(&path, meta.as_ref()).map_err(io::Error::other)?;
         Ok(Some(describe(position, path)))
     }
 }
@@ -364,13 +364,13 @@ impl RaftSnapshotBuilder<Types> for Builder {
         let number = self.snapshots.fetch_add(1, Ordering::Relaxed);
         let made = snapshot::temporary_path(&self.dir, "building", number);
         let meta = snapshot::copy_state(self.db.path(), &made).await.map_err(io::Error::other)?;
-        let position = Position::parse(&made, &meta).map_err(io::Error::other)?;
-        let path = file_of(&self.dir, &position.applied);
+        let position = Position::parse(&made, meta.as_ref()).map_err(io::Error::other)?;
+        let path = file_of(&self.dir, position.applied.as_ref());
         snapshot::name_snapshot(&self.dir, &made, &path).await.map_err(io::Error::other)?;
         crash::point(Point::SnapshotBeforeCheckpoint);
         // The log goes up to here some time after this returns: the state must be on disk before.
         checkpoint(&self.db).await?;
-        tracing::info!(path = %path.display(), index = position.applied.index, "snapshot made");
+        tracing::info!(path = %path.display(), "snapshot made");
         Ok(describe(position, path))
     }
 }
@@ -383,12 +383,13 @@ async fn checkpoint(db: &StateDb) -> io::Result<()> {
     Ok(())
 }
 
-fn file_of(dir: &Path, last: &LogId) -> PathBuf {
-    snapshot::snapshot_path(dir, last.index, last.leader_id.term, last.leader_id.node_id)
+fn file_of(dir: &Path, last: Option<&LogId>) -> PathBuf {
+    let (index, term, node) =
+        last.map_or((0, 0, 0), |last| (last.index, last.leader_id.term, last.leader_id.node_id));
+    snapshot::snapshot_path(dir, index, term, node)
 }
 
 fn describe(position: Position, path: PathBuf) -> Snapshot {
-    let meta =
-        SnapshotMeta { last_log_id: Some(position.applied), last_membership: position.membership };
+    let meta = SnapshotMeta { last_log_id: position.applied, last_membership: position.membership };
     Snapshot { meta, snapshot: SnapshotFile { path } }
 }

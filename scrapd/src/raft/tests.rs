@@ -1,1 +1,6 @@
-//! Tests.
+//! Tests of the consensus: the algorithm's own suite for stores, clusters over real HTTP, restarts, kills, full disks.
+
+mod cluster;
+mod lab;
+mod restart;
+mod suite;

@@ -75,7 +75,7 @@ pub(crate) fn temporary_path(dir: &Path, what: &str, number: u64) -> PathBuf {
 ///
 /// # Errors
 /// If SQLite or the file system refuses.
-pub(crate) async fn copy_state(state: &Path, to: &Path) -> Result<StateMeta, StoreError> {
+pub(crate) async fn copy_state(state: &Path, to: &Path) -> Result<Option<StateMeta>, StoreError> {
     let fail = |what| move |source| StoreError::Sql { path: state.to_owned(), what, source };
     let text = to.to_str().ok_or_else(|| StoreError::Damaged {
         path: to.to_owned(),
@@ -92,18 +92,15 @@ pub(crate) async fn copy_state(state: &Path, to: &Path) -> Result<StateMeta, Sto
     snapshot_meta(to).await
 }
 
-/// What a snapshot is the result of.
+/// What a snapshot is the result of; `None` if nothing was applied before it.
 ///
 /// # Errors
 /// If it cannot be read or is no snapshot.
-pub(crate) async fn snapshot_meta(path: &Path) -> Result<StateMeta, StoreError> {
+pub(crate) async fn snapshot_meta(path: &Path) -> Result<Option<StateMeta>, StoreError> {
     let mut connection = open_snapshot(path).await?;
     let meta = read_meta(path, &mut connection).await;
     close(path, connection).await?;
-    meta?.ok_or_else(|| StoreError::Damaged {
-        path: path.to_owned(),
-        what: "it does not say what it is the result of".to_owned(),
-    })
+    meta
 }
 
 /// Verifies a snapshot (SQLite's integrity, then the hash of all rows) and loads it.

@@ -1,0 +1,1 @@
+//! What is on disk is what was: restarts, foreign and damaged files.
