@@ -74,6 +74,7 @@ fn passing(code: Code) -> Passing {
         | Code::IdempotencyMismatch
         | Code::Busy
         | Code::NotRunning
+        | Code::WrongState
         | Code::NoPlacement
         | Code::NoReplica
         | Code::LossTooLarge
