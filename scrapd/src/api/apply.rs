@@ -56,7 +56,8 @@ pub(super) async fn apply(State(api): State<Api>, asked: Asked) -> Answer {
         (api.read(|cluster| cluster.index), results(outcome)?)
     };
     for result in &mut results {
-        result.operation = result.operation.filter(|_| !dry && result.action == ApplyAction::Created);
+        result.operation =
+            result.operation.filter(|_| !dry && result.action == ApplyAction::Created);
         result.changes = changes(&before, &items, result);
     }
     let changed = results.iter().any(|result| result.action != ApplyAction::Unchanged);
@@ -157,7 +158,8 @@ fn changes(
     };
     let (old, new) = match item {
         ApplyItem::Grain { text, .. } => {
-            let old = before.grain_named(&text.name).map(|grain| json(&view::grain_manifest(grain)));
+            let old =
+                before.grain_named(&text.name).map(|grain| json(&view::grain_manifest(grain)));
             (old, json(&as_manifest(text)))
         }
         ApplyItem::Policy { name, policy } => {

@@ -60,7 +60,8 @@ pub(super) async fn hash(State(api): State<Api>, head: Head) -> Answer {
             let detail = format!("index {wanted} is not applied here yet, {applied} is");
             return Err(Failure::unavailable(detail));
         }
-        let detail = format!("the hash of index {wanted} is not kept any more, {applied} is applied");
+        let detail =
+            format!("the hash of index {wanted} is not kept any more, {applied} is applied");
         return Err(Failure::new(Code::Gone, detail).hint("ask for a newer index"));
     };
     Ok(shown(index, StateHash { node: api.daemon.name.clone(), index, hash }))

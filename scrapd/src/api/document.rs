@@ -4,8 +4,8 @@ use scrap_schema::api::{HEADER_AGE, HEADER_IDEMPOTENCY_KEY, HEADER_INDEX};
 use scrap_schema::problem::Problem;
 use utoipa::openapi::path::{HttpMethod, Operation, Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::{
-    Components, ContentBuilder, Header, InfoBuilder, ObjectBuilder, OpenApi, Ref,
-    RefOr, Required, Response as Described, ResponseBuilder, Schema, Type,
+    Components, ContentBuilder, Header, InfoBuilder, ObjectBuilder, OpenApi, Ref, RefOr, Required,
+    Response as Described, ResponseBuilder, Schema, Type,
 };
 use utoipa::{PartialSchema, ToSchema};
 
@@ -107,8 +107,16 @@ fn answer_headers(status: &str, led: bool, tagged: bool, response: &mut Describe
     add("x-request-id", Type::String, "What to search the logs for");
     if led {
         add(HEADER_INDEX, Type::Integer, "Log index that the answer is of");
-        add(HEADER_AGE, Type::Integer, "Of a stale answer: milliseconds since the node was up to date");
-        add("x-scrap-served-by", Type::String, "The node that has answered in place of the asked one");
+        add(
+            HEADER_AGE,
+            Type::Integer,
+            "Of a stale answer: milliseconds since the node was up to date",
+        );
+        add(
+            "x-scrap-served-by",
+            Type::String,
+            "The node that has answered in place of the asked one",
+        );
     }
     if tagged && status == "200" {
         add("etag", Type::String, "Modify index in quotes; goes into If-Match");
@@ -124,7 +132,9 @@ fn problem() -> Described {
         .schema(Some(RefOr::<Schema>::Ref(Ref::from_schema_name("Problem"))))
         .build();
     ResponseBuilder::new()
-        .description("What is wrong (RFC 9457): `code` for programs, `detail` and `hint` for people")
+        .description(
+            "What is wrong (RFC 9457): `code` for programs, `detail` and `hint` for people",
+        )
         .content(PROBLEM_JSON, content)
         .build()
 }

@@ -163,7 +163,9 @@ fn list_hint(what: &str) -> &'static str {
         "grain" => "`scrapctl ls` lists grains, `scrapctl ls --trashed` those in the trash",
         "node" => "`scrapctl node ls` lists nodes",
         "policy" => "`scrapctl policy ls` lists policies",
-        "operation" => "`scrapctl op ls` lists operations; old ones are forgotten when they are over",
+        "operation" => {
+            "`scrapctl op ls` lists operations; old ones are forgotten when they are over"
+        }
         "orphan" => "`scrapctl orphan ls` lists orphans",
         "snapshot" => "`scrapctl info` lists the snapshots of a grain",
         _ => "`scrapctl status` shows what there is",
@@ -179,10 +181,13 @@ impl From<Refusal> for Failure {
             Refusal::NameTaken { .. } => {
                 with(Code::Conflict, "choose another name, or change the one that exists")
             }
-            Refusal::Changed { .. } => {
-                with(Code::Changed, "read it again and repeat with the new ETag, or use ?force=true")
+            Refusal::Changed { .. } => with(
+                Code::Changed,
+                "read it again and repeat with the new ETag, or use ?force=true",
+            ),
+            Refusal::KeyReused => {
+                with(Code::IdempotencyMismatch, "make a new key for every request")
             }
-            Refusal::KeyReused => with(Code::IdempotencyMismatch, "make a new key for every request"),
             Refusal::Busy { operation, .. } => {
                 let id = operation.split_whitespace().next().unwrap_or_default().to_owned();
                 let hint = format!("wait for it (`scrapctl op attach {id}`) or cancel it");
@@ -208,7 +213,9 @@ impl From<Refusal> for Failure {
             Refusal::OwnerAlive { name, .. } => {
                 with(Code::OwnerAlive, &format!("move it without loss: `scrapctl migrate {name}`"))
             }
-            Refusal::NodeUnfit { .. } => with(Code::WrongState, "`scrapctl node ls` shows the nodes"),
+            Refusal::NodeUnfit { .. } => {
+                with(Code::WrongState, "`scrapctl node ls` shows the nodes")
+            }
             Refusal::LossTooLarge { name, loss, .. } => {
                 let secs = loss.ms().div_ceil(1000);
                 let hint =
@@ -235,7 +242,9 @@ fn wrong_state(detail: String, name: &str, is: &str) -> Failure {
 impl From<ProposeError> for Failure {
     fn from(error: ProposeError) -> Self {
         match error {
-            ProposeError::NoLeader { .. } => Self::no_leader(&format!("{error}; nothing was changed")),
+            ProposeError::NoLeader { .. } => {
+                Self::no_leader(&format!("{error}; nothing was changed"))
+            }
             ProposeError::Unknown { .. } => Self::unknown_outcome(error.to_string()),
             ProposeError::TooLarge { .. } => Self::new(Code::PayloadTooLarge, error.to_string())
                 .hint("split the manifests into several files"),
@@ -307,8 +316,8 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.problem.status)
-            .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let status =
+            StatusCode::from_u16(self.problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, Json(&*self.problem)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));

@@ -66,9 +66,8 @@ pub(super) async fn events(State(api): State<Api>, closing: Closing, head: Head)
     let limit = usize::try_from(query.number("limit")?.unwrap_or(LIMIT)).unwrap_or(usize::MAX);
     let topic = query.word("topic", &TOPICS)?;
     let grain = query.text("grain");
-    let grain = grain.map(|name| {
-        api.read(|cluster| find_grain_anywhere(cluster, name).map(|grain| grain.id))
-    });
+    let grain = grain
+        .map(|name| api.read(|cluster| find_grain_anywhere(cluster, name).map(|grain| grain.id)));
     let filter = Filter { topic, grain: grain.transpose()? };
     let accept = head.headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     if accept.is_some_and(|accept| accept.contains("text/event-stream")) {
@@ -110,7 +109,8 @@ fn still_kept(cluster: &Cluster, since: u64) -> Answer<()> {
     if since.saturating_add(1) >= oldest {
         return Ok(());
     }
-    let detail = format!("events after index {since} are not all kept any more, from {oldest} on they are");
+    let detail =
+        format!("events after index {since} are not all kept any more, from {oldest} on they are");
     let mut failure = Failure::new(Code::Gone, detail)
         .hint("read the present state, then follow the events from `oldest` on");
     failure.problem.oldest = Some(oldest);
@@ -211,9 +211,8 @@ impl Following {
     /// Reads from the state what was missed; what the state has forgotten too is told as `lagged`.
     fn catch_up(&mut self) {
         let last = self.last;
-        let (index, oldest, missed) = self.api.read(|cluster| {
-            (cluster.index, oldest(cluster), after(cluster, last))
-        });
+        let (index, oldest, missed) =
+            self.api.read(|cluster| (cluster.index, oldest(cluster), after(cluster, last)));
         if last.saturating_add(1) < oldest {
             let data = serde_json::json!({ "oldest": oldest }).to_string();
             self.ready.push_back(Frame::default().event("lagged").data(data));

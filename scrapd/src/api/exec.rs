@@ -81,8 +81,7 @@ async fn first_line(input: &mut BodyDataStream) -> Answer<(Vec<u8>, Bytes)> {
     let mut line = Vec::new();
     let reading = async {
         while let Some(piece) = input.next().await {
-            let piece =
-                piece.map_err(|_| Failure::new(Code::BadRequest, "the body broke off"))?;
+            let piece = piece.map_err(|_| Failure::new(Code::BadRequest, "the body broke off"))?;
             if let Some(end) = piece.iter().position(|byte| *byte == b'\n') {
                 line.extend_from_slice(piece.get(..end).unwrap_or_default());
                 return Ok((std::mem::take(&mut line), piece.slice(end.saturating_add(1)..)));
@@ -97,8 +96,7 @@ async fn first_line(input: &mut BodyDataStream) -> Answer<(Vec<u8>, Bytes)> {
     };
     tokio::time::timeout(LINE_TIME, reading).await.map_err(|_| {
         let detail = format!("the first line was not here after {} s", LINE_TIME.as_secs());
-        Failure::new(Code::Timeout, detail)
-            .with_status(axum::http::StatusCode::REQUEST_TIMEOUT)
+        Failure::new(Code::Timeout, detail).with_status(axum::http::StatusCode::REQUEST_TIMEOUT)
     })?
 }
 
@@ -127,7 +125,8 @@ enum Step {
 impl Running {
     fn of(mut child: Child, rest: Bytes, input: BodyDataStream, closing: Closing) -> Self {
         let (out, err) = (child.stdout.take(), child.stderr.take());
-        let feed = child.stdin.take().map(|stdin| Box::pin(feed(stdin, rest, input)) as Pin<Box<_>>);
+        let feed =
+            child.stdin.take().map(|stdin| Box::pin(feed(stdin, rest, input)) as Pin<Box<_>>);
         let ready = VecDeque::new();
         Self { child, out, err, feed, ended: None, ready, over: false, closing }
     }

@@ -33,7 +33,9 @@ pub(super) async fn led(State(api): State<Api>, request: Request, next: Next) ->
         return Err(Failure::no_leader(why));
     }
     let Some(leader) = leadership.leader else {
-        return Err(Failure::no_leader("no leader is known here: an election goes on, or this node is cut off"));
+        return Err(Failure::no_leader(
+            "no leader is known here: an election goes on, or this node is cut off",
+        ));
     };
     proxy::to_leader(&api, leader, request).await
 }

@@ -173,15 +173,10 @@ fn with_target(api: &Api, name: &str, to: Option<&Name>) -> Answer<(Grain, Optio
 }
 
 /// The answer to a dry run: the plan, and why the state would refuse it now.
-async fn dry_run(
-    api: &Api,
-    work: Work,
-    preview: impl FnOnce(&World<'_>) -> Preview,
-) -> Answer {
+async fn dry_run(api: &Api, work: Work, preview: impl FnOnce(&World<'_>) -> Preview) -> Answer {
     api.confirm().await?;
-    let (index, mut dry, cluster) = api.look(|world| {
-        (world.cluster.index, as_dry_run(preview(world)), world.cluster.clone())
-    });
+    let (index, mut dry, cluster) =
+        api.look(|world| (world.cluster.index, as_dry_run(preview(world)), world.cluster.clone()));
     if let Some(refusal) = trial(cluster, work) {
         dry.refused = Some(refusal);
     }
@@ -281,7 +276,8 @@ fn restoring(world: &World<'_>, grain: &Grain, snapshot: &Snapshot) -> Preview {
         steps.push(format!("stop grain {name} on node {owner}"));
     }
     steps.push("keep its present state as a snapshot: nothing is lost".to_owned());
-    steps.push(format!("make its data equal to snapshot {} of {}", snapshot.guid, snapshot.created));
+    steps
+        .push(format!("make its data equal to snapshot {} of {}", snapshot.guid, snapshot.created));
     if grain.wants_to_run() {
         steps.push(format!("start it again on node {owner}"));
     }

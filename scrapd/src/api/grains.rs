@@ -129,8 +129,11 @@ pub(super) async fn patch(State(api): State<Api>, Named(name): Named, asked: Ask
             answer => return answer,
         }
     }
-    Err(Failure::new(Code::Changed, format!("grain `{name}` changes all the time; nothing was changed"))
-        .hint("repeat the request"))
+    Err(Failure::new(
+        Code::Changed,
+        format!("grain `{name}` changes all the time; nothing was changed"),
+    )
+    .hint("repeat the request"))
 }
 
 /// A change of a grain. Outer error: it has no answer. Inner error: it was refused.
@@ -151,9 +154,7 @@ async fn update(
 
 /// The answer with a grain that was just worked on.
 pub(super) fn show_id(api: &Api, id: GrainId) -> Answer {
-    show(api, |cluster| {
-        cluster.grains.get(&id).ok_or_else(|| Failure::not_found("grain", id))
-    })
+    show(api, |cluster| cluster.grains.get(&id).ok_or_else(|| Failure::not_found("grain", id)))
 }
 
 /// The manifest of a grain with a patch in it, through the same door as every manifest.
@@ -263,7 +264,8 @@ async fn stopped(api: &Api, grain: &Grain, wait: Duration) -> Answer<()> {
     let until_stopped = async {
         loop {
             changes.borrow_and_update();
-            if api.read(|cluster| is_stopped(cluster, grain.id)) || changes.changed().await.is_err() {
+            if api.read(|cluster| is_stopped(cluster, grain.id)) || changes.changed().await.is_err()
+            {
                 return;
             }
         }
@@ -302,9 +304,9 @@ fn what_goes(world: &view::World<'_>, grain: &Grain, purge: bool) -> DryRun {
         steps.push(format!("keep its data and copies until {until}: {places}"));
         steps.push(format!("`scrapctl undelete {name}` takes it out of the trash until then"));
     }
-    let refused = grain.operation.map(|operation| {
-        format!("grain {name} is busy: operation {operation} works on it")
-    });
+    let refused = grain
+        .operation
+        .map(|operation| format!("grain {name} is busy: operation {operation} works on it"));
     DryRun { steps, refused, ..DryRun::default() }
 }
 

@@ -41,9 +41,8 @@ fn unready(why: &str) -> Response {
 
 fn not_ready(api: &Api, must_lead: bool) -> Option<String> {
     let consensus = &api.daemon.consensus;
-    let joined = api.read(|cluster| {
-        cluster.identity.is_some() && cluster.nodes.contains_key(&api.daemon.me)
-    });
+    let joined = api
+        .read(|cluster| cluster.identity.is_some() && cluster.nodes.contains_key(&api.daemon.me));
     if !joined {
         return Some("this node is no member of a cluster".to_owned());
     }

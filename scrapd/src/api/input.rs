@@ -160,7 +160,11 @@ impl Pairs {
     }
 
     /// A word of our own lists, as JSON carries it.
-    pub(super) fn word<T: DeserializeOwned>(&self, key: &str, allowed: &[&str]) -> Answer<Option<T>> {
+    pub(super) fn word<T: DeserializeOwned>(
+        &self,
+        key: &str,
+        allowed: &[&str],
+    ) -> Answer<Option<T>> {
         let Some(text) = self.text(key) else { return Ok(None) };
         let value = serde_json::Value::String(text.to_owned());
         serde_json::from_value(value).map(Some).map_err(|_| {
@@ -322,8 +326,9 @@ impl Asked {
             (1..=KEY_MAX).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic())
         });
         let Some(key) = key else {
-            let detail =
-                format!("an idempotency key has 1 to {KEY_MAX} visible ASCII characters, no spaces");
+            let detail = format!(
+                "an idempotency key has 1 to {KEY_MAX} visible ASCII characters, no spaces"
+            );
             let pointer = "/headers/idempotency-key";
             return Err(Failure::bad_value(Code::BadRequest, pointer, &detail));
         };

@@ -62,10 +62,11 @@ pub(super) async fn logs(
 
 fn no_log(error: &scrap_host::runtime::RuntimeError, name: &str) -> Failure {
     match &error.cause {
-        scrap_host::runtime::RuntimeCause::NotRunning => {
-            Failure::new(Code::NotRunning, format!("grain `{name}` has never run here: there is no log"))
-                .hint(format!("`scrapctl info {name}` shows what it waits for"))
-        }
+        scrap_host::runtime::RuntimeCause::NotRunning => Failure::new(
+            Code::NotRunning,
+            format!("grain `{name}` has never run here: there is no log"),
+        )
+        .hint(format!("`scrapctl info {name}` shows what it waits for")),
         scrap_host::runtime::RuntimeCause::Stale { .. }
         | scrap_host::runtime::RuntimeCause::Program { .. }
         | scrap_host::runtime::RuntimeCause::StillAlive { .. }

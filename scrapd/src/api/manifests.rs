@@ -12,7 +12,10 @@ use super::error::{Answer, Failure, bad_manifest};
 /// A manifest of a grain.
 #[derive(utoipa::ToSchema)]
 #[schema(rename_all = "camelCase")]
-#[expect(dead_code, reason = "only its schema is used; manifests are read by scrap_schema::manifest")]
+#[expect(
+    dead_code,
+    reason = "only its schema is used; manifests are read by scrap_schema::manifest"
+)]
 pub(super) struct GrainManifest {
     /// `scrap/v1`.
     api_version: String,
@@ -43,7 +46,10 @@ struct PatchMetadata {
 /// A manifest of a policy.
 #[derive(utoipa::ToSchema)]
 #[schema(rename_all = "camelCase")]
-#[expect(dead_code, reason = "only its schema is used; manifests are read by scrap_schema::manifest")]
+#[expect(
+    dead_code,
+    reason = "only its schema is used; manifests are read by scrap_schema::manifest"
+)]
 pub(super) struct PolicyManifest {
     /// `scrap/v1`.
     api_version: String,
@@ -56,7 +62,10 @@ pub(super) struct PolicyManifest {
 /// A manifest of a node.
 #[derive(utoipa::ToSchema)]
 #[schema(rename_all = "camelCase")]
-#[expect(dead_code, reason = "only its schema is used; manifests are read by scrap_schema::manifest")]
+#[expect(
+    dead_code,
+    reason = "only its schema is used; manifests are read by scrap_schema::manifest"
+)]
 pub(super) struct NodeManifest {
     /// `scrap/v1`.
     api_version: String,

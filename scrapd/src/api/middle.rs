@@ -50,9 +50,15 @@ fn request_id(request: &Request) -> String {
 fn panicked(panic: &(dyn std::any::Any + Send)) -> Response {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
-    tracing::error!(version = env!("CARGO_PKG_VERSION"), panic = text, "a handler panicked; please report");
-    Failure::internal("a fault in scrap; please report it with the lines of the log that carry this id")
-        .into_response()
+    tracing::error!(
+        version = env!("CARGO_PKG_VERSION"),
+        panic = text,
+        "a handler panicked; please report"
+    );
+    Failure::internal(
+        "a fault in scrap; please report it with the lines of the log that carry this id",
+    )
+    .into_response()
 }
 
 fn log(method: &Method, response: &Response) {

@@ -7,9 +7,7 @@ use scrap_decide::cluster::Node;
 use scrap_decide::cluster::Outcome;
 use scrap_decide::preview;
 use scrap_decide::refusal::Refusal;
-use scrap_schema::api::{
-    DrainBody, DryRun, JoinBody, Joined, NodeView, OperationView,
-};
+use scrap_schema::api::{DrainBody, DryRun, JoinBody, Joined, NodeView, OperationView};
 use scrap_schema::command::{Command, NewNode};
 use scrap_schema::id::NodeId;
 use scrap_schema::manifest::ManifestKind;

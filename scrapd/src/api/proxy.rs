@@ -70,11 +70,8 @@ pub(super) async fn send(api: &Api, node: NodeId, request: Request) -> Answer {
     let reads = matches!(parts.method, Method::GET | Method::HEAD);
     let mut headers = pick(&parts.headers, &REQUEST_HEADERS);
     headers.insert(HEADER_HOP, HeaderValue::from_static("1"));
-    let mut onward = api
-        .daemon
-        .http
-        .request(parts.method, format!("http://{address}{path}"))
-        .headers(headers);
+    let mut onward =
+        api.daemon.http.request(parts.method, format!("http://{address}{path}")).headers(headers);
     if !body.is_end_stream() {
         onward = onward.body(reqwest::Body::wrap_stream(body.into_data_stream()));
     }

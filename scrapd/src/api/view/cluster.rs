@@ -40,7 +40,9 @@ pub(crate) fn cluster(world: &World<'_>) -> ClusterView {
         voters: world.raft.voters.iter().filter_map(|voter| world.node_name(*voter)).collect(),
         nodes_online: number(nodes.filter(|node| node.liveness.is_online()).count()),
         nodes: number(world.cluster.nodes.len()),
-        grains_running: number(grains.iter().filter(|(grain, state)| answers(grain, *state)).count()),
+        grains_running: number(
+            grains.iter().filter(|(grain, state)| answers(grain, *state)).count(),
+        ),
         grains_wanted: number(grains.iter().filter(|(grain, _)| grain.wants_to_run()).count()),
         grains: number(grains.len()),
         worst_lag_ms: worst_lag_ms.map(ms),
@@ -101,9 +103,9 @@ fn reasons(world: &World<'_>, grains: &[(&Grain, GrainState)]) -> Vec<Reason> {
         }
     }
     for node in world.cluster.nodes.values() {
-        let empty = !grains.iter().any(|(grain, state)| {
-            *state == GrainState::Lost && grain.owner == Some(node.id)
-        });
+        let empty = !grains
+            .iter()
+            .any(|(grain, state)| *state == GrainState::Lost && grain.owner == Some(node.id));
         if empty && let Some(text) = not_online(world, node) {
             add(ClusterHealth::Degraded, text);
         }

@@ -101,7 +101,9 @@ fn moving(world: &World<'_>, grain: &Grain) -> String {
         Stage::Released { to, .. } => {
             format!("it is stopped; its last writes go to {}", world.node_word(*to))
         }
-        Stage::Landing { from, .. } => format!("it comes from {} and starts", world.node_word(*from)),
+        Stage::Landing { from, .. } => {
+            format!("it comes from {} and starts", world.node_word(*from))
+        }
         Stage::Unplaced
         | Stage::Settled
         | Stage::Restarting { .. }
@@ -131,8 +133,7 @@ fn unknown(world: &World<'_>, grain: &Grain) -> Option<Verdict> {
         return Some((None, "NotTheLeader", message.to_owned()));
     }
     if !world.has_heard(owner) {
-        let message =
-            format!("{} has not reported to this leader yet", world.node_word(owner));
+        let message = format!("{} has not reported to this leader yet", world.node_word(owner));
         return Some((None, "NotHeardYet", message));
     }
     None
@@ -231,7 +232,9 @@ fn protected(world: &World<'_>, grain: &Grain) -> Verdict {
         FailoverMode::Auto if !world.cluster.needs_lease(grain) => (
             Some(true),
             "NeedsAPerson",
-            format!("{message}; with fewer than three members only a person can start it elsewhere"),
+            format!(
+                "{message}; with fewer than three members only a person can start it elsewhere"
+            ),
         ),
         FailoverMode::Auto => (Some(true), "FailsOver", message),
         FailoverMode::Manual => {

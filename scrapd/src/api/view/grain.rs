@@ -66,9 +66,9 @@ fn status(world: &World<'_>, grain: &Grain) -> GrainStatus {
 /// Where a grain is moving.
 pub(super) fn destination(grain: &Grain) -> Option<NodeId> {
     match &grain.stage {
-        Stage::Warming { to, .. }
-        | Stage::Quiescing { to, .. }
-        | Stage::Released { to, .. } => Some(*to),
+        Stage::Warming { to, .. } | Stage::Quiescing { to, .. } | Stage::Released { to, .. } => {
+            Some(*to)
+        }
         Stage::Landing { .. } => grain.owner,
         Stage::Unplaced
         | Stage::Settled

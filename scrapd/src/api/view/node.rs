@@ -88,8 +88,8 @@ fn owned(world: &World<'_>, node: NodeId) -> Vec<Name> {
 
 fn kept(world: &World<'_>, node: NodeId) -> Vec<Name> {
     let grains = world.cluster.grains.values();
-    let kept = grains
-        .filter(|grain| grain.trashed_until.is_none() && grain.receivers().contains(&node));
+    let kept =
+        grains.filter(|grain| grain.trashed_until.is_none() && grain.receivers().contains(&node));
     sorted(kept.map(|grain| grain.name.clone()))
 }
 

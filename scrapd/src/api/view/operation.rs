@@ -121,4 +121,3 @@ fn copying(world: &World<'_>, grain: &Grain, phase: Phase) -> Option<Progress> {
 fn round(copy: &CopyReport) -> String {
     format!("round {}", copy.rounds.saturating_add(1))
 }
-
