@@ -210,9 +210,8 @@ async fn read<R: tokio::io::AsyncRead + Unpin>(
 }
 
 async fn fed(feed: &mut Option<Pin<Box<dyn Future<Output = ()> + Send>>>) {
-    match feed {
-        Some(feed) => feed.await,
-        None => (),
+    if let Some(feed) = feed {
+        feed.await;
     }
 }
 

@@ -273,9 +273,8 @@ impl Sim {
         if machine.orphans.contains_key(&key) {
             return Err(format!("there is an orphan of epoch {} already", old.epoch));
         }
-        let kept = base.and_then(|base| {
-            old.snapshots.iter().position(|frozen| frozen.snapshot.guid == base)
-        });
+        let kept = base
+            .and_then(|base| old.snapshots.iter().position(|frozen| frozen.snapshot.guid == base));
         let kept = kept.map_or(0, |position| position + 1);
         let shared = old.snapshots[..kept].to_vec();
         let base_content = shared.last().map(|frozen| frozen.content.clone()).unwrap_or_default();

@@ -60,7 +60,13 @@ impl Judge {
     }
 
     /// Rows that changed without being touched: the store would lose them.
-    pub fn untouched(&mut self, before: &Cluster, after: &Cluster, applied: &Applied, command: &Command) {
+    pub fn untouched(
+        &mut self,
+        before: &Cluster,
+        after: &Cluster,
+        applied: &Applied,
+        command: &Command,
+    ) {
         if !self.compare_rows {
             return;
         }
@@ -113,7 +119,10 @@ impl Sim {
                 };
                 if dataset.role != DataRole::Owner || dataset.epoch != instance.epoch {
                     let (role, name) = (dataset.role, &machine.name);
-                    wrong.push(format!("{grain} of epoch {} writes on {name} into {role:?} of epoch {}", instance.epoch, dataset.epoch));
+                    wrong.push(format!(
+                        "{grain} of epoch {} writes on {name} into {role:?} of epoch {}",
+                        instance.epoch, dataset.epoch
+                    ));
                     continue;
                 }
                 let ledger = self.judge.ledger.entry(*grain).or_default();
@@ -133,13 +142,23 @@ impl Sim {
             let name = machine.name.as_str();
             for (grain, instance) in machine.instances.iter().filter(|_| machine.up) {
                 if let Some(other) = live.insert(*grain, name) {
-                    found.push(format!("I1: grain {} runs on {other} and on {name}", self.truth.grain_name(*grain)));
+                    found.push(format!(
+                        "I1: grain {} runs on {other} and on {name}",
+                        self.truth.grain_name(*grain)
+                    ));
                 }
                 let owned = self.truth.grains.get(grain).is_none_or(|grain| {
-                    grain.tenures.iter().any(|tenure| tenure.epoch == instance.epoch && tenure.node == machine.id)
+                    grain
+                        .tenures
+                        .iter()
+                        .any(|tenure| tenure.epoch == instance.epoch && tenure.node == machine.id)
                 });
                 if !owned {
-                    found.push(format!("I2: {} runs on {name} in epoch {}, which is not its", self.truth.grain_name(*grain), instance.epoch));
+                    found.push(format!(
+                        "I2: {} runs on {name} in epoch {}, which is not its",
+                        self.truth.grain_name(*grain),
+                        instance.epoch
+                    ));
                 }
             }
             for (grain, dataset) in &machine.datasets {
@@ -147,7 +166,10 @@ impl Sim {
                     && let Some(other) = heads.insert((*grain, dataset.epoch), name)
                 {
                     let what = self.truth.grain_name(*grain);
-                    found.push(format!("I3: {other} and {name} both have the head of {what}, epoch {}", dataset.epoch));
+                    found.push(format!(
+                        "I3: {other} and {name} both have the head of {what}, epoch {}",
+                        dataset.epoch
+                    ));
                 }
             }
         }
@@ -191,22 +213,33 @@ impl Sim {
             return;
         }
         match &proposal.command {
-            Command::FenceNode { node, .. } | Command::LeaveNode { node, .. } => self.judge_fence(*node),
+            Command::FenceNode { node, .. } | Command::LeaveNode { node, .. } => {
+                self.judge_fence(*node)
+            }
             Command::AssignGrain { grain, to, base: Some(base), cause, .. } => {
                 self.judge_assign(before, *grain, *to, base, cause);
             }
             Command::GrainArmed { grain, .. } => {
                 let unarmed = self.machines.iter().find(|machine| {
-                    machine.up && machine.instances.get(grain).is_some_and(|it| it.deadline.is_none())
+                    machine.up
+                        && machine.instances.get(grain).is_some_and(|it| it.deadline.is_none())
                 });
                 if let Some(machine) = unarmed {
-                    let what = format!("I5: {} counts as armed and runs on {} without a deadline", self.truth.grain_name(*grain), machine.name);
+                    let what = format!(
+                        "I5: {} counts as armed and runs on {} without a deadline",
+                        self.truth.grain_name(*grain),
+                        machine.name
+                    );
                     self.find(what);
                 }
             }
             Command::GrainStopped { grain, .. } | Command::GrainReleased { grain, .. } => {
                 let name = self.truth.grain_name(*grain);
-                if self.machines.iter().any(|machine| machine.up && machine.instances.contains_key(grain)) {
+                if self
+                    .machines
+                    .iter()
+                    .any(|machine| machine.up && machine.instances.contains_key(grain))
+                {
                     self.find(format!("{name} was said to be stopped while it runs"));
                 }
             }
@@ -218,24 +251,43 @@ impl Sim {
         let Some(at) = self.machine_of(node).filter(|at| self.machines[*at].up) else { return };
         let machine = &self.machines[at];
         let armed = machine.instances.keys().find(|grain| {
-            self.truth.grains.get(*grain).is_some_and(|grain| grain.armed && grain.owner == Some(node))
+            self.truth
+                .grains
+                .get(*grain)
+                .is_some_and(|grain| grain.armed && grain.owner == Some(node))
         });
         if let Some(grain) = armed {
-            let what = format!("I5: {} counts as fenced while {} runs there", machine.name, self.truth.grain_name(*grain));
+            let what = format!(
+                "I5: {} counts as fenced while {} runs there",
+                machine.name,
+                self.truth.grain_name(*grain)
+            );
             self.find(what);
         }
     }
 
-    fn judge_assign(&mut self, before: &Cluster, grain: GrainId, to: NodeId, base: &Snapshot, cause: &AssignCause) {
+    fn judge_assign(
+        &mut self,
+        before: &Cluster,
+        grain: GrainId,
+        to: NodeId,
+        base: &Snapshot,
+        cause: &AssignCause,
+    ) {
         let name = before.grain_name(grain);
         let Some(was) = before.grains.get(&grain) else { return };
-        if let Some(other) = self.machines.iter().find(|it| it.up && it.instances.contains_key(&grain)) {
+        if let Some(other) =
+            self.machines.iter().find(|it| it.up && it.instances.contains_key(&grain))
+        {
             let what = format!("I4: {name} is given away while it runs on {}", other.name);
             return self.find(what);
         }
         let target = self.machine_of(to).and_then(|at| self.machines[at].datasets.get(&grain));
-        let Some(content) = target.and_then(|it| it.frozen(base.guid)).map(|it| it.content.clone()) else {
-            let what = format!("{name} is given to node {to}, which does not have the state it should go on from");
+        let Some(content) = target.and_then(|it| it.frozen(base.guid)).map(|it| it.content.clone())
+        else {
+            let what = format!(
+                "{name} is given to node {to}, which does not have the state it should go on from"
+            );
             return self.find(what);
         };
         let head = was.owner.and_then(|owner| self.machine_of(owner));
@@ -251,7 +303,10 @@ impl Sim {
             AssignCause::Place => (),
             AssignCause::Migrate { .. } => {
                 if !lost.is_empty() {
-                    self.find(format!("I6: the planned move of {name} loses {} writes", lost.len()));
+                    self.find(format!(
+                        "I6: the planned move of {name} loses {} writes",
+                        lost.len()
+                    ));
                 }
             }
             AssignCause::Failover { loss } => {
@@ -266,7 +321,8 @@ impl Sim {
             return self.say("client", &format!("{name}: no write is gone"));
         };
         let ledger = self.judge.ledger.get(&grain).cloned().unwrap_or_default();
-        let time = |number: u32| ledger.get(usize::try_from(number).unwrap()).copied().unwrap_or_default();
+        let time =
+            |number: u32| ledger.get(usize::try_from(number).unwrap()).copied().unwrap_or_default();
         let (first, last) = (time(first), time(last));
         let count = lost.len();
         let window = last.since(first).rounded();
@@ -276,7 +332,11 @@ impl Sim {
             Some(loss) => {
                 let early = loss.from.since(first);
                 let late = last.since(loss.until);
-                self.find(format!("{name} lost more than was reported: {} before, {} after", early.rounded(), late.rounded()));
+                self.find(format!(
+                    "{name} lost more than was reported: {} before, {} after",
+                    early.rounded(),
+                    late.rounded()
+                ));
             }
             None => self.find(format!("{name} lost {count} writes and none was reported")),
         }

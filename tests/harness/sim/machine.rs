@@ -215,9 +215,10 @@ impl Machine {
             };
             (*key, facts)
         });
-        let copies = self.copies.iter().map(|(key, known)| {
-            (*key, CopyFacts { snapshots: known.snapshots.clone() })
-        });
+        let copies = self
+            .copies
+            .iter()
+            .map(|(key, known)| (*key, CopyFacts { snapshots: known.snapshots.clone() }));
         HostFacts {
             lease: self.lease,
             extended: self.extended,
@@ -300,8 +301,8 @@ fn copy_report(
         (Some(newest), None) => base + newest.content.len() * write,
         (None, _) => base,
     };
-    let is_newest = common.map(|frozen| frozen.snapshot.guid)
-        == newest.map(|frozen| frozen.snapshot.guid);
+    let is_newest =
+        common.map(|frozen| frozen.snapshot.guid) == newest.map(|frozen| frozen.snapshot.guid);
     let clean = dirty.filter(|dirty| is_newest && dirty.bytes.0 == 0).map(|dirty| dirty.at);
     let frozen = common.map(|frozen| frozen.snapshot.created);
     CopyReport {

@@ -45,7 +45,8 @@ impl Script {
             match line.split_once(' ').context("a line has two words at least")? {
                 ("end", seconds) => script.end = seconds.parse().context("end SECONDS")?,
                 ("at", rest) => {
-                    let (seconds, words) = rest.trim().split_once(' ').context("at SECONDS WORDS")?;
+                    let (seconds, words) =
+                        rest.trim().split_once(' ').context("at SECONDS WORDS")?;
                     let at = seconds.parse().with_context(|| format!("`{line}`"))?;
                     script.orders.push(Order { at, words: words.trim().to_owned() });
                 }
@@ -69,7 +70,8 @@ impl Sim {
         for order in &script.orders {
             self.run_until(order.at * 1000);
             self.say("script", &order.words);
-            self.obey_order(&order.words).with_context(|| format!("at {} {}", order.at, order.words))?;
+            self.obey_order(&order.words)
+                .with_context(|| format!("at {} {}", order.at, order.words))?;
         }
         self.run_until(script.end * 1000);
         Ok(())
@@ -186,7 +188,13 @@ impl Sim {
                 let grain = self.truth.grain_named(&name(grain)?).context("no such grain")?.clone();
                 let spec = GrainSpec { protect: policy.parse()?, ..grain.spec };
                 let (labels, annotations) = (grain.labels, grain.annotations);
-                self.ask(Command::UpdateGrain { grain: grain.id, if_index: None, labels, annotations, spec });
+                self.ask(Command::UpdateGrain {
+                    grain: grain.id,
+                    if_index: None,
+                    labels,
+                    annotations,
+                    spec,
+                });
             }
             ["copies", grain, nodes] => {
                 let (id, nodes) = (self.grain(grain)?, nodes.split(','));
@@ -278,7 +286,8 @@ impl Sim {
 
     fn trashed(&self, text: &str) -> Result<GrainId> {
         let mut grains = self.truth.grains.values();
-        let found = grains.find(|grain| grain.name.as_str() == text && grain.trashed_until.is_some());
+        let found =
+            grains.find(|grain| grain.name.as_str() == text && grain.trashed_until.is_some());
         Ok(found.with_context(|| format!("no grain `{text}` in the trash"))?.id)
     }
 

@@ -100,7 +100,8 @@ impl GrainSetting {
     /// As a person would write it.
     #[must_use]
     pub fn text(&self, name: &Name) -> GrainText {
-        let resources = Resources { memory: self.memory.unwrap_or(Bytes(64 << 20)), ..Resources::default() };
+        let resources =
+            Resources { memory: self.memory.unwrap_or(Bytes(64 << 20)), ..Resources::default() };
         let spec = GrainSpec {
             template: Template::Process,
             command: vec!["serve".to_owned()],
@@ -108,11 +109,20 @@ impl GrainSetting {
             resources,
             health: None,
             protect: self.policy.clone(),
-            place: Placement { prefer: self.home.clone(), apart_from: self.apart_from.clone(), ..Placement::default() },
+            place: Placement {
+                prefer: self.home.clone(),
+                apart_from: self.apart_from.clone(),
+                ..Placement::default()
+            },
             stop: Stop::default(),
             running: !self.stopped,
         };
-        GrainText { name: name.clone(), labels: self.labels.clone(), annotations: Labels::new(), spec }
+        GrainText {
+            name: name.clone(),
+            labels: self.labels.clone(),
+            annotations: Labels::new(),
+            spec,
+        }
     }
 }
 
@@ -172,7 +182,8 @@ impl World {
         let apply = self.apply.unwrap_or(Span::from_ms(50));
         let names = self.nodes.iter().chain(&self.later);
         let machines = names.enumerate().map(|(at, name)| {
-            let mut machine = machine(name, &self.node.get(name).cloned().unwrap_or_default(), apply);
+            let mut machine =
+                machine(name, &self.node.get(name).cloned().unwrap_or_default(), apply);
             // Machines were switched on at different times.
             machine.clock.shown += 1_000_000 * u64::try_from(at).unwrap();
             machine
@@ -190,7 +201,11 @@ impl World {
             sim.join(at)?;
         }
         for (name, policy) in &self.policy {
-            sim.ask(Command::PutPolicy { name: name.clone(), if_index: None, policy: policy.clone() });
+            sim.ask(Command::PutPolicy {
+                name: name.clone(),
+                if_index: None,
+                policy: policy.clone(),
+            });
         }
         if self.from_the_beginning {
             return Ok(sim);
@@ -217,13 +232,20 @@ impl World {
         for (name, setting) in &self.grain {
             let grain = sim.truth.grain_named(name).context("a grain is missing")?;
             let home = grain.owner.map(|owner| sim.truth.node_name(owner));
-            let is_there = setting.home.as_ref().is_none_or(|home_| Some(home_.to_string()) == home);
+            let is_there =
+                setting.home.as_ref().is_none_or(|home_| Some(home_.to_string()) == home);
             if !is_there || grain.operation.is_some() {
                 bail!("grain {name} is not at home: {grain:?}");
             }
             let text = GrainSetting { home: None, ..setting.clone() }.text(name);
             let (id, labels, annotations) = (grain.id, text.labels, text.annotations);
-            sim.ask(Command::UpdateGrain { grain: id, if_index: None, labels, annotations, spec: text.spec });
+            sim.ask(Command::UpdateGrain {
+                grain: id,
+                if_index: None,
+                labels,
+                annotations,
+                spec: text.spec,
+            });
         }
         for _ in 0..20 {
             sim.step();
