@@ -70,7 +70,9 @@ fn details(text: &mut String, failure: &Failure, verbose: bool) {
                 let reasons: Vec<String> = candidate.reasons.iter().map(|it| clean(it)).collect();
                 text.push_str(&format!("  {}: {}\n", candidate.node, reasons.join("; ")));
             }
-            for fault in &problem.errors {
+            // One fault is what the headline says already.
+            let said = |fault: &FieldError| fault.detail == problem.detail;
+            for fault in problem.errors.iter().filter(|fault| !said(fault)) {
                 fault_lines(text, None, fault);
             }
             if let Some(operation) = &problem.operation {

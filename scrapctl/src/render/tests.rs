@@ -116,7 +116,7 @@ fn a_grain_in_trouble() {
           bob         14 min behind, 3M to send, not reachable, node bob is suspect
           cy          nothing yet
         snapshots
-          before-upgrade          2026-11-20 23:00:00  000000000000a1b2
+          before-upgrade  2026-11-20 23:00:00  000000000000a1b2
         last failover
           2026-11-20 00:00:00  bob → ada, epoch 4: lost at most what was written in 12 s, 2026-11-19 23:59:48 to 2026-11-20 00:00:00, 180.0 KiB or more
         waiting: grain mail-alice: bob does not answer
@@ -253,7 +253,7 @@ fn orphans_as_a_table_and_in_full() {
           grain       mail-alice
           node        bob
           written in  epoch 3
-          last state  scrap.0000000000000003.0000000000000028.orphan of 2026-11-20 00:00:00
+          last state  2026-11-20 00:00:00, snapshot 000000000000beef
           in common   up to snapshot 00000000000000a1
           newer       about 180.0 KiB that only this copy has
           used        2.0 MiB
