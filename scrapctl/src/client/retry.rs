@@ -81,7 +81,6 @@ fn passing(code: Code) -> Passing {
         | Code::OwnerAlive
         | Code::InUse
         | Code::LastNode
-        | Code::WrongState
         | Code::NotCancellable
         | Code::OperationFailed
         | Code::NotTrusted
