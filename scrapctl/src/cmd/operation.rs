@@ -246,6 +246,7 @@ fn still_there(failure: Failure, id: OperationId) -> Failure {
             tried.push(crate::failure::Attempt {
                 server: format!("operation {id}"),
                 outcome: format!("accepted; look after it: scrapctl op attach {id}"),
+                connected: false,
                 problem: None,
             });
             Failure::Unreachable { tried, sent: false }

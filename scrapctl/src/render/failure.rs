@@ -151,6 +151,9 @@ fn advice(failure: &Failure) -> Option<String> {
                 .hint
                 .clone()
                 .unwrap_or_else(|| "what a node knows by itself is shown with --stale".to_owned()),
+            None if tried.iter().any(|attempt| attempt.connected) => {
+                "what a node knows by itself is shown with --stale".to_owned()
+            }
             None => "is scrapd running? name other nodes with --server, or once for all with \
                      `scrapctl context add`"
                 .to_owned(),

@@ -200,7 +200,7 @@ fn status_of_a_healthy_cluster_is_one_line() {
     expect![[r#"
         home   HEALTHY   3/3 nodes   11/11 grains running   worst replica 14 s (xmpp)
     "#]]
-    .assert_eq(&status::text(&cluster(), false, PLAIN));
+    .assert_eq(&status::text(&cluster(), false, false, PLAIN));
 }
 
 #[test]
@@ -225,7 +225,7 @@ fn status_says_why() {
         1 orphan of diverged data: scrapctl orphan ls
         there is no leader
     "#]]
-    .assert_eq(&status::text(&cluster, false, PLAIN));
+    .assert_eq(&status::text(&cluster, false, false, PLAIN));
 }
 
 #[test]
@@ -434,7 +434,7 @@ fn no_text_from_the_cluster_reaches_the_terminal_as_it_is() {
         grains::grid(&[grain], PLAIN).table(&list, true, PLAIN).unwrap(),
         nodes::info(&poison(&node("ada")), &clock, PLAIN),
         nodes::grid(&[poison(&node("ada"))], PLAIN).table(&list, true, PLAIN).unwrap(),
-        status::text(&poison(&cluster), true, PLAIN),
+        status::text(&poison(&cluster), true, true, PLAIN),
         events::line(&poison(&event(1, 0, "x")), &clock, PLAIN),
         orphans::info(&poison(&orphan()), &clock, PLAIN),
         orphans::grid(&[poison(&orphan())], &clock, PLAIN).table(&list, true, PLAIN).unwrap(),
