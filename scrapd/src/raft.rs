@@ -306,7 +306,7 @@ impl Consensus {
             let state = metrics.borrow_watched().running_state.clone();
             match state {
                 Err(Fatal::Stopped) if self.inner.closing.load(Ordering::SeqCst) => (),
-                Err(error) => return error::chain(&error),
+                Err(error) => return error.to_string(),
                 Ok(()) => (),
             }
             if metrics.changed().await.is_err() {
