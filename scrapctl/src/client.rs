@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use scrap_schema::api::{HEADER_AGE, NodeView};
 use scrap_schema::problem::Problem;
+use scrap_schema::unit::Span;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
@@ -37,6 +38,8 @@ pub(crate) struct Client {
     http: reqwest::Client,
     /// Next one to try first.
     servers: Mutex<Vec<String>>,
+    /// Where the nodes of the last list listen.
+    learnt: Mutex<Option<Vec<String>>>,
     /// Whether any node has answered this process: then silence is an incident and worth patience.
     answered: AtomicBool,
     /// The end of `--timeout`.
@@ -93,6 +96,7 @@ impl Client {
         Ok(Self {
             http,
             servers: Mutex::new(servers),
+            learnt: Mutex::new(None),
             answered: AtomicBool::new(false),
             deadline,
             remark,
@@ -121,14 +125,21 @@ impl Client {
 
     /// Remembers where nodes listen, for the time when the ones that were named are gone.
     pub(crate) fn learn(&self, nodes: &[NodeView]) {
+        let addresses = nodes.iter().map(|node| node.status.addresses.api.as_str());
+        let addresses: Vec<String> =
+            addresses.filter_map(|address| crate::settings::address(address).ok()).collect();
         let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
-        for node in nodes {
-            if let Ok(address) = crate::settings::address(&node.status.addresses.api)
-                && !servers.contains(&address)
-            {
-                servers.push(address);
+        for address in &addresses {
+            if !servers.contains(address) {
+                servers.push(address.clone());
             }
         }
+        *self.learnt.lock().unwrap_or_else(PoisonError::into_inner) = Some(addresses);
+    }
+
+    /// Where the nodes listen, if they were listed.
+    pub(crate) fn learnt(&self) -> Option<Vec<String>> {
+        self.learnt.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn prefer(&self, server: &str) {
@@ -191,8 +202,9 @@ impl Client {
         let mut pause = Pause::default();
         let mut sent = false;
         let mut remarked = false;
+        // What each node did last.
+        let mut tried: Vec<Attempt> = Vec::new();
         loop {
-            let mut tried: Vec<Attempt> = Vec::new();
             for server in self.servers() {
                 let verdict = match self.once(&server, call, end).await {
                     Ok(response) => judge(response).await?,
@@ -210,8 +222,8 @@ impl Client {
                     }
                     Verdict::Again { attempt, sent: maybe_done } => {
                         self.demote(&server);
-                        sent |= maybe_done;
-                        tried.push(attempt);
+                        sent |= maybe_done && call.is_write();
+                        retry::note(&mut tried, attempt, Instant::now() >= end);
                     }
                 }
                 if (sent && call.repeat == Repeat::Never) || Instant::now() >= end {
@@ -256,7 +268,11 @@ impl Client {
         match tokio::time::timeout(within, request.send()).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(again(retry::describe(&error), !error.is_connect())),
-            Err(_) => Err(again(format!("gave no answer within {} s", within.as_secs_f32()), true)),
+            Err(_) => {
+                let within = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
+                let within = Span::from_ms(within).rounded();
+                Err(again(format!("gave no answer within {within}"), true))
+            }
         }
     }
 

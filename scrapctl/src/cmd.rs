@@ -76,7 +76,7 @@ impl Ctx {
         if self.settings.stale || self.old.get() {
             return self.read_stale(call).await;
         }
-        if !self.for_people() || self.settings.timeout.is_some() {
+        if !self.for_people() {
             return self.client.value(&call).await;
         }
         match self.client.value(&call.clone().patient(PATIENCE_OF_PEOPLE)).await {

@@ -71,7 +71,7 @@ async fn ask<T: DeserializeOwned>(what: &str) -> Option<Vec<T>> {
     let config = config::load(environment.config.as_deref()).ok()?;
     let settings = resolve(&GlobalArgs::default(), environment, &config).ok()?;
     let remembered = known::load(settings.environment.known.as_deref(), &known::key(&settings));
-    let servers = known::order(&settings.servers, &remembered);
+    let servers = known::order(&settings.origin, &settings.servers, &remembered);
     let client = Client::new(servers, Some(Instant::now() + WITHIN), Box::new(|_| ())).ok()?;
     client.value(&Call::get(&[what]).query("stale", true)).await.ok()
 }

@@ -109,7 +109,7 @@ async fn run(settings: Settings, print: Print, command: Command) -> Result<(), F
     let key = known::key(&settings);
     let file = settings.environment.known.clone();
     let mut remembered = known::load(file.as_deref(), &key);
-    let servers = known::order(&settings.servers, &remembered);
+    let servers = known::order(&settings.origin, &settings.servers, &remembered);
     let deadline = settings.timeout.map(|timeout| Instant::now() + timeout);
     let remark = print.clone();
     let client = Client::new(servers, deadline, Box::new(move |text| remark.note(text)))?;
@@ -130,9 +130,9 @@ async fn remember(ctx: &Ctx, remembered: &mut known::Cluster) {
             remembered.listed = now;
         }
     }
-    let named = &ctx.settings.servers;
-    let learnt = ctx.client.servers().into_iter().filter(|server| !named.contains(server));
-    remembered.nodes = learnt.collect();
-    remembered.nodes.sort();
+    if let Some(mut nodes) = ctx.client.learnt() {
+        nodes.sort();
+        remembered.nodes = nodes;
+    }
     remembered.last = Some(last);
 }

@@ -1,6 +1,9 @@
 //! The only writer of stdout and stderr. Says how text may look there (colour, letters), never what it says.
 
 use std::io::{self, Write as _};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use indicatif::MultiProgress;
 
 use crate::failure::Failure;
 use crate::render::text::Theme;
@@ -12,6 +15,8 @@ pub(crate) struct Print {
     out: Theme,
     err: Theme,
     quiet: bool,
+    /// Moving lines at the bottom of the terminal: what is said meanwhile goes above them.
+    live: Arc<Mutex<Option<MultiProgress>>>,
 }
 
 impl Print {
@@ -22,13 +27,14 @@ impl Print {
             out: Theme { color: settings.color_out, utf8 },
             err: Theme { color: settings.color_err, utf8 },
             quiet: settings.quiet,
+            live: Arc::default(),
         }
     }
 
     /// For the time before there are settings.
     pub(crate) fn plain() -> Self {
         let theme = Theme { color: false, utf8: false };
-        Self { out: theme, err: theme, quiet: false }
+        Self { out: theme, err: theme, quiet: false, live: Arc::default() }
     }
 
     /// How text on stdout may look.
@@ -71,8 +77,18 @@ impl Print {
         }
     }
 
+    /// From now on there are moving lines; `None`: no longer.
+    pub(crate) fn set_live(&self, live: Option<MultiProgress>) {
+        *self.live.lock().unwrap_or_else(PoisonError::into_inner) = live;
+    }
+
     /// Says something on stderr in any case.
     pub(crate) fn err(&self, text: &str) {
+        if let Some(live) = &*self.live.lock().unwrap_or_else(PoisonError::into_inner) {
+            // As below: there is nobody to tell.
+            drop(live.println(text.trim_end()));
+            return;
+        }
         let end = if text.ends_with('\n') { "" } else { "\n" };
         let mut stderr = io::stderr().lock();
         drop(write!(stderr, "{text}{end}"));

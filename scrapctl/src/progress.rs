@@ -34,7 +34,7 @@ impl Board {
             Progress::None => Form::None,
             Progress::Plain => Form::Plain,
             Progress::Json => Form::Json,
-            Progress::Live => live(operations, theme),
+            Progress::Live => live(operations, theme, print),
         };
         Self { print: print.clone(), theme, form, several: operations > 1 }
     }
@@ -58,11 +58,8 @@ impl Board {
                 let text = serde_json::to_string(now).unwrap_or_default();
                 self.print.note(&clean_json(&text));
             }
-            Form::Live { all, bars } => {
-                for line in lines() {
-                    // A terminal that is gone is no reason to stop waiting.
-                    drop(all.println(line));
-                }
+            Form::Live { bars, .. } => {
+                lines().for_each(|line| self.print.note(&line));
                 let Some(bar) = bars.get(place) else { return };
                 if now.state.is_final() {
                     bar.finish_and_clear();
@@ -76,13 +73,16 @@ impl Board {
     /// Takes the moving lines away, so that what comes next stands alone.
     pub(crate) fn end(&self) {
         if let Form::Live { all, .. } = &self.form {
+            // A terminal that is gone is no reason to fail.
             drop(all.clear());
+            self.print.set_live(None);
         }
     }
 }
 
-fn live(operations: usize, theme: Theme) -> Form {
+fn live(operations: usize, theme: Theme, print: &Print) -> Form {
     let all = MultiProgress::new();
+    print.set_live(Some(all.clone()));
     let style = ProgressStyle::with_template(" {spinner} {wide_msg}")
         .unwrap_or_else(|_| ProgressStyle::default_spinner());
     let style =

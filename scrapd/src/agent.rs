@@ -220,8 +220,8 @@ async fn measure(daemon: Arc<Daemon>) {
             updates.push(Update::Usage(grain, usage, clock::boot_time()));
         }
     }
-    match execute::node_usage(&daemon.host).await {
-        Ok(reading) => updates.push(Update::Node(reading, clock::boot_time())),
+    match execute::node_usage(&daemon).await {
+        Ok(reading) => updates.push(Update::Node(reading)),
         Err(error) => debug!(error = execute::chain(error.as_ref()), "cannot measure this node"),
     }
     daemon.agent.with(|state| {

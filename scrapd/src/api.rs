@@ -43,7 +43,6 @@ use state::Api;
 pub use serve::serve;
 
 /// The whole API of a node.
-#[must_use]
 pub fn routes(daemon: Arc<Daemon>) -> Router {
     let api = Api { daemon };
     let led = led().route_layer(from_fn_with_state(api.clone(), gate::led));

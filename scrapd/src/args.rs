@@ -28,6 +28,9 @@ pub enum Command {
     Run(Run),
     /// Read a configuration and print what it means, or everything that is wrong with it
     CheckConfig(CheckConfig),
+    /// Play with three nodes on this machine: without a command, start them and stay in the foreground
+    #[cfg(target_os = "linux")]
+    Demo(Demo),
 }
 
 /// Where the configuration is.
@@ -77,6 +80,63 @@ pub struct CheckConfig {
     /// The configuration to check
     #[arg(value_name = "FILE", default_value = DEFAULT_PATH)]
     pub file: PathBuf,
+}
+
+/// Arguments of `scrapd demo`.
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// Where the demo keeps everything
+    #[arg(long, value_name = "DIR", default_value = ".demo", global = true)]
+    pub dir: PathBuf,
+    /// First port of the first node: a node takes two, the next node begins ten later, and the guestbook of the tour
+    /// takes the 28th. A demo that was started once keeps its ports
+    #[arg(long, value_name = "PORT", global = true)]
+    pub port_base: Option<u16>,
+    /// What to do with it
+    #[command(subcommand)]
+    pub verb: Option<DemoVerb>,
+}
+
+/// What `scrapd demo` does.
+#[derive(Debug, Subcommand)]
+pub enum DemoVerb {
+    /// Start the demo in the background, or bring back what is down, and wait until all nodes are online
+    Up,
+    /// Stop all nodes and their grains cleanly
+    Stop(DemoStop),
+    /// End a node as a power cut does: its daemon and all its grains, without a word
+    Kill(DemoKill),
+    /// Start a node that is down
+    Restart(DemoNode),
+    /// Say which processes run
+    Status,
+    /// Show a move and a failover of a real web site under load, and check what was promised
+    Tour,
+}
+
+/// Arguments of `scrapd demo stop`.
+#[derive(Debug, Args)]
+pub struct DemoStop {
+    /// Remove everything that the demo has written, too
+    #[arg(long)]
+    pub purge: bool,
+}
+
+/// Arguments of `scrapd demo kill`.
+#[derive(Debug, Args)]
+pub struct DemoKill {
+    /// Name of the node
+    pub node: Name,
+    /// Only the daemon: its grains go on until their lease ends
+    #[arg(long)]
+    pub only_daemon: bool,
+}
+
+/// A node of the demo.
+#[derive(Debug, Args)]
+pub struct DemoNode {
+    /// Name of the node
+    pub node: Name,
 }
 
 #[cfg(test)]

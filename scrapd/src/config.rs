@@ -21,6 +21,7 @@ use scrap_schema::unit::{Bytes, MilliCpu, Span};
 
 pub use fault::{BadConfig, Fault};
 pub use network::Network;
+pub(crate) use values::{LOG_FILTER, RUN_DIR_MAX};
 
 use crate::raft::Settings;
 

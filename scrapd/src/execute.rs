@@ -264,13 +264,13 @@ async fn tell(daemon: &Daemon, command: Command) -> Done {
     Ok(Vec::new())
 }
 
-/// What the node uses now.
+/// What the node uses now; processor time on average since the last call.
 ///
 /// # Errors
 /// What the system says.
-pub async fn node_usage(host: &Host) -> Result<Reading, Trouble> {
-    let used = machine::used()?;
-    let space = host.datasets.space().await?;
-    let disk = Bytes(space.total.0.saturating_sub(space.free.0));
-    Ok(Reading { busy_ms: used.busy_ms, memory: used.memory, disk })
+pub async fn node_usage(daemon: &Daemon) -> Result<Reading, Trouble> {
+    let load = daemon.agent.with(|state| state.meter.measure())?;
+    let memory = machine::facts()?.memory.0.saturating_sub(load.memory_available.0);
+    let space = daemon.host.datasets.space().await?;
+    Ok(Reading { cpu: load.cpu, memory: Bytes(memory), disk_free: space.free })
 }

@@ -1,9 +1,9 @@
 //! What this machine is made of, measured once at the start. No policy: what the configuration reserves counts instead.
 
 use std::path::Path;
-use std::thread::available_parallelism;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
+use scrap_host::machine;
 use scrap_schema::node::{NodeFacts, NodeRole};
 use scrap_schema::spec::Template;
 use scrap_schema::unit::{Bytes, MilliCpu};
@@ -16,16 +16,15 @@ use crate::config::Config;
 /// If something can neither be measured nor is said in the configuration.
 pub fn measure(config: &Config) -> anyhow::Result<NodeFacts> {
     let reserve = &config.reserve;
-    let cpu = match reserve.cpu {
-        Some(cpu) => cpu,
-        None => {
-            let cores = available_parallelism().context("the number of cores cannot be read")?;
-            MilliCpu(u64::try_from(cores.get()).unwrap_or(u64::MAX).saturating_mul(1000))
+    let machine = machine::facts()
+        .context("this machine cannot be measured\nhint: say `cpu` and `memory` under `[reserve]`");
+    let (cpu, memory) = match (reserve.cpu, reserve.memory) {
+        (Some(cpu), Some(memory)) => (cpu, memory),
+        (cpu, memory) => {
+            let machine = machine?;
+            let cores = MilliCpu(u64::from(machine.cores).saturating_mul(1000));
+            (cpu.unwrap_or(cores), memory.unwrap_or(machine.memory))
         }
-    };
-    let memory = match reserve.memory {
-        Some(memory) => memory,
-        None => memory()?,
     };
     let disk = match reserve.disk {
         Some(disk) => disk,
@@ -39,20 +38,6 @@ pub fn measure(config: &Config) -> anyhow::Result<NodeFacts> {
     let os = std::env::consts::OS.to_owned();
     let version = env!("CARGO_PKG_VERSION").to_owned();
     Ok(NodeFacts { cpu, memory, disk, arch, os, templates, version })
-}
-
-/// Main memory of the machine, as Linux (and FreeBSD with linprocfs) says it.
-fn memory() -> anyhow::Result<Bytes> {
-    let path = "/proc/meminfo";
-    let hint = "hint: say it with `memory = \"4GiB\"` under `[reserve]`";
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("main memory cannot be measured: `{path}`\n{hint}"))?;
-    let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
-    let kib = total.and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
-    match kib {
-        Some(kib) => Ok(Bytes(kib.saturating_mul(1024))),
-        None => bail!("main memory cannot be measured: `{path}` has no `MemTotal`\n{hint}"),
-    }
 }
 
 fn disk(path: &Path) -> anyhow::Result<Bytes> {

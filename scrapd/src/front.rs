@@ -31,6 +31,8 @@ pub fn main(cli: Cli) -> ExitCode {
         Command::Init(args) => block_on(init(args)),
         Command::Join(args) => block_on(join(args)),
         Command::Run(args) => block_on(daemon(args)),
+        #[cfg(target_os = "linux")]
+        Command::Demo(args) => block_on(crate::demo::main(args)),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

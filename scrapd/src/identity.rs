@@ -92,7 +92,7 @@ impl IdentityError {
             }
             Self::LogMissing { name, .. } => format!(
                 "without its log it could break a promise, so it never runs again: remove it from the \
-                 cluster with `scrapctl node remove {name}`, move its data folder aside, join again"
+                 cluster with `scrapctl node rm {name}`, move its data folder aside, join again"
             ),
         }
     }

@@ -19,6 +19,8 @@ pub mod args;
 pub mod config;
 pub mod daemon;
 pub mod data_dir;
+#[cfg(target_os = "linux")]
+pub mod demo;
 pub mod execute;
 pub mod facts;
 pub mod front;
@@ -111,6 +113,7 @@ async fn node(
         .await
         .map_err(|error| anyhow::anyhow!(execute::chain(error.as_ref())))
         .context("cannot read what is on this host")?;
+    daemon.agent.with(|state| state.disk = facts.disk);
 
     let hands_stop = CancellationToken::new();
     let doors_stop = CancellationToken::new();

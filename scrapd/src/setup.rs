@@ -33,7 +33,7 @@ pub struct Refused {
     pub hint: String,
 }
 
-fn refused(what: String, hint: impl Into<String>) -> anyhow::Error {
+pub(crate) fn refused(what: String, hint: impl Into<String>) -> anyhow::Error {
     Refused { what, hint: hint.into() }.into()
 }
 

@@ -1,11 +1,15 @@
 //! The power of a grain's owner is cut.
 
-use std::time::Duration;
+use std::path::Path;
+use std::process::Command;
 
 use anyhow::Context;
+use scrap_host::datasets::{Datasets, Role};
+use scrap_host::dir::DirDatasets;
 use scrap_schema::api::{GrainState, NodeState};
-use scrap_schema::time::Timestamp;
-use scrap_tests::cluster::grain::entries_in;
+use scrap_schema::id::{Epoch, GrainId};
+use scrap_schema::unit::{Bytes, Span};
+use scrap_tests::cluster::grain::{Entry, entries_in, idle_grain};
 use scrap_tests::cluster::writer::Writer;
 use scrap_tests::cluster::{Cluster, SOON, Spec, disk, now, wait_for};
 
@@ -58,7 +62,10 @@ async fn a_power_cut_costs_no_more_than_was_told_and_what_was_lost_is_kept() -> 
         Ok(cluster.api.orphans().await?.into_iter().next())
     })
     .await?;
-    assert_eq!((orphan.node.as_str(), orphan.grain_name.as_ref().map(|n| n.as_str())), ("bob", Some("book")));
+    assert_eq!(
+        (orphan.node.as_str(), orphan.grain_name.as_ref().map(|n| n.as_str())),
+        ("bob", Some("book"))
+    );
     let kept = orphan_entries(&cluster, "bob").await?;
     let missing: Vec<_> = lost.iter().filter(|(lost, _)| !kept.contains(lost)).collect();
     assert!(missing.is_empty(), "lost and not in the orphan: {missing:?}");
@@ -70,29 +77,79 @@ async fn a_power_cut_costs_no_more_than_was_told_and_what_was_lost_is_kept() -> 
 }
 
 /// Acknowledgements are seen a moment after they were given.
-const SKEW: scrap_schema::unit::Span = scrap_schema::unit::Span::from_ms(20);
+const SKEW: Span = Span::from_ms(20);
 
-/// What is in the only orphan of a node: cloned out of its snapshots by the backend itself, with nobody else at it.
-async fn orphan_entries(
-    cluster: &Cluster,
-    node: &str,
-) -> anyhow::Result<Vec<scrap_tests::cluster::grain::Entry>> {
-    use scrap_host::datasets::{DatasetId, Datasets};
-    use scrap_host::dir::DirDatasets;
-    // A copy, because one process at a time opens the folder of datasets.
+/// What is in the only orphan of a node: its newest snapshot, made readable by the backend itself.
+async fn orphan_entries(cluster: &Cluster, node: &str) -> anyhow::Result<Vec<Entry>> {
+    // In a copy, because one process at a time opens a folder of datasets.
     let copy = tempfile::tempdir_in("/tmp")?;
     let pool = cluster.node(node)?.data().join("pool");
-    let status = std::process::Command::new("cp")
-        .arg("-a")
-        .arg(&pool)
-        .arg(copy.path())
-        .status()?;
-    anyhow::ensure!(status.success(), "cannot copy {}", pool.display());
+    let copied = Command::new("cp").arg("-a").arg(&pool).arg(copy.path()).status()?;
+    anyhow::ensure!(copied.success(), "cannot copy {}", pool.display());
     let datasets = DirDatasets::open(&copy.path().join("pool")).await?;
-    let orphan = datasets.list().await?.into_iter().find_map(|dataset| match dataset.id {
-        DatasetId::Orphan(..) => Some(dataset),
-        DatasetId::Grain(_) => None,
-    });
+    let list = datasets.list().await?;
+    let orphan = list.into_iter().find(|dataset| dataset.role == Role::Orphan);
     let orphan = orphan.context("there is no orphan on disk")?;
-    todo_clone(&datasets, orphan, copy.path()).await
+    let head = orphan.snapshots.last().context("the orphan is empty")?;
+    let reader = GrainId(1);
+    datasets.clone_from(orphan.id, head.guid, reader, Epoch(1), Bytes(0)).await?;
+    entries_in(&datasets.path(reader).join("entries.jsonl"))
+}
+
+/// A file system of its own that is full: its node cannot write any more.
+#[tokio::test]
+async fn a_full_disk_stops_one_node_and_not_the_cluster() -> anyhow::Result<()> {
+    if let Some(why) = disk::refusal() {
+        eprintln!("SKIPPED: no file system can be mounted here: {why}");
+        return Ok(());
+    }
+    let spec = Spec { small_disk: Some(("cy", 24)), ..Spec::new(3) };
+    let mut cluster = Cluster::start(spec).await?;
+    let book = cluster.guestbook("ada", 2).await?;
+    let writer = Writer::start(&book);
+    writer.more(50, SOON).await?;
+    let filler = cluster.node("cy")?.data().join("filler");
+    fill(&filler)?;
+    // The log of the cluster goes on without the node: changes are made, the grain goes on.
+    for round in 0..20 {
+        let grain = idle_grain(&format!("idle-{round}"), "test")
+            .replace("  protect", "  running: false\n  protect");
+        cluster.api.apply(&grain).await?;
+    }
+    writer.more(100, SOON).await?;
+    assert_eq!(
+        cluster.api.grain("book").await?.status.node.map(|n| n.to_string()).as_deref(),
+        Some("ada")
+    );
+
+    // Room again: the node catches up, by itself or started again.
+    std::fs::remove_file(&filler)?;
+    let cy = cluster.node_mut("cy")?;
+    eprintln!(
+        "the daemon with the full disk {}",
+        if cy.is_running() { "runs on" } else { "has ended" }
+    );
+    if !cy.is_running() {
+        let _ = cy.ended(SOON).await;
+        cy.start()?;
+    }
+    cluster.all_online().await?;
+    cluster.is_protected("book", 2).await?;
+    let seen = writer.end().await?;
+    let entries = book.entries().await?;
+    assert!(seen.missing(&entries).is_empty(), "{:?}", seen.missing(&entries));
+    cluster.end().await
+}
+
+/// Writes until nothing more fits.
+fn fill(path: &Path) -> anyhow::Result<()> {
+    use std::io::Write as _;
+    let mut file = std::fs::File::create(path)?;
+    for size in [1 << 20, 1 << 12, 1] {
+        let block = vec![1_u8; size];
+        while file.write_all(&block).is_ok() {}
+    }
+    let full = file.write_all(&[1]).err().and_then(|error| error.raw_os_error());
+    anyhow::ensure!(full.is_some(), "the disk is not full");
+    Ok(())
 }

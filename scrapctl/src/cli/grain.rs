@@ -119,13 +119,13 @@ pub(crate) struct LogsArgs {
     pub(crate) follow: bool,
     /// Begin with the last N lines
     #[arg(long, value_name = "N")]
-    pub(crate) tail: Option<u64>,
+    pub(crate) tail: Option<u32>,
 }
 
 /// `exec`.
 #[derive(Debug, Args)]
 #[command(after_help = "Exit status: that of the program; 125 scrapctl or the cluster failed, \
-                        126 the program cannot be run, 127 it was not found.")]
+                        126 the program cannot be run.")]
 pub(crate) struct ExecArgs {
     #[command(flatten)]
     pub(crate) grain: GrainArgs,

@@ -99,6 +99,11 @@ impl Call {
         }
     }
 
+    /// Whether it changes anything.
+    pub(crate) fn is_write(&self) -> bool {
+        self.method != reqwest::Method::GET
+    }
+
     /// With a query parameter.
     pub(crate) fn query(mut self, key: &str, value: impl ToString) -> Self {
         self.query.push((key.to_owned(), value.to_string()));

@@ -74,6 +74,7 @@ fn passing(code: Code) -> Passing {
         | Code::IdempotencyMismatch
         | Code::Busy
         | Code::NotRunning
+        | Code::WrongState
         | Code::NoPlacement
         | Code::NoReplica
         | Code::LossTooLarge
@@ -87,6 +88,15 @@ fn passing(code: Code) -> Passing {
         | Code::Gone
         | Code::Unsupported
         | Code::Internal => Passing::No,
+    }
+}
+
+/// Keeps what each node did last. An attempt that was cut short by the end of our own time says nothing about the node.
+pub(super) fn note(tried: &mut Vec<Attempt>, attempt: Attempt, cut_short: bool) {
+    match tried.iter_mut().find(|known| known.server == attempt.server) {
+        Some(_) if cut_short && attempt.problem.is_none() => (),
+        Some(known) => *known = attempt,
+        None => tried.push(attempt),
     }
 }
 

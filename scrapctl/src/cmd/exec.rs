@@ -1,6 +1,7 @@
 //! `exec`: a program inside a grain, with our stdin, stdout, stderr and its exit status.
 
 use scrap_schema::api::{ExecBody, ExecEnd};
+use scrap_schema::problem::Code;
 
 use super::Ctx;
 use super::names::Noun;
@@ -23,11 +24,15 @@ pub(crate) async fn exec(ctx: &Ctx, args: ExecArgs) -> Result<(), Failure> {
         Err(failure @ (Failure::Status(_) | Failure::Stdout(_))) => Err(failure),
         Err(failure) => {
             // The status of the table would be taken for the program's.
+            let status = match &failure {
+                Failure::Problem { problem, .. } if problem.code == Code::BadRequest => NOT_RUN,
+                _ => FAILED,
+            };
             let clock = ctx.clock();
             let verbose = ctx.settings.verbose;
             let theme = ctx.print.err_theme();
             ctx.print.err(&crate::render::failure::text(&failure, verbose, &clock, theme));
-            Err(Failure::Status(FAILED))
+            Err(Failure::Status(status))
         }
     }
 }

@@ -121,6 +121,7 @@ pub(crate) async fn watch(
     ctx: &Ctx,
     begun: Vec<OperationView>,
 ) -> Result<Vec<OperationView>, Failure> {
+    let interrupted = interrupted();
     let board = Board::new(ctx.settings.progress, &ctx.print, begun.len());
     let open: Mutex<Vec<OperationId>> = Mutex::new(begun.iter().map(|it| it.id).collect());
     let all = begun.into_iter().enumerate().map(|(place, operation)| {
@@ -140,7 +141,7 @@ pub(crate) async fn watch(
     let left = || open.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let result = tokio::select! {
         ended = all => ended,
-        () = interrupted() => Err(Failure::Interrupted { operations: left() }),
+        () = interrupted => Err(Failure::Interrupted { operations: left() }),
         () = deadline(ctx.client.deadline()) => Err(Failure::Timeout {
             what: "the time of --timeout is over".to_owned(),
             operations: left(),
@@ -150,11 +151,16 @@ pub(crate) async fn watch(
     result
 }
 
-/// Ends when the person presses Ctrl-C.
-pub(crate) async fn interrupted() {
-    if tokio::signal::ctrl_c().await.is_err() {
-        // Without the signal's handler the system's own way of ending a program is left.
-        std::future::pending::<()>().await;
+/// Ends when the person presses Ctrl-C. Listens from the call on, not from the first poll.
+pub(crate) fn interrupted() -> impl Future<Output = ()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let signal = signal(SignalKind::interrupt());
+    async move {
+        match signal {
+            Ok(mut signal) => _ = signal.recv().await,
+            // Without a handler the system's own way of ending a program is left.
+            Err(_) => std::future::pending().await,
+        }
     }
 }
 

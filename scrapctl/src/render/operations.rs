@@ -43,7 +43,7 @@ pub(crate) fn grid(operations: &[OperationView], clock: &Clock, theme: Theme) ->
             Cell::new(&operation.kind),
             Cell::new(&operation.target),
             Cell::new(operation.state.to_string()).tone(tone(operation.state)),
-            operation.phase.map_or_else(none, |phase| Cell::new(phase.to_string())),
+            operation.phase.map_or_else(none, |phase| Cell::raw(phase_words(phase), phase)),
             Cell::raw(clock.age(operation.created), operation.created),
             operation.finished.map_or_else(none, |finished| {
                 let took = finished.since(operation.created).ms();

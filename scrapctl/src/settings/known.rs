@@ -76,12 +76,19 @@ pub(crate) fn save(path: Option<&Path>, key: &str, cluster: &Cluster) {
     }
 }
 
-/// The order in which to try: the last good one, the ones that were named, the ones that were learnt.
-pub(crate) fn order(named: &[String], cluster: &Cluster) -> Vec<String> {
+/// The order in which to try: the last good one, the ones that were named, the ones that were learnt. Who names
+/// servers on the command line or in the environment means these: others are tried only when none of them answers,
+/// and who names them on the command line means this order too.
+pub(crate) fn order(origin: &Origin, named: &[String], cluster: &Cluster) -> Vec<String> {
     let mut order: Vec<String> = Vec::new();
-    // The last good one comes first only if it is still one of the cluster's.
-    let last =
-        cluster.last.iter().filter(|last| named.contains(last) || cluster.nodes.contains(last));
+    let last = cluster.last.iter().filter(|last| match origin {
+        Origin::Flag => false,
+        Origin::Environment => named.contains(last),
+        // Only if it is still one of the cluster's.
+        Origin::Context(_) | Origin::Default => {
+            named.contains(last) || cluster.nodes.contains(last)
+        }
+    });
     for server in last.chain(named).chain(&cluster.nodes) {
         if !order.contains(server) {
             order.push(server.clone());

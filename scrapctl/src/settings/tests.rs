@@ -148,16 +148,21 @@ fn the_configuration_comes_back_as_it_was_written() {
 #[test]
 fn what_was_learnt_comes_after_what_was_named() {
     let named = ["a".to_owned(), "b".to_owned()];
+    let order = |origin: Origin, cluster: &Cluster| known::order(&origin, &named, cluster).concat();
+    let home = || Origin::Context("home".to_owned());
     let mut cluster = Cluster {
         last: Some("b".to_owned()),
         nodes: vec!["c".to_owned(), "a".to_owned()],
         listed: 1,
     };
-    assert_eq!(known::order(&named, &cluster), ["b", "a", "c"]);
+    assert_eq!(order(home(), &cluster), "bac");
+    assert_eq!(order(Origin::Environment, &cluster), "bac");
+    assert_eq!(order(Origin::Flag, &cluster), "abc");
     cluster.last = Some("c".to_owned());
-    assert_eq!(known::order(&named, &cluster), ["c", "a", "b"]);
+    assert_eq!(order(home(), &cluster), "cab");
+    assert_eq!(order(Origin::Environment, &cluster), "abc");
     cluster.last = Some("of another cluster".to_owned());
-    assert_eq!(known::order(&named, &cluster), ["a", "b", "c"]);
+    assert_eq!(order(Origin::Default, &cluster), "abc");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -118,7 +118,11 @@ fn serve(
         Act::Stream { kind, bytes, stay } => {
             write!(stream, "HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\nconnection: close\r\n\r\n")?;
             stream.write_all(&bytes)?;
-            if stay { wait_for_the_end(&mut reader) } else { Ok(()) }
+            if !stay {
+                // Closing with unread input would reset the connection, and what was written would be lost.
+                stream.shutdown(Shutdown::Write)?;
+            }
+            wait_for_the_end(&mut reader)
         }
         Act::Echo(status) => {
             write!(stream, "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n")?;

@@ -116,12 +116,13 @@ fn nodes_that_were_learnt_help_when_the_named_one_is_gone() {
         (_, 0) => ok(&cluster()),
         _ => Act::Drop,
     });
-    assert_eq!(run_in(home.path(), &[&first.address], &["status"]).status, 0);
-    let ran = run_in(home.path(), &[&first.address], &["status"]);
+    assert_eq!(run_in(home.path(), &[], &["context", "add", "home", &first.address]).status, 0);
+    assert_eq!(run_in(home.path(), &[], &["status"]).status, 0);
+    let ran = run_in(home.path(), &[], &["status"]);
     assert_eq!(ran.status, 0, "{ran:?}");
     assert_eq!(second.seen().len(), 1);
     // And the one that answered is asked first from now on.
-    assert_eq!(run_in(home.path(), &[&first.address], &["status"]).status, 0);
+    assert_eq!(run_in(home.path(), &[], &["status"]).status, 0);
     assert_eq!((first.seen().len(), second.seen().len()), (2, 2));
 }
 

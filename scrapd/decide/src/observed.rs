@@ -45,6 +45,8 @@ pub struct Heard {
 /// Something whose duration matters to a decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mark {
+    /// This start of a node's daemon is registered.
+    Boot(NodeId, BootId),
     /// A node's countdown stands at this tick.
     Tick(NodeId, u32),
     /// An operation is in this phase.
@@ -94,6 +96,9 @@ impl Observed {
             marks.insert(mark, self.marks.get(&mark).copied().unwrap_or(now.boot));
         };
         for node in cluster.nodes.values() {
+            if let Some(boot) = node.boot {
+                keep(Mark::Boot(node.id, boot));
+            }
             if let Liveness::Suspect { ticks, .. } = node.liveness {
                 keep(Mark::Tick(node.id, ticks));
             }
@@ -122,12 +127,14 @@ impl Observed {
         self.marks.get(&mark).map_or(Span::ZERO, |since| now.since(*since))
     }
 
-    /// For how long a node has been silent. Silence before this leader listened does not count.
+    /// For how long a node has been silent. Silence before this leader listened, or before the node's daemon had registered,
+    /// does not count.
     #[must_use]
     pub fn silence(&self, node: NodeId, boot: Option<BootId>, now: BootTime) -> Span {
         let heard = self.nodes.get(&node).filter(|heard| Some(heard.boot) == boot);
-        let last = heard.map_or(self.since, |heard| heard.last.max(self.since));
-        now.since(last)
+        let registered = boot.and_then(|boot| self.marks.get(&Mark::Boot(node, boot)));
+        let began = self.since.max(registered.copied().unwrap_or(now));
+        now.since(heard.map_or(began, |heard| heard.last.max(began)))
     }
 
     /// A node's report about a grain.

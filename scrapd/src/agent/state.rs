@@ -10,6 +10,7 @@ use scrap_decide::obey::{
 };
 use scrap_host::clock;
 use scrap_host::datasets::{Dataset, Role};
+use scrap_host::machine::Meter;
 use scrap_host::runtime::{Instance, InstanceState, Usage};
 use scrap_schema::id::{BootId, Epoch, GrainId, NodeId, OperationId};
 use scrap_schema::node::{GrainReport, NodeUsage};
@@ -40,6 +41,8 @@ pub struct State {
     pub reports: BTreeMap<GrainId, GrainReport>,
     /// What the node uses.
     pub usage: NodeUsage,
+    /// Disk that grains and copies may take here, as the node's facts say it.
+    pub disk: Bytes,
     /// Streams that are under way and how they went, by copy.
     pub streams: BTreeMap<(GrainId, NodeId), Stream>,
     /// Grains whose health is watched, by epoch and number of starts.
@@ -48,7 +51,7 @@ pub struct State {
     pub(crate) measured: BTreeMap<GrainId, Measured>,
     /// Counts starts, so that a watcher of an earlier run falls silent.
     pub(crate) starts: BTreeMap<GrainId, u64>,
-    node_reading: Option<(Reading, BootTime)>,
+    pub(crate) meter: Meter,
 }
 
 /// What a running grain used when last measured.
@@ -59,15 +62,15 @@ pub(crate) struct Measured {
     pub(crate) memory: Bytes,
 }
 
-/// What the node used when last measured: processor time so far in milliseconds, memory and disk now.
+/// What the node used when last measured.
 #[derive(Debug, Clone, Copy)]
 pub struct Reading {
-    /// Processor time of all cores since the machine started, in milliseconds.
-    pub busy_ms: u64,
+    /// Processor time.
+    pub cpu: MilliCpu,
     /// Memory that is not available.
     pub memory: Bytes,
-    /// Disk that is not free.
-    pub disk: Bytes,
+    /// Disk that is free.
+    pub disk_free: Bytes,
 }
 
 /// Streams to one copy.
@@ -128,7 +131,7 @@ pub enum Update {
     /// What a grain uses.
     Usage(GrainId, Usage, BootTime),
     /// What the node uses.
-    Node(Reading, BootTime),
+    Node(Reading),
 }
 
 impl State {
@@ -165,7 +168,7 @@ impl State {
             Update::Usage(grain, usage, at) => {
                 self.measured.entry(grain).or_default().take(usage, at);
             }
-            Update::Node(reading, at) => self.node(reading, at),
+            Update::Node(reading) => self.node(reading),
         }
     }
 
@@ -303,17 +306,21 @@ impl State {
         }
     }
 
-    fn node(&mut self, reading: Reading, at: BootTime) {
-        let cpu = match self.node_reading {
-            Some((before, since)) => rate(before.busy_ms, reading.busy_ms, at.since(since)),
-            None => 0,
-        };
+    /// What the datasets take, or more if others have filled the disk: what is not free cannot be used.
+    fn disk_used(&self, free: Bytes) -> u64 {
+        let data = self.facts.data.values().map(|data| data.used.0);
+        let orphans = self.facts.orphans.values().map(|orphan| orphan.used.0);
+        let own: u64 = data.chain(orphans).sum();
+        own.max(self.disk.0.saturating_sub(free.0))
+    }
+
+    fn node(&mut self, reading: Reading) {
+        // Rounded, so that a report does not change with every breath.
         self.usage = NodeUsage {
-            cpu: MilliCpu(cpu / 50 * 50),
+            cpu: MilliCpu(reading.cpu.0 / 50 * 50),
             memory: Bytes(reading.memory.0 >> 24 << 24),
-            disk: Bytes(reading.disk.0 >> 24 << 24),
+            disk: Bytes(self.disk_used(reading.disk_free) >> 24 << 24),
         };
-        self.node_reading = Some((reading, at));
     }
 }
 

@@ -25,7 +25,7 @@ use super::owner::{Place, reach};
 use super::state::{Api, Closing};
 
 /// Media type of the frames.
-const FRAMES: &str = "application/vnd.scrap.exec";
+const FRAMES: &str = "application/octet-stream";
 /// Largest first line.
 const LINE_MAX: usize = 64 << 10;
 /// Longest time until the first line is here.
@@ -44,7 +44,7 @@ const END: u8 = 3;
     params(("name" = String, Path, description = "Name or id")),
     request_body(content = ExecBody, description = "One line of JSON; what follows it is the program's input"),
     responses((status = 200, description = "Frames: kind (1 byte: 1 stdout, 2 stderr, 3 end), length (4 bytes, big endian), payload; the end's is an ExecEnd as JSON",
-        content((ExecEnd = "application/vnd.scrap.exec")))))]
+        content((ExecEnd = "application/octet-stream")))))]
 pub(super) async fn exec(
     State(api): State<Api>,
     Named(name): Named,
@@ -210,9 +210,8 @@ async fn read<R: tokio::io::AsyncRead + Unpin>(
 }
 
 async fn fed(feed: &mut Option<Pin<Box<dyn Future<Output = ()> + Send>>>) {
-    match feed {
-        Some(feed) => feed.await,
-        None => (),
+    if let Some(feed) = feed {
+        feed.await;
     }
 }
 

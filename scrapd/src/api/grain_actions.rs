@@ -208,10 +208,15 @@ pub(super) async fn snapshot(
     closing: Closing,
     asked: Asked,
 ) -> Answer {
+    asked.query(&["wait"])?;
     let SnapshotBody { name: wanted } = asked.json()?;
     let grain = api.read(|cluster| find_grain(cluster, &name).cloned())?;
     let work = Work::Snapshot { grain: grain.id, name: wanted.clone() };
-    if asked.key()?.is_none() && grain.snapshots.iter().any(|known| is_called(known, &wanted)) {
+    // A repeated request gets its first answer, even if the snapshot is there by now.
+    let key = asked.key()?;
+    let repeated =
+        key.is_some_and(|key| api.read(|cluster| cluster.answers.contains_key(&key.key)));
+    if !repeated && grain.snapshots.iter().any(|known| is_called(known, &wanted)) {
         let detail = format!("grain `{name}` has a snapshot `{wanted}` already");
         return Err(Failure::new(Code::Conflict, detail).hint("choose another name"));
     }
@@ -295,6 +300,7 @@ pub(super) async fn clone(
     closing: Closing,
     asked: Asked,
 ) -> Answer {
+    asked.query(&["wait"])?;
     let body: CloneBody = asked.json()?;
     let source = api.read(|cluster| find_grain(cluster, &name).cloned())?;
     let snapshot = body.snapshot.as_deref().map(|text| find_snapshot(&source, text)).transpose()?;

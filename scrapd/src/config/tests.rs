@@ -56,7 +56,7 @@ fn two_keys_are_enough() {
 
         [log]
         format = "text"
-        filter = "info"
+        filter = "info,openraft=error"
 
         [timing]
         renew = "1s"

@@ -21,7 +21,10 @@ use super::{
 };
 
 /// Longest path of `run_dir`: sockets live in it, and the name of a socket has about 100 bytes.
-const RUN_DIR_MAX: usize = 60;
+pub(crate) const RUN_DIR_MAX: usize = 70;
+
+/// What is logged when nobody says: the consensus library speaks to its own developers below an error.
+pub(crate) const LOG_FILTER: &str = "info,openraft=error";
 
 /// Reads and checks a text. The second part is every key that exists.
 pub(super) fn read(text: &str) -> (Result<Config, Vec<Fault>>, Vec<String>) {
@@ -223,7 +226,7 @@ fn log(root: &mut Section<'_, '_>) -> Log {
         section.fault(*line, "filter", what, "such as `info` or `info,scrapd::leader=debug`");
     }
     section.end();
-    Log { format, filter: filter.map_or_else(|| "info".to_owned(), |at| at.value) }
+    Log { format, filter: filter.map_or_else(|| LOG_FILTER.to_owned(), |at| at.value) }
 }
 
 fn timing(root: &mut Section<'_, '_>) -> Timing {

@@ -131,7 +131,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 fn no(server: SocketAddr, problem: &Problem, body: &JoinBody) -> anyhow::Error {
     let what = format!("the cluster at {server} refuses node `{}`: {}", body.name, problem.detail);
     let taken = "names are never shared: choose another `name`, or remove the old node first with \
-                 `scrapctl node remove`";
+                 `scrapctl node rm`";
     let hint = match (&problem.hint, problem.code == Code::Conflict) {
         (Some(hint), _) => hint.clone(),
         (None, true) => taken.to_owned(),

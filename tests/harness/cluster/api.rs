@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, bail};
 use reqwest::{Client, Method};
 use scrap_schema::api::{
-    ApplyView, ClusterView, GrainView, HEADER_IDEMPOTENCY_KEY, NodeView, OperationView,
-    OrphanView, StateHash,
+    ApplyView, ClusterView, GrainView, HEADER_IDEMPOTENCY_KEY, NodeView, OperationView, OrphanView,
+    StateHash,
 };
 use scrap_schema::id::OperationId;
 use serde::de::DeserializeOwned;

@@ -71,9 +71,11 @@ impl Writer {
     pub async fn more(&self, count: usize, limit: Duration) -> anyhow::Result<()> {
         let wanted = self.seen().acknowledged.len() + count;
         let what = format!("{wanted} writes are acknowledged");
-        wait_for(limit, &what, async || {
-            Ok((self.seen().acknowledged.len() >= wanted).then_some(()))
-        })
+        wait_for(
+            limit,
+            &what,
+            async || Ok((self.seen().acknowledged.len() >= wanted).then_some(())),
+        )
         .await
     }
 

@@ -11,7 +11,7 @@ use crate::values::*;
 
 #[expect(clippy::needless_pass_by_value, reason = "a golden is written where it is used")]
 fn check(before: Option<&OperationView>, now: &OperationView, expected: Expect) {
-    let lines: String = news(before, now, PLAIN).iter().map(|it| format!("{it}\n")).collect();
+    let lines: String = news(before, now, PLAIN).iter().map(|it| format!("|{it}\n")).collect();
     expected.assert_eq(&lines);
 }
 
@@ -22,7 +22,7 @@ fn finished_phases_are_told_once() {
         None,
         &first,
         expect![[r#"
-             ✓ prepare        300 ms
+            | ✓ prepare        300 ms
         "#]],
     );
     check(Some(&first), &first, expect![""]);
@@ -30,11 +30,11 @@ fn finished_phases_are_told_once() {
         Some(&first),
         &ended(OperationState::Succeeded),
         expect![[r#"
-             ✓ copy 1         2.3 s
-             ✓ copy 2         200 ms
-             ✓ stop           1.1 s
-             ✓ copy the rest  90 ms
-             ✓ start          2.0 s
+            | ✓ copy 1         2.3 s
+            | ✓ copy 2         200 ms
+            | ✓ stop           1.1 s
+            | ✓ copy the rest  90 ms
+            | ✓ start          2.0 s
         "#]],
     );
 }
@@ -48,7 +48,7 @@ fn a_failed_phase_is_marked() {
         Some(&operation()),
         &failed,
         expect![[r#"
-             ✗ copy           2.0 s
+            | ✗ copy           2.0 s
         "#]],
     );
 }
@@ -67,8 +67,8 @@ fn a_reason_to_wait_is_told_when_it_changes() {
         Some(&operation()),
         &waiting("bob is draining"),
         expect![[r#"
-             … waiting: bob is draining
-                hint: undrain bob: scrapctl node undrain bob
+            | … waiting: bob is draining
+            |    hint: undrain bob: scrapctl node undrain bob
         "#]],
     );
     check(Some(&waiting("bob is draining")), &waiting("bob is draining"), expect![""]);
@@ -76,8 +76,8 @@ fn a_reason_to_wait_is_told_when_it_changes() {
         Some(&waiting("bob is draining")),
         &waiting("no node has room"),
         expect![[r#"
-             … waiting: no node has room
-                hint: undrain bob: scrapctl node undrain bob
+            | … waiting: no node has room
+            |    hint: undrain bob: scrapctl node undrain bob
         "#]],
     );
 }
@@ -126,10 +126,10 @@ fn operations_as_a_table() {
         &grid(&[operation(), second], &clock(), PLAIN),
         true,
         expect![[r#"
-        ID                          KIND     TARGET             STATE    PHASE  AGE  TOOK  MESSAGE
-        00000000000000000000000009  migrate  grains/mail-alice  running  warm    4s     –
-        00000000000000000000000009  drain    nodes/ada          failed   –      60s    7s  moved from ada to cy
-    "#]],
+            ID                          KIND     TARGET             STATE    PHASE  AGE  TOOK  MESSAGE
+            00000000000000000000000009  migrate  grains/mail-alice  running  copy    4s     –
+            00000000000000000000000009  drain    nodes/ada          failed   –      60s    7s  moved from ada to cy
+        "#]],
     );
 }
 
@@ -141,7 +141,7 @@ fn phases_without_a_time_take_it_from_the_next() {
         None,
         &operation,
         expect![[r#"
-             ✓ prepare        3.0 s
+            | ✓ prepare        3.0 s
         "#]],
     );
 }

@@ -5,6 +5,7 @@
 mod bench;
 mod contract;
 mod dir;
+mod random;
 
 mod mem {
     crate::contract::suite!(crate::bench::MemBench);

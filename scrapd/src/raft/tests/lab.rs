@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use scrap_schema::command::{Command, IdempotencyKey, NewNode, Proposal};
@@ -13,7 +13,7 @@ use scrap_schema::time::Timestamp;
 use scrap_schema::timing::Timing;
 use tokio_util::sync::CancellationToken;
 
-use crate::raft::{Committed, Compaction, Consensus, Settings, Timers};
+use crate::raft::{Committed, Compaction, Consensus, FormError, Settings, Timers};
 
 /// Longest wait for anything.
 pub(super) const LIMIT: Duration = Duration::from_secs(30);
@@ -79,41 +79,100 @@ impl Node {
 
 /// Some nodes.
 pub(super) struct Lab {
-    pub(super) dir: tempfile::TempDir,
+    dir: PathBuf,
+    /// Goes with the nodes if it is theirs.
+    _own: Option<tempfile::TempDir>,
     pub(super) nodes: BTreeMap<NodeId, Node>,
     addresses: BTreeMap<NodeId, SocketAddr>,
-    pub(super) compaction: Compaction,
+    compaction: Compaction,
 }
 
 impl Lab {
+    fn empty(dir: PathBuf, own: Option<tempfile::TempDir>, compaction: Compaction) -> Self {
+        let (nodes, addresses) = (BTreeMap::new(), BTreeMap::new());
+        Self { dir, _own: own, nodes, addresses, compaction }
+    }
+
     /// One node that is a cluster.
     pub(super) async fn one() -> Self {
         Self::with(Compaction::default()).await
     }
 
     pub(super) async fn with(compaction: Compaction) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let (nodes, addresses) = (BTreeMap::new(), BTreeMap::new());
-        let mut lab = Self { dir, nodes, addresses, compaction };
-        let node = lab.start(1).await;
-        let address = lab.nodes[&node].address.to_string();
-        lab.nodes[&node].consensus.form(address).await.unwrap();
-        lab.leader().await;
-        lab.nodes[&node].consensus.propose(form(lab.addresses[&node])).await.unwrap();
+        let own = tempfile::tempdir().unwrap();
+        let mut lab = Self::empty(own.path().to_owned(), Some(own), compaction);
+        lab.form().await;
+        lab
+    }
+
+    pub(super) async fn at(dir: PathBuf, compaction: Compaction) -> Self {
+        let mut lab = Self::empty(dir, None, compaction);
+        lab.form().await;
         lab
     }
 
     /// Three voters.
     pub(super) async fn three(compaction: Compaction) -> Self {
         let mut lab = Self::with(compaction).await;
-        for number in [2, 3] {
-            lab.start(number).await;
-            let address = lab.addresses[&NodeId(number)];
-            let join = Command::AddNode { node: new_node(number, address) };
-            lab.nodes[&NodeId(1)].consensus.propose(plain(join)).await.unwrap();
-        }
-        lab.nodes[&NodeId(1)].consensus.set_members(ids([1, 2, 3]), lab.book()).await.unwrap();
+        lab.grow().await;
         lab
+    }
+
+    pub(super) async fn three_at(dir: PathBuf, compaction: Compaction) -> Self {
+        let mut lab = Self::at(dir, compaction).await;
+        lab.grow().await;
+        lab
+    }
+
+    /// Nodes that another process has left. One that had not formed its cluster yet does so.
+    pub(super) async fn reopen(dir: PathBuf, numbers: &[u64], compaction: Compaction) -> Self {
+        let mut lab = Self::empty(dir, None, compaction);
+        let book = std::fs::read_to_string(lab.dir.join("book")).unwrap_or_default();
+        for line in book.lines() {
+            let (node, address) = line.split_once(' ').unwrap();
+            let node = NodeId(node.parse().unwrap());
+            lab.addresses.insert(node, address.parse().unwrap());
+        }
+        for number in numbers {
+            lab.start(*number).await;
+        }
+        if numbers.len() == 1 {
+            lab.form_here().await;
+        }
+        lab
+    }
+
+    async fn form(&mut self) {
+        self.start(1).await;
+        self.form_here().await;
+    }
+
+    async fn form_here(&self) {
+        let node = &self.nodes[&NodeId(1)];
+        match node.consensus.form(node.address.to_string()).await {
+            Ok(()) | Err(FormError::AlreadyFormed) => (),
+            Err(error) => panic!("{error:?}"),
+        }
+        self.leader().await;
+        // Without effect if it was done before.
+        node.consensus.propose(form(node.address)).await.unwrap();
+    }
+
+    async fn grow(&mut self) {
+        for number in [2, 3] {
+            self.start(number).await;
+            let address = self.addresses[&NodeId(number)];
+            let join = Command::AddNode { node: new_node(number, address) };
+            self.nodes[&NodeId(1)].consensus.propose(plain(join)).await.unwrap();
+        }
+        self.nodes[&NodeId(1)].consensus.set_members(ids([1, 2, 3]), self.book()).await.unwrap();
+    }
+
+    /// Stops all nodes cleanly.
+    pub(super) async fn close(mut self) {
+        while let Some((_, node)) = self.nodes.pop_first() {
+            node.stop().await;
+        }
     }
 
     /// Peer addresses of all nodes.
@@ -122,7 +181,7 @@ impl Lab {
     }
 
     pub(super) fn path(&self, node: NodeId) -> PathBuf {
-        node_dir(self.dir.path(), node)
+        self.dir.join(format!("n{node}"))
     }
 
     /// Starts a node, at its old address if it had one.
@@ -166,10 +225,6 @@ impl Lab {
         let known: BTreeSet<_> = hashes.values().flatten().collect();
         assert_eq!(known.len(), 1, "the states differ: {hashes:?}");
     }
-}
-
-pub(super) fn node_dir(root: &Path, node: NodeId) -> PathBuf {
-    root.join(format!("n{node}"))
 }
 
 pub(super) fn ids<const N: usize>(numbers: [u64; N]) -> BTreeSet<NodeId> {
