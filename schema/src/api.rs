@@ -1,1 +1,684 @@
-//! Placeholder.
+//! Bodies of the HTTP API `/v1`: what programs and `scrapctl` read and write. Additive only.
+//!
+//! Unknown fields in requests are refused, unknown fields in answers must be ignored by clients.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::Event;
+use crate::id::{Epoch, GrainId, Name, NodeId, OperationId};
+use crate::node::{Addresses, NodeFacts, NodeRole, NodeUsage};
+use crate::operation::{Loss, OperationState, Phase, Summary};
+use crate::snapshot::{Guid, Snapshot};
+use crate::spec::{GrainSpec, Labels, NodeSpec, Policy};
+use crate::time::Timestamp;
+use crate::unit::{Bytes, MilliCpu, Span};
+
+/// Default port of the API.
+pub const API_PORT: u16 = 7272;
+/// Default port between nodes.
+pub const PEER_PORT: u16 = 7273;
+
+/// Header with the log index that an answer is of.
+pub const HEADER_INDEX: &str = "x-scrap-index";
+/// Header of a stale answer: milliseconds since the answering node last knew to be up to date.
+pub const HEADER_AGE: &str = "x-scrap-age-ms";
+/// Header that makes a retried request one effect.
+pub const HEADER_IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+/// `GET /v1`: who answers, and what it can.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ApiInfo {
+    /// Version of the daemon.
+    pub version: String,
+    /// Version of the API: `v1`.
+    pub api: String,
+    /// Additions to the API since its first release.
+    pub extensions: Vec<String>,
+    /// Name of the cluster.
+    pub cluster: Name,
+    /// Identity of the cluster.
+    pub cluster_id: String,
+    /// Name of the answering node.
+    pub node: Name,
+}
+
+/// How the cluster is, in one word.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClusterHealth {
+    /// Everything runs and is protected.
+    Healthy,
+    /// Everything runs, something is not as it should be.
+    Degraded,
+    /// Something that should run does not.
+    Critical,
+}
+
+/// `GET /v1/cluster`: is everything all right, and if not, why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterView {
+    /// Name of the cluster.
+    pub name: Name,
+    /// In one word.
+    pub health: ClusterHealth,
+    /// Why it is not `healthy`, most important first.
+    pub reasons: Vec<String>,
+    /// The leader, if one is known.
+    pub leader: Option<Name>,
+    /// Log index of this answer.
+    pub index: u64,
+    /// Voting nodes.
+    pub voters: Vec<Name>,
+    /// Nodes whose lease is renewed, and all.
+    pub nodes_online: u32,
+    /// All nodes.
+    pub nodes: u32,
+    /// Grains that answer.
+    pub grains_running: u32,
+    /// Grains that should run.
+    pub grains_wanted: u32,
+    /// All grains outside the trash.
+    pub grains: u32,
+    /// The oldest copy of all grains: what would be lost at most if one node died now.
+    pub worst_lag_ms: Option<u64>,
+    /// The grain that copy is of.
+    pub worst_lag_grain: Option<Name>,
+    /// What waits, and why.
+    pub waiting: Vec<WaitingView>,
+    /// Diverged data that were set aside and nobody has decided about.
+    pub orphans: u32,
+}
+
+/// Something that the leader would do and does not yet, with the reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WaitingView {
+    /// What it is about: `grain web`, `node ada`.
+    pub subject: String,
+    /// Why it waits.
+    pub reason: String,
+    /// What a person can do.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub hint: Option<String>,
+}
+
+/// `GET /v1/cluster/hash`: a hash of the replicated state, to be compared between nodes at the same index.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StateHash {
+    /// The answering node.
+    pub node: Name,
+    /// Log index.
+    pub index: u64,
+    /// Hash of the state after that entry.
+    pub hash: String,
+}
+
+/// Who and what of an object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MetadataView {
+    /// Name.
+    pub name: Name,
+    /// Identity; a policy has none.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub id: Option<String>,
+    /// Labels.
+    #[serde(skip_serializing_if = "Labels::is_empty", default)]
+    pub labels: Labels,
+    /// Annotations.
+    #[serde(skip_serializing_if = "Labels::is_empty", default)]
+    pub annotations: Labels,
+    /// When it was made.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub created: Option<Timestamp>,
+    /// Log index of its last change; the object's ETag.
+    pub modify_index: u64,
+    /// Number of changes of its spec.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub generation: Option<u64>,
+}
+
+/// A grain, as the API shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GrainView {
+    /// `scrap/v1`.
+    pub api_version: String,
+    /// `Grain`.
+    pub kind: String,
+    /// Who.
+    pub metadata: MetadataView,
+    /// What is wanted.
+    pub spec: GrainSpec,
+    /// What is.
+    pub status: GrainStatus,
+}
+
+/// The state of a grain in one word.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum GrainState {
+    /// No node yet.
+    Pending,
+    /// Its owner starts it.
+    Starting,
+    /// It answers.
+    Running,
+    /// It runs but its health check fails, or its program keeps ending.
+    Unhealthy,
+    /// It is being stopped.
+    Stopping,
+    /// It is stopped because it should be.
+    Stopped,
+    /// It moves to another node.
+    Moving,
+    /// Its owner is silent or gone; nothing is known.
+    Lost,
+    /// It is in the trash.
+    Trashed,
+}
+
+/// What is true of a grain now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GrainStatus {
+    /// In one word.
+    pub state: GrainState,
+    /// The node that may run it.
+    pub node: Option<Name>,
+    /// Where it is moving.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub moving_to: Option<Name>,
+    /// Its fencing token.
+    pub epoch: Epoch,
+    /// Conditions `Placed`, `Ready`, `Healthy`, `Replicated`, `Protected`.
+    pub conditions: Vec<Condition>,
+    /// Its copies.
+    pub copies: Vec<CopyView>,
+    /// What would be lost if its owner died now.
+    pub lag_ms: Option<u64>,
+    /// What it uses.
+    pub usage: Option<GrainUsage>,
+    /// Why the leader waits with it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub waiting: Option<WaitingView>,
+    /// The operation that works on it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub operation: Option<OperationId>,
+    /// Snapshots that people took.
+    pub snapshots: Vec<Snapshot>,
+    /// The last failover.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub last_failover: Option<FailoverView>,
+    /// Since when it answers in this epoch.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub started: Option<Timestamp>,
+    /// When it will be removed for good.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub trashed_until: Option<Timestamp>,
+}
+
+/// One thing that is so or not, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Condition {
+    /// Which: `Ready`, `Placed`, `Healthy`, `Replicated`, `Protected`.
+    pub r#type: String,
+    /// Whether it is so; `null` when unknown.
+    pub status: Option<bool>,
+    /// One word.
+    pub reason: String,
+    /// One sentence.
+    pub message: String,
+}
+
+/// A copy of a grain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CopyView {
+    /// Where.
+    pub node: Name,
+    /// Age of the newest state on it: what would be lost if it were promoted now. `null`: there is none yet.
+    pub lag_ms: Option<u64>,
+    /// The newest snapshot on it.
+    pub snapshot: Option<Guid>,
+    /// Bytes that it lacks.
+    pub pending: Bytes,
+    /// Whether its node can be reached.
+    pub reachable: bool,
+    /// Why it does not move forward.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub trouble: Option<String>,
+}
+
+/// What a grain uses.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GrainUsage {
+    /// Processor time.
+    pub cpu: MilliCpu,
+    /// Memory.
+    pub memory: Bytes,
+    /// Disk.
+    pub disk: Bytes,
+    /// Starts after the first one because its program ended by itself.
+    pub restarts: u32,
+}
+
+/// A failover that happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FailoverView {
+    /// When.
+    pub at: Timestamp,
+    /// From which node.
+    pub from: Name,
+    /// To which node.
+    pub to: Name,
+    /// The epoch that began with it.
+    pub epoch: Epoch,
+    /// What was lost at most; `null`: nothing, the old owner took it again.
+    pub loss: Option<Loss>,
+}
+
+/// A node, as the API shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeView {
+    /// `scrap/v1`.
+    pub api_version: String,
+    /// `Node`.
+    pub kind: String,
+    /// Who.
+    pub metadata: MetadataView,
+    /// What is wanted.
+    pub spec: NodeSpec,
+    /// What is.
+    pub status: NodeStatus,
+}
+
+/// The state of a node in one word.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum NodeState {
+    /// Its lease is renewed.
+    Online,
+    /// It is silent; the countdown runs.
+    Suspect,
+    /// Nothing runs on it any more, surely.
+    Fenced,
+    /// It said goodbye.
+    Away,
+}
+
+/// What is true of a node now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeStatus {
+    /// In one word.
+    pub state: NodeState,
+    /// What it is for.
+    pub role: NodeRole,
+    /// Whether it leads, votes, or learns.
+    pub raft: String,
+    /// Where it listens.
+    pub addresses: Addresses,
+    /// What it is made of.
+    pub facts: NodeFacts,
+    /// What it uses; `null`: the leader has not heard of it yet.
+    pub usage: Option<NodeUsage>,
+    /// What the specs of its grains reserve.
+    pub reserved: GrainUsage,
+    /// Milliseconds since the leader last heard of it.
+    pub silent_ms: Option<u64>,
+    /// Whether it is being emptied, or is empty and stays so until `undrain`.
+    pub draining: bool,
+    /// Grains that it owns.
+    pub grains: Vec<Name>,
+    /// Grains that it keeps copies of.
+    pub copies: Vec<Name>,
+}
+
+/// A policy, as the API shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyView {
+    /// `scrap/v1`.
+    pub api_version: String,
+    /// `Policy`.
+    pub kind: String,
+    /// Who.
+    pub metadata: MetadataView,
+    /// The contract.
+    pub spec: Policy,
+}
+
+/// An operation, as the API shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OperationView {
+    /// Identity.
+    pub id: OperationId,
+    /// `create`, `migrate`, `drain`, …
+    pub kind: String,
+    /// What it works on: `grains/web`, `nodes/ada`.
+    pub target: String,
+    /// Where it is.
+    pub state: OperationState,
+    /// The phase under way.
+    pub phase: Option<Phase>,
+    /// Begun phases.
+    pub phases: Vec<PhaseView>,
+    /// How far the phase is.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub progress: Option<Progress>,
+    /// Why it waits.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub waiting: Option<WaitingView>,
+    /// Whether `DELETE` can still undo it.
+    pub cancellable: bool,
+    /// When it was asked for.
+    pub created: Timestamp,
+    /// Log index of the request.
+    pub created_index: u64,
+    /// When it ended.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub finished: Option<Timestamp>,
+    /// What it brought.
+    pub summary: Summary,
+}
+
+/// A phase of an operation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PhaseView {
+    /// Which.
+    pub phase: Phase,
+    /// When it began.
+    pub began: Timestamp,
+    /// How long it took; `null` while it is under way.
+    pub took_ms: Option<u64>,
+}
+
+/// How far a phase is. A sample from the leader's memory; never in the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Progress {
+    /// One sentence.
+    pub text: String,
+    /// Bytes done.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub bytes: Option<Bytes>,
+    /// Bytes of the whole.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub total_bytes: Option<Bytes>,
+    /// Bytes per second.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub rate: Option<Bytes>,
+    /// Expected downtime of the switch.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub expected_downtime_ms: Option<u64>,
+}
+
+/// Body of `POST /v1/grains/{name}/migrate`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "camelCase")]
+pub struct MigrateBody {
+    /// Where to; the best node if nobody says.
+    pub to: Option<Name>,
+    /// Only say what would happen.
+    pub dry_run: bool,
+}
+
+/// Body of `POST /v1/grains/{name}/failover`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "camelCase")]
+pub struct FailoverBody {
+    /// Where to; the freshest copy if nobody says.
+    pub to: Option<Name>,
+    /// Loss that is accepted instead of the policy's limit.
+    pub accept_loss: Option<Span>,
+    /// Your word that the old owner is off: needed for grains whose policy is `manual`, which run without a lease.
+    pub owner_is_off: bool,
+    /// Only say what would happen.
+    pub dry_run: bool,
+}
+
+/// Body of `POST /v1/grains/{name}/snapshots`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SnapshotBody {
+    /// Its name.
+    pub name: Name,
+}
+
+/// Body of `POST /v1/grains/{name}/restore`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct RestoreBody {
+    /// Name or guid of the snapshot.
+    pub snapshot: String,
+    /// Only say what would happen.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// Body of `POST /v1/grains/{name}/clone`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CloneBody {
+    /// Name of the new grain.
+    pub name: Name,
+    /// Name or guid of the snapshot; the state now if nobody says.
+    #[serde(default)]
+    pub snapshot: Option<String>,
+    /// Environment to change in the new grain, such as its port.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Whether the new grain should run.
+    #[serde(default)]
+    pub running: bool,
+}
+
+/// Body of `POST /v1/nodes/{name}/drain`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "camelCase")]
+pub struct DrainBody {
+    /// Only say what would happen.
+    pub dry_run: bool,
+}
+
+/// A plan that was not carried out: the answer to every `dryRun`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DryRun {
+    /// What would happen, step by step, one sentence each.
+    pub steps: Vec<String>,
+    /// What would be lost at most.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub loss: Option<Loss>,
+    /// Expected time in which the grain does not answer.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub expected_downtime_ms: Option<u64>,
+    /// Why it could not be done now.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub refused: Option<String>,
+}
+
+/// `GET /v1/grains/{name}/placement` and `POST /v1/place`: every node with its score or what it lacks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct PlacementView {
+    /// Best first, then the unfit ones by name.
+    pub nodes: Vec<CandidateView>,
+}
+
+/// One node as a place for a grain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CandidateView {
+    /// Which.
+    pub node: Name,
+    /// Higher is better; `null`: it cannot take the grain.
+    pub score: Option<i64>,
+    /// What makes up the score, or everything that it lacks.
+    pub reasons: Vec<String>,
+    /// Whether the grain lives there now.
+    pub current: bool,
+}
+
+/// What `apply` did or would do with one object.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum ApplyAction {
+    /// It is new.
+    Created,
+    /// It was changed.
+    Updated,
+    /// It was so already.
+    Unchanged,
+    /// It was not in the set and had the label of `prune`: put into the trash.
+    Pruned,
+}
+
+/// One object of an `apply`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ApplyResult {
+    /// `Grain`, `Policy`, `Node`.
+    pub kind: String,
+    /// Its name.
+    pub name: Name,
+    /// What happened to it.
+    pub action: ApplyAction,
+    /// The operation that it began.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub operation: Option<OperationId>,
+    /// Changed fields: pointer, before, after.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub changes: Vec<FieldChange>,
+}
+
+/// A field that differs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct FieldChange {
+    /// JSON pointer.
+    pub pointer: String,
+    /// Before, as JSON; absent if there was none.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub before: Option<serde_json::Value>,
+    /// After, as JSON; absent if there is none.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub after: Option<serde_json::Value>,
+}
+
+/// Answer of `POST /v1/apply` (body: manifests as YAML or JSON; query: `dryRun`, `prune=key=value`, `checkIndex`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ApplyView {
+    /// Whether anything changed.
+    pub changed: bool,
+    /// Log index of the state that this was computed from (`dryRun`) or that it made.
+    pub index: u64,
+    /// Object by object.
+    pub items: Vec<ApplyResult>,
+}
+
+/// Diverged data that were set aside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OrphanView {
+    /// `<grain id>.<epoch>@<node>`: what to call it.
+    pub id: String,
+    /// Of which grain.
+    pub grain: GrainId,
+    /// Name of that grain, if it still exists.
+    pub grain_name: Option<Name>,
+    /// Where it lies.
+    pub node: Name,
+    /// The epoch in which it was written.
+    pub epoch: Epoch,
+    /// Its last state.
+    pub head: Snapshot,
+    /// The newest snapshot that it has in common with the grain's own line.
+    pub base: Option<Guid>,
+    /// Bytes that only it has, about.
+    pub newer: Bytes,
+    /// Space that it takes.
+    pub used: Bytes,
+    /// When it was set aside.
+    pub kept: Timestamp,
+}
+
+/// Body of `POST /v1/grains/{name}/exec`, as the first line of the request; stdin follows as it is.
+/// The answer is a stream of frames: kind (1 byte: 1 stdout, 2 stderr, 3 end), length (4 bytes, big endian), payload.
+/// The payload of the end is an [`ExecEnd`] as JSON.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ExecBody {
+    /// Program and arguments. Never given to a shell.
+    pub command: Vec<String>,
+    /// Environment beside the grain's own.
+    pub env: BTreeMap<String, String>,
+}
+
+/// How an exec ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ExecEnd {
+    /// Exit status of the program; 128 + signal if a signal ended it.
+    pub status: Option<i32>,
+    /// Why there is none.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub error: Option<String>,
+}
+
+/// Body of `POST /v1/nodes`: a new machine asks to become a member.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct JoinBody {
+    /// Its name.
+    pub name: Name,
+    /// What it is for.
+    pub role: NodeRole,
+    /// Its labels.
+    pub labels: Labels,
+    /// Where it listens.
+    pub addresses: Addresses,
+    /// What it is made of.
+    pub facts: NodeFacts,
+}
+
+/// Answer to a join.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Joined {
+    /// The node's identity from now on.
+    pub node: NodeId,
+    /// The cluster's name.
+    pub cluster: Name,
+    /// The cluster's identity.
+    pub cluster_id: String,
+    /// Everybody's addresses by node.
+    pub members: BTreeMap<NodeId, Addresses>,
+}
+
+/// `GET /v1/events` without a stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct EventsView {
+    /// Oldest first.
+    pub events: Vec<Event>,
+    /// Index to go on from (`?since=`).
+    pub index: u64,
+    /// The oldest index that can still be asked for.
+    pub oldest: u64,
+}

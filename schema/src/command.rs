@@ -1,1 +1,318 @@
-//! Placeholder.
+//! Commands: every change of the replicated state, as it stands in the log. Append-only: old entries must decode for ever.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{BootId, ClusterId, Epoch, GrainId, Name, NodeId, OperationId};
+use crate::node::{Addresses, NodeFacts, NodeRole};
+use crate::operation::{Loss, Phase, Summary, Work};
+use crate::snapshot::{Guid, Snapshot};
+use crate::spec::{GrainSpec, Labels, NodeSpec, Policy};
+use crate::time::Timestamp;
+use crate::timing::Timing;
+use crate::unit::Bytes;
+
+/// One entry of the log: a command with who proposed it and when. Time and ids come inside; `apply` invents nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proposal {
+    /// Wall clock of the proposer.
+    pub at: Timestamp,
+    /// Makes a repeated request one effect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<IdempotencyKey>,
+    /// The change.
+    pub command: Command,
+}
+
+/// A client's word that a request is the same one as before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdempotencyKey {
+    /// The text of the `Idempotency-Key` header.
+    pub key: String,
+    /// Hash of method, path and body: the same key with another request is refused.
+    pub fingerprint: String,
+}
+
+/// A node that wants to be a member.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewNode {
+    /// Its name.
+    pub name: Name,
+    /// What it is for.
+    pub role: NodeRole,
+    /// Its labels.
+    pub labels: Labels,
+    /// Where it listens.
+    pub addresses: Addresses,
+    /// What it is made of.
+    pub facts: NodeFacts,
+}
+
+/// What people say about a grain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GrainText {
+    /// Its name.
+    pub name: Name,
+    /// Its labels.
+    pub labels: Labels,
+    /// Its annotations.
+    pub annotations: Labels,
+    /// Its spec.
+    pub spec: GrainSpec,
+}
+
+/// One object of an `apply`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+#[expect(clippy::large_enum_variant, reason = "an apply is rare and mostly of grains")]
+pub enum ApplyItem {
+    /// Make or change a grain.
+    Grain {
+        /// Its id, if there is none of that name yet.
+        new_id: GrainId,
+        /// The operation that creates it, if there is none of that name yet.
+        operation: OperationId,
+        /// What it should be.
+        text: GrainText,
+    },
+    /// Make or change a policy.
+    Policy {
+        /// Its name.
+        name: Name,
+        /// What it should be.
+        policy: Policy,
+    },
+    /// Change what people say about a node.
+    Node {
+        /// Its name.
+        name: Name,
+        /// Its labels.
+        labels: Labels,
+        /// What it should be.
+        spec: NodeSpec,
+    },
+}
+
+/// Why a grain gets an owner.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "why", rename_all = "kebab-case")]
+pub enum AssignCause {
+    /// It is new.
+    Place,
+    /// It was released by its owner, and the new one has its last state.
+    Migrate {
+        /// Part of which operation.
+        operation: OperationId,
+    },
+    /// Its owner is fenced.
+    Failover {
+        /// What is lost at most; `None` if the old owner itself takes it again.
+        loss: Option<Loss>,
+    },
+}
+
+/// Every change of the replicated state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "kebab-case")]
+pub enum Command {
+    // --- the cluster and its nodes
+    /// The first entry of a cluster: its name, its numbers, its first node.
+    FormCluster { cluster: ClusterId, name: Name, timing: Timing, node: NewNode },
+    /// A node becomes a member.
+    AddNode { node: NewNode },
+    /// A node's daemon has started: clears suspicion and fence, makes earlier starts of it invalid.
+    RegisterNode { node: NodeId, boot: BootId, addresses: Addresses, facts: NodeFacts },
+    /// A node is silent: its renewals are refused from now on, the countdown starts.
+    SuspectNode { node: NodeId, boot: BootId, last_heard: Timestamp },
+    /// One step of the countdown.
+    TickNode { node: NodeId, boot: BootId, tick: u32 },
+    /// The countdown is over: nothing of the node's `auto` grains runs any more.
+    FenceNode { node: NodeId, boot: BootId },
+    /// A node says goodbye: it has stopped its `auto` grains, verified.
+    LeaveNode { node: NodeId, boot: BootId },
+    /// New grains and copies come to a node or not.
+    SetCordon { node: NodeId, cordoned: bool },
+    /// What people say about a node.
+    UpdateNode { node: NodeId, if_index: Option<u64>, labels: Labels, spec: NodeSpec },
+    /// A drained node comes back into use.
+    UndrainNode { node: NodeId },
+    /// A node is no member any more; its id is never used again.
+    RemoveNode { node: NodeId },
+    // --- policies
+    /// Make or change a policy.
+    PutPolicy { name: Name, if_index: Option<u64>, policy: Policy },
+    /// Remove a policy that no grain uses.
+    DeletePolicy { name: Name, if_index: Option<u64> },
+    // --- what people want of grains
+    /// A new grain.
+    CreateGrain { grain: GrainId, operation: OperationId, text: GrainText },
+    /// Other wishes for a grain.
+    UpdateGrain {
+        grain: GrainId,
+        if_index: Option<u64>,
+        labels: Labels,
+        annotations: Labels,
+        spec: GrainSpec,
+    },
+    /// Stop it and keep its data until a time.
+    TrashGrain { grain: GrainId, if_index: Option<u64>, keep_until: Timestamp },
+    /// Take it out of the trash.
+    UndeleteGrain { grain: GrainId },
+    /// Remove a trashed grain and all its data.
+    PurgeGrain { grain: GrainId },
+    /// A set of objects at once: all or none.
+    Apply { items: Vec<ApplyItem>, prune: Option<Labels>, keep_until: Timestamp },
+    // --- operations
+    /// Begin long work.
+    StartOperation { operation: OperationId, work: Work, text: Option<GrainText> },
+    /// A person wants an operation undone.
+    CancelOperation { operation: OperationId },
+    /// An operation enters a phase.
+    EnterPhase { operation: OperationId, phase: Phase },
+    /// An operation is over. `cancelled` and `failed` say how; both false means it succeeded.
+    FinishOperation { operation: OperationId, failed: bool, cancelled: bool, summary: Summary },
+    // --- decisions of the leader about grains; each names the epoch that it was decided in
+    /// A grain gets an owner: its epoch rises.
+    AssignGrain {
+        grain: GrainId,
+        epoch: Epoch,
+        to: NodeId,
+        base: Option<Snapshot>,
+        cause: AssignCause,
+    },
+    /// Which nodes keep copies.
+    SetStandbys { grain: GrainId, epoch: Epoch, standbys: BTreeSet<NodeId> },
+    /// A planned move begins: copying while it runs.
+    BeginMigration { grain: GrainId, epoch: Epoch, operation: OperationId, to: NodeId },
+    /// The owner shall stop the grain and freeze its last state.
+    QuiesceGrain { grain: GrainId, epoch: Epoch, operation: OperationId },
+    /// Before the assignment: everything back to where it was.
+    AbortMigration { grain: GrainId, epoch: Epoch, operation: OperationId, why: String },
+    /// The grain does not answer on its new owner: it goes back to where it came from, without loss.
+    TurnBack { grain: GrainId, epoch: Epoch, operation: OperationId },
+    /// A move is over and the grain answers.
+    EndMigration { grain: GrainId, epoch: Epoch, operation: OperationId },
+    // --- facts that nodes report about their own deeds
+    /// The first dataset of a grain exists.
+    GrainBorn { grain: GrainId, epoch: Epoch },
+    /// From now on its owner runs it under the lease (R-Q4): it may be given away when the node is fenced.
+    GrainArmed { grain: GrainId, epoch: Epoch },
+    /// It answers.
+    GrainStarted { grain: GrainId, epoch: Epoch, at: Timestamp },
+    /// It is verified stopped.
+    GrainStopped { grain: GrainId, epoch: Epoch, at: Timestamp },
+    /// It is verified stopped for a hand-over, and this is its last state.
+    GrainReleased {
+        grain: GrainId,
+        epoch: Epoch,
+        operation: OperationId,
+        last: Snapshot,
+        stopping: Timestamp,
+    },
+    /// A snapshot that a person asked for exists.
+    SnapshotTaken { grain: GrainId, epoch: Epoch, operation: OperationId, snapshot: Snapshot },
+    /// A grain's data equal the wanted snapshot.
+    GrainRestored { grain: GrainId, epoch: Epoch, operation: OperationId, before: Snapshot },
+    /// A diverged head was set aside.
+    OrphanKept {
+        grain: GrainId,
+        orphan_epoch: Epoch,
+        node: NodeId,
+        base: Option<Guid>,
+        head: Snapshot,
+        newer: Bytes,
+        used: Bytes,
+    },
+    /// An operation cannot go on at a node; the leader fails it.
+    OperationStuck { operation: OperationId, node: NodeId, why: String },
+}
+
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::FormCluster { name, node, .. } => {
+                write!(f, "form cluster {name} on node {}", node.name)
+            }
+            Self::AddNode { node } => write!(f, "add node {}", node.name),
+            Self::RegisterNode { node, .. } => write!(f, "register node {node}"),
+            Self::SuspectNode { node, .. } => write!(f, "suspect node {node}"),
+            Self::TickNode { node, tick, .. } => {
+                write!(f, "tick {tick} of the countdown of node {node}")
+            }
+            Self::FenceNode { node, .. } => write!(f, "fence node {node}"),
+            Self::LeaveNode { node, .. } => write!(f, "node {node} says goodbye"),
+            Self::SetCordon { node, cordoned: true } => write!(f, "cordon node {node}"),
+            Self::SetCordon { node, cordoned: false } => write!(f, "uncordon node {node}"),
+            Self::UpdateNode { node, .. } => write!(f, "update node {node}"),
+            Self::UndrainNode { node } => write!(f, "undrain node {node}"),
+            Self::RemoveNode { node } => write!(f, "remove node {node}"),
+            Self::PutPolicy { name, .. } => write!(f, "put policy {name}"),
+            Self::DeletePolicy { name, .. } => write!(f, "delete policy {name}"),
+            Self::CreateGrain { text, .. } => write!(f, "create grain {}", text.name),
+            Self::UpdateGrain { grain, .. } => write!(f, "update grain {grain}"),
+            Self::TrashGrain { grain, .. } => write!(f, "put grain {grain} into the trash"),
+            Self::UndeleteGrain { grain } => write!(f, "take grain {grain} out of the trash"),
+            Self::PurgeGrain { grain } => write!(f, "purge grain {grain}"),
+            Self::Apply { items, .. } => write!(f, "apply {} objects", items.len()),
+            Self::StartOperation { operation, work, .. } => {
+                write!(f, "begin {} as operation {operation}", work.word())
+            }
+            Self::CancelOperation { operation } => write!(f, "cancel operation {operation}"),
+            Self::EnterPhase { operation, phase } => {
+                write!(f, "operation {operation} enters phase {phase}")
+            }
+            Self::FinishOperation { operation, failed, cancelled, summary } => {
+                let how = match (failed, cancelled) {
+                    (true, _) => "failed",
+                    (false, true) => "is cancelled",
+                    (false, false) => "succeeded",
+                };
+                write!(f, "operation {operation} {how}: {}", summary.message)
+            }
+            Self::AssignGrain { grain, epoch, to, .. } => {
+                write!(f, "assign grain {grain} to node {to}, epoch {}", epoch.next())
+            }
+            Self::SetStandbys { grain, standbys, .. } => {
+                let nodes: Vec<_> = standbys.iter().map(ToString::to_string).collect();
+                write!(f, "copies of grain {grain} on nodes [{}]", nodes.join(", "))
+            }
+            Self::BeginMigration { grain, to, .. } => {
+                write!(f, "begin moving grain {grain} to node {to}")
+            }
+            Self::QuiesceGrain { grain, .. } => write!(f, "stop grain {grain} for its move"),
+            Self::AbortMigration { grain, why, .. } => {
+                write!(f, "give up moving grain {grain}: {why}")
+            }
+            Self::TurnBack { grain, .. } => {
+                write!(f, "grain {grain} goes back: it does not answer")
+            }
+            Self::EndMigration { grain, .. } => write!(f, "end of the move of grain {grain}"),
+            Self::GrainBorn { grain, .. } => write!(f, "grain {grain} has its dataset"),
+            Self::GrainArmed { grain, .. } => write!(f, "grain {grain} runs under the lease"),
+            Self::GrainStarted { grain, epoch, .. } => {
+                write!(f, "grain {grain} answers, epoch {epoch}")
+            }
+            Self::GrainStopped { grain, epoch, .. } => {
+                write!(f, "grain {grain} is stopped, epoch {epoch}")
+            }
+            Self::GrainReleased { grain, epoch, .. } => {
+                write!(f, "grain {grain} is released, epoch {epoch}")
+            }
+            Self::SnapshotTaken { grain, snapshot, .. } => {
+                write!(f, "snapshot {} of grain {grain}", snapshot.name)
+            }
+            Self::GrainRestored { grain, .. } => write!(f, "grain {grain} is restored"),
+            Self::OrphanKept { grain, orphan_epoch, node, .. } => {
+                write!(
+                    f,
+                    "diverged data of grain {grain}, epoch {orphan_epoch}, kept aside on node {node}"
+                )
+            }
+            Self::OperationStuck { operation, node, why } => {
+                write!(f, "operation {operation} is stuck on node {node}: {why}")
+            }
+        }
+    }
+}

@@ -14,6 +14,7 @@ pub mod operation;
 pub mod problem;
 pub mod snapshot;
 pub mod spec;
+pub mod strict;
 pub mod time;
 pub mod timing;
 pub mod unit;

@@ -141,3 +141,6 @@ macro_rules! as_text {
 }
 as_text!(Guid);
 as_text!(SnapshotName);
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,11 @@ use serde::{Deserialize, Serialize};
 use crate::id::Name;
 use crate::unit::{Bytes, MilliCpu, Span};
 
+mod check;
+
+pub(crate) use check::bad_key;
+pub use check::{validate_environment, validate_labels};
+
 /// Labels: short texts that people attach and select by.
 pub type Labels = BTreeMap<String, String>;
 
@@ -122,6 +127,7 @@ impl Health {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct TcpCheck {
     /// The port.
+    #[schema(minimum = 1, maximum = 65535)]
     pub port: u16,
 }
 
@@ -130,6 +136,7 @@ pub struct TcpCheck {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct HttpCheck {
     /// The port.
+    #[schema(minimum = 1, maximum = 65535)]
     pub port: u16,
     /// The path, beginning with `/`.
     #[serde(default = "HttpCheck::root")]
@@ -147,12 +154,14 @@ impl HttpCheck {
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct Placement {
     /// Node labels that must have these values.
+    #[schema(value_type = BTreeMap<String, String>)]
     #[serde(skip_serializing_if = "Labels::is_empty")]
     pub require: Labels,
     /// A node it would rather live on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prefer: Option<Name>,
     /// Grains with all labels of one of these sets must live on other nodes.
+    #[schema(value_type = Vec<BTreeMap<String, String>>)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub apart_from: Vec<Labels>,
 }
@@ -236,7 +245,7 @@ impl Default for Failover {
     }
 }
 
-/// Who decides about a failover (R-Q3).
+/// Who decides about a failover.
 #[derive(
     Debug,
     Clone,
@@ -273,7 +282,7 @@ pub struct Keep {
 
 impl Default for Keep {
     fn default() -> Self {
-        Self { keep_last: 4, keep_hourly: 24, keep_daily: 7 }
+        Self { keep_last: 12, keep_hourly: 48, keep_daily: 14 }
     }
 }
 
@@ -299,7 +308,7 @@ impl Policy {
                 after: Span::from_secs(180),
                 max_data_loss: Span::from_secs(60),
             },
-            snapshots: Keep { keep_last: 12, keep_hourly: 48, keep_daily: 14 },
+            snapshots: Keep::default(),
         }
     }
 

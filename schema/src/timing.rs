@@ -98,10 +98,14 @@ impl Timing {
                 return Err(UnsafeTiming::OutOfOrder { smaller, smaller_is, larger, larger_is });
             }
         }
-        // The leader's clock may run 1 % fast, the owner's 1 % slow.
-        let countdown_ms = self.tick.ms().saturating_mul(u64::from(self.ticks)) * 100 / 101;
-        let needed_ms = self.lease.ms() * 100 / 99 + self.kill.ms();
-        if countdown_ms <= needed_ms {
+        // The leader's clock may run 1 % fast, the owner's 1 % slow. Both sums are rounded down, so "more than" is
+        // also true of what was cut off. Wide numbers, because a sum that wraps around would pass for a small one.
+        let wide = |span: Span| u128::from(span.ms());
+        let countdown = wide(self.tick) * u128::from(self.ticks) * 100 / 101;
+        let needed = wide(self.lease) * 100 / 99 + wide(self.kill);
+        if countdown <= needed {
+            let narrow = |ms: u128| u64::try_from(ms).unwrap_or(u64::MAX);
+            let (countdown_ms, needed_ms) = (narrow(countdown), narrow(needed));
             return Err(UnsafeTiming::CountdownTooShort {
                 ticks: self.ticks,
                 tick: self.tick,
@@ -114,3 +118,6 @@ impl Timing {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,27 +23,69 @@ fn bad(text: &str, what: &'static str, reason: impl Into<String>) -> BadQuantity
 }
 
 /// Splits `12.5MiB` into thousandths and unit. Integers only inside: 12.5 becomes 12500.
-fn split<'a>(text: &'a str, what: &'static str) -> Result<(u64, &'a str), BadQuantity> {
-    let text = text.trim();
+fn split<'a>(text: &'a str, what: &'static str) -> Result<(u128, &'a str), BadQuantity> {
+    if text.contains(char::is_whitespace) {
+        return Err(bad(text, what, "number and unit stand together, without spaces"));
+    }
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    if whole.is_empty() || (number.contains('.') && fraction.is_empty()) {
-        return Err(bad(text, what, "it must begin with a number"));
+    if whole.is_empty() {
+        return Err(bad(text, what, "it must begin with a digit"));
+    }
+    if number.contains('.') && fraction.is_empty() {
+        return Err(bad(text, what, "a digit must follow the point"));
     }
     if fraction.len() > 3 || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(bad(text, what, "at most three digits may follow the point"));
     }
     let too_large = || bad(text, what, "it is too large");
-    let whole: u64 = whole.parse().map_err(|_| too_large())?;
-    let thousandths: u64 = format!("{fraction:0<3}").parse().map_err(|_| too_large())?;
+    let whole: u128 = whole.parse().map_err(|_| too_large())?;
+    let thousandths: u128 = format!("{fraction:0<3}").parse().map_err(|_| too_large())?;
     let value = whole.checked_mul(1000).and_then(|value| value.checked_add(thousandths));
-    Ok((value.ok_or_else(too_large)?, unit.trim()))
+    Ok((value.ok_or_else(too_large)?, unit))
 }
 
-fn scale(text: &str, what: &'static str, thousandths: u64, unit: u64) -> Result<u64, BadQuantity> {
-    let value = u128::from(thousandths) * u128::from(unit) / 1000;
-    u64::try_from(value).map_err(|_| bad(text, what, "it is too large"))
+/// Reads a number with one of these units, which are ordered from the largest to the smallest.
+fn measure(
+    text: &str,
+    what: &'static str,
+    units: &[(&str, u64)],
+    examples: [&str; 2],
+) -> Result<u64, BadQuantity> {
+    let (thousandths, unit) = split(text, what)?;
+    let Some((_, size)) = units.iter().find(|(name, _)| *name == unit) else {
+        return Err(bad(text, what, no_unit(text, unit, units, examples)));
+    };
+    if *size == 1 && !thousandths.is_multiple_of(1000) {
+        return Err(bad(text, what, format!("`{unit}` is the smallest unit and has no parts")));
+    }
+    let value = thousandths.checked_mul(u128::from(*size)).map(|value| value / 1000);
+    let value = value.and_then(|value| u64::try_from(value).ok());
+    value.ok_or_else(|| bad(text, what, "it is too large"))
+}
+
+/// Why a unit is refused, and what to write instead.
+fn no_unit(text: &str, unit: &str, units: &[(&str, u64)], examples: [&str; 2]) -> String {
+    let number = text.strip_suffix(unit).unwrap_or_default();
+    let same_letter = |name: &str| {
+        let letter = |text: &str| text.chars().next().map(|letter| letter.to_ascii_lowercase());
+        letter(name) == letter(unit)
+    };
+    if unit.is_empty() {
+        let [first, second] = examples;
+        return format!("it has no unit; write `{number}{first}` or `{number}{second}`");
+    }
+    if unit.contains(|c: char| c.is_ascii_digit()) {
+        return "one number with one unit is wanted".to_owned();
+    }
+    match units.iter().find(|(name, _)| same_letter(name)) {
+        Some((meant, _)) => format!("`{unit}` is not a unit; did you mean `{number}{meant}`?"),
+        None => {
+            let names: Vec<&str> = units.iter().rev().map(|(name, _)| *name).collect();
+            format!("`{unit}` is not a unit; use {}", names.join(", "))
+        }
+    }
 }
 
 /// A size in bytes. Written `512B`, `64KiB`, `256MiB`, `4GiB`, `2TiB` (powers of 1024).
@@ -61,11 +103,12 @@ impl Bytes {
         self.0
     }
 
-    /// For people: `1.2 GiB`. Rounds; the exact form is `Display`.
+    /// For people: `1.2 GiB`. Rounded; the exact form is `Display`.
     #[must_use]
     pub fn rounded(self) -> String {
         for (unit, size) in SIZES {
-            if self.0 >= size && size > 1 {
+            // What would be rounded to 1024.0 of the smaller unit is 1.0 of this one.
+            if self.0 >= size - size / 1024 / 20 && size > 1 {
                 let tenths = (u128::from(self.0) * 10 + u128::from(size) / 2) / u128::from(size);
                 return format!("{}.{} {unit}", tenths / 10, tenths % 10);
             }
@@ -78,7 +121,7 @@ impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (unit, size) = SIZES
             .into_iter()
-            .find(|(_, size)| self.0 >= *size && self.0 % size == 0)
+            .find(|(_, size)| self.0 >= *size && self.0.is_multiple_of(*size))
             .unwrap_or(("B", 1));
         f.pad(&format!("{}{unit}", self.0 / size))
     }
@@ -87,25 +130,11 @@ impl fmt::Display for Bytes {
 impl FromStr for Bytes {
     type Err = BadQuantity;
     fn from_str(text: &str) -> Result<Self, BadQuantity> {
-        let (number, unit) = split(text, "a size")?;
-        let known = SIZES.into_iter().find(|(name, _)| *name == unit);
-        match known {
-            Some((_, size)) => scale(text, "a size", number, size).map(Self),
-            None if unit.is_empty() => Err(bad(
-                text,
-                "a size",
-                format!("it has no unit; write `{}MiB` or `{}GiB`", text.trim(), text.trim()),
-            )),
-            None => Err(bad(
-                text,
-                "a size",
-                format!("`{unit}` is no unit of size; use B, KiB, MiB, GiB or TiB"),
-            )),
-        }
+        measure(text, "a size", &SIZES, ["MiB", "GiB"]).map(Self)
     }
 }
 
-/// A span of time in milliseconds. Written `250ms`, `30s`, `5m`, `2h`, `3d`.
+/// A span of time, exact to the millisecond. Written `250ms`, `30s`, `5m`, `2h`, `3d`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, utoipa::ToSchema)]
 #[schema(value_type = String, pattern = r"^[0-9]+(\.[0-9]{1,3})?(ms|s|m|h|d)$", example = "30s")]
 pub struct Span(u64);
@@ -160,7 +189,7 @@ impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (unit, size) = SPANS
             .into_iter()
-            .find(|(_, size)| self.0 >= *size && self.0 % size == 0)
+            .find(|(_, size)| self.0 >= *size && self.0.is_multiple_of(*size))
             .unwrap_or(("s", 1000));
         f.pad(&format!("{}{unit}", self.0 / size))
     }
@@ -169,26 +198,13 @@ impl fmt::Display for Span {
 impl FromStr for Span {
     type Err = BadQuantity;
     fn from_str(text: &str) -> Result<Self, BadQuantity> {
-        let (number, unit) = split(text, "a duration")?;
-        match SPANS.into_iter().find(|(name, _)| *name == unit) {
-            Some((_, size)) => scale(text, "a duration", number, size).map(Self),
-            None if unit.is_empty() => Err(bad(
-                text,
-                "a duration",
-                format!("it has no unit; write `{}s` or `{}m`", text.trim(), text.trim()),
-            )),
-            None => Err(bad(
-                text,
-                "a duration",
-                format!("`{unit}` is no unit of time; use ms, s, m, h or d"),
-            )),
-        }
+        measure(text, "a time span", &SPANS, ["s", "m"]).map(Self)
     }
 }
 
-/// A share of processor time in thousandths of a core. Written `2`, `1.5`, `0.25`: the one quantity whose unit is its name.
+/// A number of processor cores, exact to a thousandth. Written `2`, `1.5`, `0.25`: the one quantity without a unit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, utoipa::ToSchema)]
-#[schema(value_type = f64, example = 1.5)]
+#[schema(value_type = f64, minimum = 0, example = 1.5)]
 pub struct MilliCpu(pub u64);
 
 impl fmt::Display for MilliCpu {
@@ -204,26 +220,48 @@ impl fmt::Display for MilliCpu {
 impl FromStr for MilliCpu {
     type Err = BadQuantity;
     fn from_str(text: &str) -> Result<Self, BadQuantity> {
-        let (thousandths, unit) = split(text, "a number of cores")?;
-        if !unit.is_empty() {
-            return Err(bad(
-                text,
-                "a number of cores",
-                "write a plain number of cores such as `1.5`",
-            ));
+        let what = "a number of cores";
+        let (thousandths, unit) = split(text, what)?;
+        let too_large = || bad(text, what, "it is too large");
+        let cores = u64::try_from(thousandths).map(Self).map_err(|_| too_large())?;
+        match unit {
+            "" => Ok(cores),
+            // Written for Kubernetes.
+            "m" => {
+                let meant = Self(cores.0 / 1000);
+                Err(bad(text, what, format!("write cores without a unit: `{meant}`")))
+            }
+            _ => Err(bad(text, what, "write cores without a unit, such as `1.5`")),
         }
-        Ok(Self(thousandths))
+    }
+}
+
+/// As a number, the way people write it.
+impl Serialize for MilliCpu {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match (self.0.is_multiple_of(1000), self.to_string().parse::<f64>()) {
+            // Up to here a float keeps all three digits; beyond, only text does.
+            (false, Ok(cores)) if self.0 < 1_000_000_000_000 => serializer.serialize_f64(cores),
+            (false, _) => serializer.collect_str(self),
+            (true, _) => serializer.serialize_u64(self.0 / 1000),
+        }
+    }
+}
+
+impl Serialize for Bytes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl Serialize for Span {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 
 macro_rules! text_form {
     ($name:ident, $expecting:literal) => {
-        impl Serialize for $name {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
-            }
-        }
-
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 struct Text;
@@ -252,5 +290,8 @@ macro_rules! text_form {
 }
 
 text_form!(Bytes, "a size with its unit such as `256MiB`");
-text_form!(Span, "a duration with its unit such as `30s`");
+text_form!(Span, "a time span with its unit such as `30s`");
 text_form!(MilliCpu, "a number of cores such as `1.5`");
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,3 @@
-//! Placeholder.
+//! What the suites share. Nothing here is part of the product.
+
+pub mod sim;

@@ -1,1 +1,32 @@
-//! Placeholder.
+//! The mind of SCRAP: four pure functions and what they are made of.
+//!
+//! [`lead::lead`] decides for the cluster, [`apply::apply`] changes the replicated state, [`obey::obey`] decides for one node,
+//! [`check::check`] finds contradictions. There is no clock here, no I/O, no randomness, no hash order, no float: time is
+//! an argument, order is part of the output, a refusal and a wait are values with a reason.
+#![forbid(unsafe_code)]
+#![deny(
+    clippy::expect_used,
+    clippy::float_arithmetic,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm
+)]
+
+pub mod apply;
+pub mod check;
+pub mod cluster;
+pub mod lead;
+pub mod lease;
+pub mod migrate;
+pub mod obey;
+pub mod observed;
+pub mod place;
+pub mod preview;
+pub mod refusal;
+pub mod replicate;
+pub mod voters;
+
+mod drain;
+mod fail_over;
+mod operate;

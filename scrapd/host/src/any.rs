@@ -100,6 +100,7 @@ impl Runtime for AnyRuntime {
         fn list(&self) -> runtime::Result<Vec<Instance>>;
         fn start(&self, order: Start) -> runtime::Result<()>;
         fn stop(&self, grain: GrainId, grace: Span) -> runtime::Result<()>;
+        fn arm(&self, grain: GrainId, deadline: BootTime) -> runtime::Result<()>;
         fn extend(&self, deadline: BootTime) -> runtime::Result<()>;
         fn usage(&self, grain: GrainId) -> runtime::Result<Usage>;
         fn logs(

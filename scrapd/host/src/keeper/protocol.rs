@@ -53,6 +53,8 @@ pub(crate) enum Request {
     Order,
     /// Live until then.
     Extend { deadline: BootTime },
+    /// Live no longer than until then, from now on.
+    Arm { deadline: BootTime },
     /// End it; the keeper ends last.
     Stop { grace_ms: u64 },
 }

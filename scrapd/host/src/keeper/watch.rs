@@ -242,6 +242,7 @@ impl Keeper {
             Request::Order => return protocol::line(&self.order),
             Request::Status => (),
             Request::Extend { deadline } => self.extend(deadline),
+            Request::Arm { deadline } => self.arm(deadline),
             Request::Stop { grace_ms } => self.end(Span::from_ms(grace_ms)),
         }
         let status = Status { state: self.state(), ..self.record.status.clone() };
@@ -254,6 +255,14 @@ impl Keeper {
             && held > clock::boot_time()
         {
             self.record.status.deadline = Some(held.max(deadline));
+        }
+    }
+
+    /// Gives it a deadline if it has none.
+    fn arm(&mut self, deadline: BootTime) {
+        match self.record.status.deadline {
+            None => self.record.status.deadline = Some(deadline),
+            Some(_) => self.extend(deadline),
         }
     }
 

@@ -248,6 +248,15 @@ impl Runtime for MemRuntime {
         })
     }
 
+    async fn arm(&self, grain: GrainId, deadline: BootTime) -> Result<()> {
+        self.with(|rows| {
+            let row = rows.get_mut(&grain).filter(|row| row.is_live());
+            let row = row.ok_or_else(|| not_running("arm", grain))?;
+            row.instance.deadline = row.instance.deadline.max(Some(deadline));
+            Ok(())
+        })
+    }
+
     async fn extend(&self, deadline: BootTime) -> Result<()> {
         self.with(|rows| {
             for row in rows

@@ -135,6 +135,13 @@ impl Inner {
         }
     }
 
+    async fn arm(&self, grain: GrainId, deadline: BootTime) -> Found<()> {
+        self.live(grain).await?;
+        let asked: std::io::Result<Status> =
+            call::ask(&self.folder(grain), &Request::Arm { deadline }).await;
+        asked.map(|_| ()).map_err(|error| io_cause("its keeper does not answer", error))
+    }
+
     async fn live(&self, grain: GrainId) -> Found<Record> {
         match self.known(grain).await? {
             Known::Live(record) => Ok(record),
@@ -264,6 +271,10 @@ impl Runtime for ProcessRuntime {
             }
         }
         result
+    }
+
+    async fn arm(&self, grain: GrainId, deadline: BootTime) -> Result<()> {
+        self.inner.arm(grain, deadline).await.map_err(error("arm", grain))
     }
 
     async fn usage(&self, grain: GrainId) -> Result<Usage> {

@@ -1,0 +1,331 @@
+//! What a spec must mean, beyond the types of its fields. Both doors use it: manifests and API bodies.
+//!
+//! Refused is what could never work, what would surprise at the worst moment, and what is larger than anybody needs.
+
+use std::collections::BTreeMap;
+
+use crate::problem::FieldError;
+use crate::spec::{
+    FailoverMode, GrainSpec, Health, HttpCheck, Keep, Labels, NodeSpec, Placement, Policy,
+    Replicate, Resources, Template,
+};
+use crate::strict::{Step, Validate, pointer, within};
+use crate::unit::{Bytes, MilliCpu, Span};
+
+const LABELS_MAX: usize = 64;
+const LABEL_LENGTH_MAX: usize = 63;
+const ENV_ENTRIES_MAX: usize = 256;
+const TEXT_BYTES_MAX: usize = 64 << 10;
+const PATH_LENGTH_MAX: usize = 1024;
+const APART_MAX: usize = 16;
+const MEMORY_MIN: Bytes = Bytes(4 << 20);
+const DISK_MIN: Bytes = Bytes(1 << 20);
+const CPU_MIN: MilliCpu = MilliCpu(10);
+const CPU_MAX: MilliCpu = MilliCpu(1024 * 1000);
+const CHECK_EVERY_MIN: Span = Span::from_ms(100);
+const STOP_TIMEOUT_MAX: Span = Span::from_secs(600);
+const REPLICATE_EVERY_MIN: Span = Span::from_secs(1);
+const COPIES_MAX: u32 = 8;
+const KEEP_MAX: u32 = 10_000;
+
+impl Validate for GrainSpec {
+    fn validate(&self) -> Vec<FieldError> {
+        let mut faults = self.program();
+        faults.extend(within("/env", validate_environment(&self.env)));
+        faults.extend(within("/resources", self.resources.validate()));
+        if let Some(health) = &self.health {
+            faults.extend(within("/health", health.validate()));
+        }
+        faults.extend(within("/place", self.place.validate()));
+        if self.stop.timeout > STOP_TIMEOUT_MAX {
+            let detail = format!("{} is too long to wait for a stop", self.stop.timeout);
+            let hint = format!("at most {STOP_TIMEOUT_MAX}: a failing node has no more time");
+            faults.push(FieldError::new("/stop/timeout", detail).with_hint(hint));
+        }
+        faults
+    }
+}
+
+impl GrainSpec {
+    fn program(&self) -> Vec<FieldError> {
+        let mut faults = Vec::new();
+        match (self.template, self.command.first()) {
+            (Template::Process, None) => {
+                let fault = FieldError::new(
+                    "/command",
+                    "a grain of the template `process` needs a command",
+                );
+                faults.push(
+                    fault.with_hint("write program and arguments as a list: [/usr/bin/caddy, run]"),
+                );
+            }
+            (Template::Process, Some(program)) if program.is_empty() => {
+                faults.push(FieldError::new("/command/0", "the program is an empty text"));
+            }
+            (Template::Process, Some(_)) => {}
+        }
+        for (index, argument) in self.command.iter().enumerate() {
+            faults.extend(no_nul(argument, &[Step::Key("command".to_owned()), Step::Index(index)]));
+        }
+        if self.command.iter().map(String::len).sum::<usize>() > TEXT_BYTES_MAX {
+            let detail = format!("the command is longer than {}", Bytes(TEXT_BYTES_MAX as u64));
+            faults.push(FieldError::new("/command", detail));
+        }
+        faults
+    }
+}
+
+/// What is wrong with the environment of a program: of the whole, or at `/<variable>`.
+#[must_use]
+pub fn validate_environment(env: &BTreeMap<String, String>) -> Vec<FieldError> {
+    let mut faults = Vec::new();
+    let hint = "put it into a file in the grain's data";
+    if env.len() > ENV_ENTRIES_MAX {
+        let detail = format!("{} variables are more than {ENV_ENTRIES_MAX}", env.len());
+        faults.push(FieldError::new("", detail).with_hint(hint));
+    }
+    if env.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() > TEXT_BYTES_MAX {
+        let detail = format!("the environment is larger than {}", Bytes(TEXT_BYTES_MAX as u64));
+        faults.push(FieldError::new("", detail).with_hint(hint));
+    }
+    for (name, value) in env {
+        let path = [Step::Key(name.clone())];
+        if let Some(reason) = bad_variable(name) {
+            let detail = format!("`{}` is not a name for a variable: {reason}", short(name));
+            faults.push(FieldError::new(pointer(&path), detail));
+        }
+        faults.extend(no_nul(value, &path));
+    }
+    faults
+}
+
+fn bad_variable(name: &str) -> Option<&'static str> {
+    let mut bytes = name.bytes();
+    match bytes.next() {
+        None => return Some("it is empty"),
+        Some(b'A'..=b'Z' | b'a'..=b'z' | b'_') => {}
+        Some(_) => return Some("it must begin with a letter or `_`"),
+    }
+    if !bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+        return Some("only letters, digits and `_` are allowed");
+    }
+    name.starts_with("SCRAP_").then_some("names that begin with `SCRAP_` are set by scrapd")
+}
+
+fn no_nul(text: &str, path: &[Step]) -> Option<FieldError> {
+    text.contains('\0').then(|| FieldError::new(pointer(path), "the text holds a NUL character"))
+}
+
+fn short(text: &str) -> String {
+    text.chars().take(80).collect()
+}
+
+impl Validate for Resources {
+    fn validate(&self) -> Vec<FieldError> {
+        let mut faults = Vec::new();
+        if self.cpu < CPU_MIN || self.cpu > CPU_MAX {
+            let detail = format!("{} cores are not between {CPU_MIN} and {CPU_MAX}", self.cpu);
+            faults.push(FieldError::new("/cpu", detail));
+        }
+        for (pointer, what, size, least) in
+            [("/memory", "memory", self.memory, MEMORY_MIN), ("/disk", "disk", self.disk, DISK_MIN)]
+        {
+            if size < least {
+                faults.push(FieldError::new(
+                    pointer,
+                    format!("{size} of {what} is less than {least}"),
+                ));
+            }
+        }
+        faults
+    }
+}
+
+impl Validate for Health {
+    fn validate(&self) -> Vec<FieldError> {
+        let mut faults = Vec::new();
+        match (&self.tcp, &self.http) {
+            (None, None) => {
+                let fault = FieldError::new("", "a health check needs `tcp` or `http`");
+                faults.push(fault.with_hint("write for example: {http: {port: 8080, path: /}}"));
+            }
+            (Some(_), Some(_)) => {
+                let fault = FieldError::new("", "`tcp` and `http` exclude each other");
+                faults.push(fault.with_hint("keep `http`: it needs the port too"));
+            }
+            (Some(tcp), None) => faults.extend(port("/tcp/port", tcp.port)),
+            (None, Some(http)) => faults.extend(within("/http", http.validate())),
+        }
+        if self.every < CHECK_EVERY_MIN {
+            let detail = format!("checks every {} are closer than {CHECK_EVERY_MIN}", self.every);
+            faults.push(FieldError::new("/every", detail));
+        }
+        faults
+    }
+}
+
+impl Validate for HttpCheck {
+    fn validate(&self) -> Vec<FieldError> {
+        let mut faults: Vec<FieldError> = port("/port", self.port).into_iter().collect();
+        if !self.path.starts_with('/') {
+            let fault = FieldError::new(
+                "/path",
+                format!("the path `{}` does not begin with `/`", short(&self.path)),
+            );
+            faults.push(fault.with_hint(format!("write `/{}`", short(&self.path))));
+        }
+        if self.path.len() > PATH_LENGTH_MAX
+            || !self.path.bytes().all(|byte| byte.is_ascii_graphic())
+        {
+            let detail = format!(
+                "the path must be at most {PATH_LENGTH_MAX} printable ASCII characters without spaces"
+            );
+            faults
+                .push(FieldError::new("/path", detail).with_hint("write other characters as %XX"));
+        }
+        faults
+    }
+}
+
+fn port(pointer: &str, port: u16) -> Option<FieldError> {
+    (port == 0).then(|| FieldError::new(pointer, "port 0 does not exist").with_hint("1 to 65535"))
+}
+
+impl Validate for Placement {
+    fn validate(&self) -> Vec<FieldError> {
+        let mut faults = within("/require", validate_labels(&self.require));
+        if self.apart_from.len() > APART_MAX {
+            let detail =
+                format!("{} sets of labels are more than {APART_MAX}", self.apart_from.len());
+            faults.push(FieldError::new("/apartFrom", detail));
+        }
+        for (index, labels) in self.apart_from.iter().enumerate() {
+            let at = format!("/apartFrom/{index}");
+            if labels.is_empty() {
+                let fault = FieldError::new(at.clone(), "a set without labels means every grain");
+                faults.push(fault.with_hint("name at least one label, such as {app: mail}"));
+            }
+            faults.extend(within(&at, validate_labels(labels)));
+        }
+        faults
+    }
+}
+
+impl Validate for Policy {
+    fn validate(&self) -> Vec<FieldError> {
+        let mut faults = within("/replicate", self.replicate.validate());
+        let (every, loss) = (self.replicate.every, self.failover.max_data_loss);
+        let promotes = match self.failover.mode {
+            FailoverMode::Auto => self.replicate.copies > 0,
+            FailoverMode::Manual => false,
+        };
+        if promotes && loss < every {
+            let detail = format!(
+                "copies are made every {every}, so when the owner dies the newest is mostly older than {loss} and never promoted"
+            );
+            let hint = format!("at least {every} (`replicate.every`), better twice that");
+            faults.push(FieldError::new("/failover/maxDataLoss", detail).with_hint(hint));
+        }
+        faults.extend(within("/snapshots", self.snapshots.validate()));
+        faults
+    }
+}
+
+impl Validate for Replicate {
+    fn validate(&self) -> Vec<FieldError> {
+        let mut faults = Vec::new();
+        if self.every < REPLICATE_EVERY_MIN {
+            let detail =
+                format!("copies every {} are closer than {REPLICATE_EVERY_MIN}", self.every);
+            faults.push(FieldError::new("/every", detail));
+        }
+        if self.copies > COPIES_MAX {
+            let detail = format!("{} copies are more than {COPIES_MAX}", self.copies);
+            faults.push(FieldError::new("/copies", detail));
+        }
+        if let Some(reason) = self.spread.as_deref().and_then(bad_key) {
+            let detail = format!("this is not the key of a node's label: {reason}");
+            faults.push(FieldError::new("/spread", detail).with_hint("for example `zone`"));
+        }
+        if self.alert_after < self.every {
+            let detail = format!(
+                "copies are made every {}, so an alarm after {} would never be silent",
+                self.every, self.alert_after
+            );
+            faults.push(FieldError::new("/alertAfter", detail).with_hint("several times `every`"));
+        }
+        faults
+    }
+}
+
+impl Validate for Keep {
+    fn validate(&self) -> Vec<FieldError> {
+        let counts = [
+            ("/keep-last", self.keep_last),
+            ("/keep-hourly", self.keep_hourly),
+            ("/keep-daily", self.keep_daily),
+        ];
+        let many = counts.into_iter().filter(|(_, count)| *count > KEEP_MAX);
+        many.map(|(at, count)| {
+            FieldError::new(at, format!("{count} snapshots are more than {KEEP_MAX}"))
+        })
+        .collect()
+    }
+}
+
+impl Validate for NodeSpec {
+    fn validate(&self) -> Vec<FieldError> {
+        // Every combination of its fields is sound; destructured so that a new field comes by here.
+        let Self { cordoned: _ } = self;
+        Vec::new()
+    }
+}
+
+/// What is wrong with labels, each at `/<key>`.
+#[must_use]
+pub fn validate_labels(labels: &Labels) -> Vec<FieldError> {
+    let mut faults = Vec::new();
+    if labels.len() > LABELS_MAX {
+        faults.push(FieldError::new(
+            "",
+            format!("{} labels are more than {LABELS_MAX}", labels.len()),
+        ));
+    }
+    for (key, value) in labels {
+        let at = pointer(&[Step::Key(key.clone())]);
+        if let Some(reason) = bad_key(key) {
+            let detail = format!("`{}` is not a key for a label: {reason}", short(key));
+            faults.push(FieldError::new(at.clone(), detail));
+        }
+        if let Some(reason) = bad_label(value) {
+            let detail = format!("`{}` is not a value for a label: {reason}", short(value));
+            faults.push(
+                FieldError::new(at, detail).with_hint("longer texts belong in `annotations`"),
+            );
+        }
+    }
+    faults
+}
+
+/// What is wrong with the key of a label or annotation.
+pub(crate) fn bad_key(key: &str) -> Option<&'static str> {
+    if key.is_empty() { Some("it is empty") } else { bad_label(key) }
+}
+
+fn bad_label(text: &str) -> Option<&'static str> {
+    let edge = |byte: Option<u8>| byte.is_none_or(|byte| byte.is_ascii_alphanumeric());
+    if text.len() > LABEL_LENGTH_MAX {
+        return Some("it is longer than 63 characters");
+    }
+    if !text
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'/'))
+    {
+        return Some("only letters, digits and `-`, `_`, `.`, `/` are allowed");
+    }
+    let (first, last) = (text.bytes().next(), text.bytes().last());
+    (!edge(first) || !edge(last)).then_some("it must begin and end with a letter or digit")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,208 @@
+//! Facts that nodes report about their own deeds. A fact of an older epoch is refused: the world has moved on.
+
+use scrap_schema::command::Command;
+use scrap_schema::event::{Severity, Topic};
+use scrap_schema::id::{Epoch, GrainId, NodeId, OperationId};
+use scrap_schema::operation::{OperationState, Phase, Summary, Work};
+use scrap_schema::snapshot::Snapshot;
+use scrap_schema::time::Timestamp;
+
+use super::operations::{enter, finish};
+use super::{About, Change};
+use crate::cluster::{Key, Orphan, OrphanKey, Outcome, Stage};
+use crate::refusal::Refusal;
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "the dispatcher sends only facts here")]
+pub(super) fn apply(change: &mut Change<'_>, command: &Command) -> Result<Outcome, Refusal> {
+    match command {
+        Command::GrainBorn { grain, epoch } => born(change, *grain, *epoch),
+        Command::GrainArmed { grain, epoch } => armed(change, *grain, *epoch),
+        Command::GrainStarted { grain, epoch, at } => started(change, *grain, *epoch, *at),
+        Command::GrainStopped { grain, epoch, .. } => stopped(change, *grain, *epoch),
+        Command::GrainReleased { grain, epoch, operation, last, stopping } => {
+            released(change, *grain, *epoch, *operation, last, *stopping)
+        }
+        Command::SnapshotTaken { grain, epoch, operation, snapshot } => {
+            taken(change, *grain, *epoch, *operation, snapshot)
+        }
+        Command::GrainRestored { grain, epoch, operation, before } => {
+            restored(change, *grain, *epoch, *operation, before)
+        }
+        Command::OrphanKept { grain, orphan_epoch, node, base, head, newer, used } => {
+            let key = OrphanKey { grain: *grain, epoch: *orphan_epoch, node: *node };
+            let (base, newer, used, kept) = (*base, *newer, *used, change.at);
+            orphan(change, Orphan { key, head: head.clone(), base, newer, used, kept })
+        }
+        _ => Err(Refusal::out_of_date("not a fact")),
+    }
+}
+
+fn born(change: &mut Change<'_>, id: GrainId, epoch: Epoch) -> Result<Outcome, Refusal> {
+    if change.look_in(id, epoch)?.born {
+        return Ok(Outcome::Unchanged);
+    }
+    let grain = change.grain(id)?;
+    grain.born = true;
+    if matches!(grain.stage, Stage::Cloning { .. }) {
+        grain.stage = Stage::Settled;
+    }
+    Ok(Outcome::Done)
+}
+
+fn armed(change: &mut Change<'_>, id: GrainId, epoch: Epoch) -> Result<Outcome, Refusal> {
+    if change.look_in(id, epoch)?.armed {
+        return Ok(Outcome::Unchanged);
+    }
+    change.grain(id)?.armed = true;
+    Ok(Outcome::Done)
+}
+
+fn started(
+    change: &mut Change<'_>,
+    id: GrainId,
+    epoch: Epoch,
+    at: Timestamp,
+) -> Result<Outcome, Refusal> {
+    if change.look_in(id, epoch)?.started.is_some() {
+        return Ok(Outcome::Unchanged);
+    }
+    let grain = change.grain(id)?;
+    grain.started = Some(at);
+    let (name, owner) = (grain.name.clone(), grain.owner);
+    let node = owner.map_or_else(String::new, |owner| change.cluster.node_name(owner));
+    let message = format!("grain {name} answers on node {node}, epoch {epoch}");
+    let about = About { node: owner, ..About::grain(id) };
+    change.tell(Topic::Grain, Severity::Info, about, message);
+    Ok(Outcome::Done)
+}
+
+fn stopped(change: &mut Change<'_>, id: GrainId, epoch: Epoch) -> Result<Outcome, Refusal> {
+    let grain = change.look_in(id, epoch)?;
+    let restarting = match &grain.stage {
+        Stage::Restarting { operation } => Some(*operation),
+        Stage::Unplaced
+        | Stage::Settled
+        | Stage::Warming { .. }
+        | Stage::Quiescing { .. }
+        | Stage::Released { .. }
+        | Stage::Landing { .. }
+        | Stage::Restoring { .. }
+        | Stage::Cloning { .. } => None,
+    };
+    if grain.started.is_none() && restarting.is_none() {
+        return Ok(Outcome::Unchanged);
+    }
+    if let Some(Some(operation)) = restarting {
+        enter(change, operation, Phase::Start)?;
+    }
+    let grain = change.grain(id)?;
+    grain.started = None;
+    if restarting.is_some() {
+        grain.stage = Stage::Settled;
+    }
+    let message = format!("grain {} is stopped", grain.name);
+    change.tell(Topic::Grain, Severity::Info, About::grain(id), message);
+    Ok(Outcome::Done)
+}
+
+fn released(
+    change: &mut Change<'_>,
+    id: GrainId,
+    epoch: Epoch,
+    operation: OperationId,
+    last: &Snapshot,
+    stopping: Timestamp,
+) -> Result<Outcome, Refusal> {
+    let to = match &change.look_in(id, epoch)?.stage {
+        Stage::Quiescing { to, operation: of } if *of == operation => *to,
+        Stage::Quiescing { .. }
+        | Stage::Unplaced
+        | Stage::Settled
+        | Stage::Warming { .. }
+        | Stage::Released { .. }
+        | Stage::Landing { .. }
+        | Stage::Restarting { .. }
+        | Stage::Restoring { .. }
+        | Stage::Cloning { .. } => return Err(Refusal::out_of_date("it was not asked for")),
+    };
+    let of = change.cluster.operations.get(&operation);
+    if of.is_some_and(|of| matches!(of.work, Work::Migrate { .. }) && !of.state.is_final()) {
+        enter(change, operation, Phase::Final)?;
+    }
+    let grain = change.grain(id)?;
+    grain.started = None;
+    grain.stage = Stage::Released { to, operation, last: last.clone(), stopping };
+    Ok(Outcome::Done)
+}
+
+fn taken(
+    change: &mut Change<'_>,
+    id: GrainId,
+    epoch: Epoch,
+    operation: OperationId,
+    snapshot: &Snapshot,
+) -> Result<Outcome, Refusal> {
+    change.look_in(id, epoch)?;
+    remember(change, id, snapshot)?;
+    let summary =
+        Summary { message: format!("snapshot {} taken", snapshot.guid), ..Summary::default() };
+    finish(change, operation, OperationState::Succeeded, &summary)
+}
+
+fn remember(change: &mut Change<'_>, id: GrainId, snapshot: &Snapshot) -> Result<(), Refusal> {
+    let grain = change.grain(id)?;
+    if !grain.snapshots.iter().any(|known| known.guid == snapshot.guid) {
+        grain.snapshots.push(snapshot.clone());
+    }
+    Ok(())
+}
+
+fn restored(
+    change: &mut Change<'_>,
+    id: GrainId,
+    epoch: Epoch,
+    operation: OperationId,
+    before: &Snapshot,
+) -> Result<Outcome, Refusal> {
+    match &change.look_in(id, epoch)?.stage {
+        Stage::Restoring { operation: of, .. } if *of == operation => (),
+        Stage::Restoring { .. }
+        | Stage::Unplaced
+        | Stage::Settled
+        | Stage::Warming { .. }
+        | Stage::Quiescing { .. }
+        | Stage::Released { .. }
+        | Stage::Landing { .. }
+        | Stage::Restarting { .. }
+        | Stage::Cloning { .. } => return Err(Refusal::out_of_date("it was not asked for")),
+    }
+    enter(change, operation, Phase::Start)?;
+    remember(change, id, before)?;
+    let grain = change.grain(id)?;
+    grain.started = None;
+    grain.stage = Stage::Settled;
+    let message =
+        format!("grain {} was restored; the state before is snapshot {}", grain.name, before.guid);
+    change.tell(Topic::Grain, Severity::Warning, About::grain(id), message);
+    Ok(Outcome::Done)
+}
+
+fn orphan(change: &mut Change<'_>, orphan: Orphan) -> Result<Outcome, Refusal> {
+    let key = orphan.key;
+    if change.cluster.orphans.contains_key(&key) {
+        return Ok(Outcome::Unchanged);
+    }
+    let node: NodeId = key.node;
+    let message = format!(
+        "grain {}: node {} had newer data of epoch {}; they are kept aside there ({} that nobody else has)",
+        change.cluster.grain_name(key.grain),
+        change.cluster.node_name(node),
+        key.epoch,
+        orphan.newer.rounded(),
+    );
+    change.cluster.orphans.insert(key, orphan);
+    change.touch(Key::Orphan(key));
+    let about = About { grain: Some(key.grain), node: Some(node), operation: None };
+    change.tell(Topic::Orphan, Severity::Warning, about, message);
+    Ok(Outcome::Done)
+}

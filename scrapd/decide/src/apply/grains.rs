@@ -1,0 +1,204 @@
+//! Commands of people about grains: making, changing, the trash.
+
+use std::collections::BTreeSet;
+
+use scrap_schema::command::GrainText;
+use scrap_schema::event::{Severity, Topic};
+use scrap_schema::id::{Epoch, GrainId, Name, OperationId};
+use scrap_schema::operation::{Phase, Work};
+use scrap_schema::spec::{GrainSpec, Labels};
+use scrap_schema::time::Timestamp;
+
+use super::operations::begin;
+use super::{About, Change, unchanged_since};
+use crate::cluster::{Grain, Key, Outcome, Stage};
+use crate::refusal::Refusal;
+
+/// A grain that nothing has happened to yet. Refuses a taken name or id and an unknown policy.
+pub(super) fn insert(
+    change: &mut Change<'_>,
+    id: GrainId,
+    text: &GrainText,
+    stage: Stage,
+) -> Result<(), Refusal> {
+    if change.cluster.names.contains_key(&text.name) {
+        return Err(Refusal::NameTaken { what: "grain".to_owned(), name: text.name.clone() });
+    }
+    if change.cluster.grains.contains_key(&id) || change.cluster.purged.contains(&id) {
+        return Err(Refusal::out_of_date("its id is taken"));
+    }
+    known_policy(change, &text.spec)?;
+    let grain = Grain {
+        id,
+        name: text.name.clone(),
+        labels: text.labels.clone(),
+        annotations: text.annotations.clone(),
+        spec: text.spec.clone(),
+        generation: 1,
+        created: change.at,
+        modified: change.index,
+        epoch: Epoch::default(),
+        owner: None,
+        stage,
+        standbys: BTreeSet::new(),
+        born: false,
+        armed: false,
+        started: None,
+        operation: None,
+        tenures: Vec::new(),
+        snapshots: Vec::new(),
+        last_failover: None,
+        trashed_until: None,
+    };
+    change.cluster.grains.insert(id, grain);
+    change.cluster.names.insert(text.name.clone(), id);
+    change.touch(Key::Grain(id));
+    let message = format!("grain {} was made", text.name);
+    change.tell(Topic::Grain, Severity::Info, About::grain(id), message);
+    Ok(())
+}
+
+fn known_policy(change: &Change<'_>, spec: &GrainSpec) -> Result<(), Refusal> {
+    if change.cluster.policies.contains_key(&spec.protect) {
+        Ok(())
+    } else {
+        Err(Refusal::NotFound { what: "policy".to_owned(), name: spec.protect.to_string() })
+    }
+}
+
+/// Refuses while an operation works on the grain.
+pub(super) fn not_busy(grain: &Grain) -> Result<(), Refusal> {
+    match grain.operation {
+        None => Ok(()),
+        Some(operation) => Err(Refusal::Busy {
+            what: "grain".to_owned(),
+            name: grain.name.clone(),
+            operation: operation.to_string(),
+        }),
+    }
+}
+
+/// Refuses a grain in the trash.
+pub(super) fn not_trashed(grain: &Grain) -> Result<(), Refusal> {
+    match grain.trashed_until {
+        None => Ok(()),
+        Some(_) => {
+            Err(Refusal::WrongState { name: grain.name.clone(), is: "in the trash".to_owned() })
+        }
+    }
+}
+
+pub(super) fn create(
+    change: &mut Change<'_>,
+    id: GrainId,
+    operation: OperationId,
+    text: &GrainText,
+) -> Result<Outcome, Refusal> {
+    insert(change, id, text, Stage::Unplaced)?;
+    begin(change, operation, Work::Create { grain: id }, &text.name, Phase::Prepare);
+    change.grain(id)?.operation = Some(operation);
+    Ok(Outcome::Grain { grain: id, operation: Some(operation) })
+}
+
+pub(super) fn update(
+    change: &mut Change<'_>,
+    id: GrainId,
+    if_index: Option<u64>,
+    labels: &Labels,
+    annotations: &Labels,
+    spec: &GrainSpec,
+) -> Result<Outcome, Refusal> {
+    let index = change.index;
+    let grain = change.look(id)?;
+    not_trashed(grain)?;
+    unchanged_since("grain", &grain.name, grain.modified, if_index)?;
+    if grain.labels == *labels && grain.annotations == *annotations && grain.spec == *spec {
+        return Ok(Outcome::Unchanged);
+    }
+    known_policy(change, spec)?;
+    let grain = change.grain(id)?;
+    // What a running program was started with changes only by starting it again.
+    let restart = grain.spec.command != spec.command || grain.spec.env != spec.env;
+    if grain.spec != *spec {
+        grain.generation = grain.generation.saturating_add(1);
+    }
+    grain.labels = labels.clone();
+    grain.annotations = annotations.clone();
+    grain.spec = spec.clone();
+    grain.modified = index;
+    let restarts = restart && grain.stage == Stage::Settled && grain.started.is_some();
+    if restarts && grain.operation.is_none() && grain.wants_to_run() {
+        grain.stage = Stage::Restarting { operation: None };
+    }
+    let name = grain.name.clone();
+    let message = match restarts {
+        true => format!("grain {name} was changed and starts again with it"),
+        false => format!("grain {name} was changed"),
+    };
+    change.tell(Topic::Grain, Severity::Info, About::grain(id), message);
+    Ok(Outcome::Grain { grain: id, operation: None })
+}
+
+pub(super) fn trash(
+    change: &mut Change<'_>,
+    id: GrainId,
+    if_index: Option<u64>,
+    keep_until: Timestamp,
+) -> Result<Outcome, Refusal> {
+    let grain = change.look(id)?;
+    not_trashed(grain)?;
+    unchanged_since("grain", &grain.name, grain.modified, if_index)?;
+    not_busy(grain)?;
+    let index = change.index;
+    let grain = change.grain(id)?;
+    grain.trashed_until = Some(keep_until);
+    grain.modified = index;
+    let name = grain.name.clone();
+    change.cluster.names.remove(&name);
+    let message = format!("grain {name} is in the trash until {keep_until}");
+    change.tell(Topic::Grain, Severity::Warning, About::grain(id), message);
+    Ok(Outcome::Done)
+}
+
+pub(super) fn undelete(change: &mut Change<'_>, id: GrainId) -> Result<Outcome, Refusal> {
+    let grain = change.look(id)?;
+    if grain.trashed_until.is_none() {
+        return Ok(Outcome::Unchanged);
+    }
+    let name: Name = grain.name.clone();
+    if change.cluster.names.contains_key(&name) {
+        return Err(Refusal::NameTaken { what: "grain".to_owned(), name });
+    }
+    let index = change.index;
+    let grain = change.grain(id)?;
+    grain.trashed_until = None;
+    grain.modified = index;
+    change.cluster.names.insert(name.clone(), id);
+    let message = format!("grain {name} is out of the trash");
+    change.tell(Topic::Grain, Severity::Info, About::grain(id), message);
+    Ok(Outcome::Done)
+}
+
+pub(super) fn purge(change: &mut Change<'_>, id: GrainId) -> Result<Outcome, Refusal> {
+    let grain = change.look(id)?;
+    not_busy(grain)?;
+    let name = grain.name.clone();
+    if grain.trashed_until.is_none() {
+        return Err(Refusal::WrongState { name, is: "not in the trash".to_owned() });
+    }
+    let owner = grain.owner.and_then(|owner| change.cluster.nodes.get(&owner));
+    let surely_stopped = owner.is_none_or(|owner| owner.liveness.is_surely_stopped());
+    if grain.started.is_some() && !surely_stopped {
+        return Err(Refusal::WrongState {
+            name,
+            is: "still running: it is being stopped".to_owned(),
+        });
+    }
+    change.cluster.grains.remove(&id);
+    change.cluster.purged.insert(id);
+    change.touch(Key::Grain(id));
+    change.touch(Key::Purged(id));
+    let message = format!("grain {name} and its data were removed for good");
+    change.tell(Topic::Grain, Severity::Warning, About::grain(id), message);
+    Ok(Outcome::Done)
+}

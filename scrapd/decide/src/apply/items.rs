@@ -1,0 +1,132 @@
+//! A set of objects applied at once: all of them, or none.
+
+use std::collections::BTreeSet;
+
+use scrap_schema::api::{ApplyAction, ApplyResult};
+use scrap_schema::command::{ApplyItem, GrainText};
+use scrap_schema::id::{GrainId, Name, OperationId};
+use scrap_schema::spec::Labels;
+use scrap_schema::time::Timestamp;
+
+use super::{Change, grains, nodes, policies};
+use crate::cluster::Outcome;
+use crate::refusal::Refusal;
+
+pub(super) fn apply(
+    change: &mut Change<'_>,
+    items: &[ApplyItem],
+    prune: Option<&Labels>,
+    keep_until: Timestamp,
+) -> Result<Outcome, Refusal> {
+    // All or none: what a refused item has left behind is dropped with this copy of the state.
+    let before = change.cluster.clone();
+    let touched = change.touched.clone();
+    let events = change.events.len();
+    let result = all(change, items, prune, keep_until);
+    if result.is_err() {
+        *change.cluster = before;
+        change.touched = touched;
+        change.events.truncate(events);
+    }
+    result
+}
+
+fn all(
+    change: &mut Change<'_>,
+    items: &[ApplyItem],
+    prune: Option<&Labels>,
+    keep_until: Timestamp,
+) -> Result<Outcome, Refusal> {
+    let mut results = Vec::with_capacity(items.len());
+    // Policies first: a grain of the same set may use one.
+    for item in items {
+        if let ApplyItem::Policy { name, policy } = item {
+            let known = change.cluster.policies.contains_key(name);
+            let outcome = policies::put(change, name, None, policy)?;
+            results.push(result("Policy", name, known, &outcome, None));
+        }
+    }
+    let mut named = BTreeSet::new();
+    for item in items {
+        match item {
+            ApplyItem::Policy { .. } => (),
+            ApplyItem::Node { name, labels, spec } => {
+                let node = change.cluster.node_named(name).ok_or_else(|| Refusal::no_node(name))?;
+                let id = node.id;
+                let outcome = nodes::update(change, id, None, labels, spec)?;
+                results.push(result("Node", name, true, &outcome, None));
+            }
+            ApplyItem::Grain { new_id, operation, text } => {
+                named.insert(text.name.clone());
+                results.push(grain(change, *new_id, *operation, text)?);
+            }
+        }
+    }
+    if let Some(labels) = prune {
+        results.extend(prune_others(change, labels, &named, keep_until)?);
+    }
+    Ok(Outcome::Items { items: results })
+}
+
+fn grain(
+    change: &mut Change<'_>,
+    new_id: GrainId,
+    operation: OperationId,
+    text: &GrainText,
+) -> Result<ApplyResult, Refusal> {
+    let Some(id) = change.cluster.names.get(&text.name).copied() else {
+        let outcome = grains::create(change, new_id, operation, text)?;
+        return Ok(result("Grain", &text.name, false, &outcome, Some(operation)));
+    };
+    let outcome = grains::update(change, id, None, &text.labels, &text.annotations, &text.spec)?;
+    Ok(result("Grain", &text.name, true, &outcome, None))
+}
+
+fn result(
+    kind: &str,
+    name: &Name,
+    known: bool,
+    outcome: &Outcome,
+    operation: Option<OperationId>,
+) -> ApplyResult {
+    let action = match (known, outcome) {
+        (_, Outcome::Unchanged) => ApplyAction::Unchanged,
+        (false, _) => ApplyAction::Created,
+        (true, _) => ApplyAction::Updated,
+    };
+    ApplyResult {
+        kind: kind.to_owned(),
+        name: name.clone(),
+        action,
+        operation,
+        changes: Vec::new(),
+    }
+}
+
+/// Puts every grain that has all the labels and is not in the set into the trash.
+fn prune_others(
+    change: &mut Change<'_>,
+    labels: &Labels,
+    named: &BTreeSet<Name>,
+    keep_until: Timestamp,
+) -> Result<Vec<ApplyResult>, Refusal> {
+    let grains = change.cluster.grains.values();
+    let others = grains.filter(|grain| {
+        grain.trashed_until.is_none()
+            && !named.contains(&grain.name)
+            && labels.iter().all(|(key, value)| grain.labels.get(key) == Some(value))
+    });
+    let others: Vec<_> = others.map(|grain| (grain.id, grain.name.clone())).collect();
+    let mut results = Vec::with_capacity(others.len());
+    for (id, name) in others {
+        grains::trash(change, id, None, keep_until)?;
+        results.push(ApplyResult {
+            kind: "Grain".to_owned(),
+            name,
+            action: ApplyAction::Pruned,
+            operation: None,
+            changes: Vec::new(),
+        });
+    }
+    Ok(results)
+}

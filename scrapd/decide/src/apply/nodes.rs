@@ -1,0 +1,304 @@
+//! Commands about nodes: joining, registering, the countdown of a silent one, drain, removal.
+
+use scrap_schema::command::{Command, NewNode};
+use scrap_schema::event::{Severity, Topic};
+use scrap_schema::id::{BootId, ClusterId, Name, NodeId};
+use scrap_schema::node::{Addresses, NodeFacts};
+use scrap_schema::spec::{Labels, NodeSpec, Policy};
+use scrap_schema::time::Timestamp;
+use scrap_schema::timing::Timing;
+
+use super::{About, Change, unchanged_since};
+use crate::cluster::{Identity, Key, Liveness, Node, Outcome, PolicyState};
+use crate::refusal::Refusal;
+
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the dispatcher sends only the commands about nodes here"
+)]
+pub(super) fn apply(change: &mut Change<'_>, command: &Command) -> Result<Outcome, Refusal> {
+    match command {
+        Command::FormCluster { cluster, name, timing, node } => {
+            form(change, *cluster, name, *timing, node)
+        }
+        Command::AddNode { node } => add(change, node),
+        Command::RegisterNode { node, boot, addresses, facts } => {
+            register(change, *node, *boot, addresses, facts)
+        }
+        Command::SuspectNode { node, boot, last_heard } => {
+            suspect(change, *node, *boot, *last_heard)
+        }
+        Command::TickNode { node, boot, tick } => tick_on(change, *node, *boot, *tick),
+        Command::FenceNode { node, boot } => fence(change, *node, *boot),
+        Command::LeaveNode { node, boot } => leave(change, *node, *boot),
+        Command::SetCordon { node, cordoned } => cordon(change, *node, *cordoned),
+        Command::UpdateNode { node, if_index, labels, spec } => {
+            update(change, *node, *if_index, labels, spec)
+        }
+        Command::UndrainNode { node } => undrain(change, *node),
+        Command::RemoveNode { node } => remove(change, *node),
+        _ => Err(Refusal::out_of_date("not a command about nodes")),
+    }
+}
+
+fn form(
+    change: &mut Change<'_>,
+    id: ClusterId,
+    name: &Name,
+    timing: Timing,
+    first: &NewNode,
+) -> Result<Outcome, Refusal> {
+    if change.cluster.identity.is_some() {
+        return Err(Refusal::out_of_date("the cluster is formed already"));
+    }
+    timing.check().map_err(|reason| Refusal::Invalid { why: reason.to_string() })?;
+    change.cluster.identity =
+        Some(Identity { id, name: name.clone(), timing, next_node: 1, formed: change.at });
+    change.touch(Key::Identity);
+    for (name, policy) in Policy::built_in() {
+        change.touch(Key::Policy(name.clone()));
+        change.cluster.policies.insert(name, PolicyState { policy, modified: change.index });
+    }
+    let message = format!("cluster {name} formed");
+    change.tell(Topic::Cluster, Severity::Info, About::default(), message);
+    add(change, first)
+}
+
+fn add(change: &mut Change<'_>, new: &NewNode) -> Result<Outcome, Refusal> {
+    if let Some(node) = change.cluster.node_named(&new.name) {
+        // A join whose answer was lost is asked again by the same machine.
+        if node.boot.is_none() && node.addresses == new.addresses {
+            return Ok(Outcome::Node { node: node.id });
+        }
+        return Err(Refusal::NameTaken { what: "node".to_owned(), name: new.name.clone() });
+    }
+    let Some(identity) = change.cluster.identity.as_mut() else {
+        return Err(Refusal::out_of_date("there is no cluster yet"));
+    };
+    let id = NodeId(identity.next_node);
+    identity.next_node = identity.next_node.saturating_add(1);
+    change.touch(Key::Identity);
+    let node = Node {
+        id,
+        name: new.name.clone(),
+        role: new.role,
+        labels: new.labels.clone(),
+        spec: NodeSpec::default(),
+        addresses: new.addresses.clone(),
+        facts: new.facts.clone(),
+        boot: None,
+        liveness: Liveness::Joining,
+        drain: None,
+        modified: change.index,
+        created: change.at,
+    };
+    change.cluster.nodes.insert(id, node);
+    change.touch(Key::Node(id));
+    change.tell(
+        Topic::Node,
+        Severity::Info,
+        About::node(id),
+        format!("node {} is a member", new.name),
+    );
+    Ok(Outcome::Node { node: id })
+}
+
+fn register(
+    change: &mut Change<'_>,
+    id: NodeId,
+    boot: BootId,
+    addresses: &Addresses,
+    facts: &NodeFacts,
+) -> Result<Outcome, Refusal> {
+    let node = change.node(id)?;
+    if node.boot == Some(boot) && node.liveness.is_online() {
+        change.touched.remove(&Key::Node(id));
+        return Ok(Outcome::Unchanged);
+    }
+    let before = std::mem::replace(&mut node.liveness, Liveness::Online);
+    node.boot = Some(boot);
+    node.addresses = addresses.clone();
+    node.facts = facts.clone();
+    let name = node.name.clone();
+    let message = match before {
+        Liveness::Joining => format!("node {name} is online"),
+        Liveness::Online => format!("node {name}: its daemon started again"),
+        Liveness::Suspect { ticks, .. } => {
+            format!("node {name} is back after {ticks} ticks of its countdown")
+        }
+        Liveness::Fenced { .. } => format!("node {name} is back after it was fenced"),
+        Liveness::Away { .. } => format!("node {name} is back"),
+    };
+    change.tell(Topic::Node, Severity::Info, About::node(id), message);
+    Ok(Outcome::Done)
+}
+
+/// The node, if the order is about its present start.
+fn present<'a>(change: &'a Change<'_>, id: NodeId, boot: BootId) -> Result<&'a Node, Refusal> {
+    let node = change.cluster.nodes.get(&id).ok_or_else(|| Refusal::no_node(id))?;
+    if node.boot == Some(boot) {
+        Ok(node)
+    } else {
+        Err(Refusal::out_of_date("its daemon has started again since"))
+    }
+}
+
+fn suspect(
+    change: &mut Change<'_>,
+    id: NodeId,
+    boot: BootId,
+    last_heard: Timestamp,
+) -> Result<Outcome, Refusal> {
+    let node = present(change, id, boot)?;
+    if !node.liveness.is_online() {
+        return Err(Refusal::out_of_date("it is not online"));
+    }
+    let node = change.node(id)?;
+    node.liveness = Liveness::Suspect { ticks: 0, last_heard };
+    let message =
+        format!("node {} is silent: its renewals are refused, the countdown runs", node.name);
+    change.tell(Topic::Node, Severity::Warning, About::node(id), message);
+    Ok(Outcome::Done)
+}
+
+fn tick_on(
+    change: &mut Change<'_>,
+    id: NodeId,
+    boot: BootId,
+    tick: u32,
+) -> Result<Outcome, Refusal> {
+    let all = change.cluster.timing().ticks;
+    match present(change, id, boot)?.liveness {
+        Liveness::Suspect { ticks, .. } if tick == ticks.saturating_add(1) && tick <= all => (),
+        Liveness::Suspect { .. }
+        | Liveness::Joining
+        | Liveness::Online
+        | Liveness::Fenced { .. }
+        | Liveness::Away { .. } => {
+            return Err(Refusal::out_of_date("not the next tick of a countdown"));
+        }
+    }
+    if let Liveness::Suspect { ticks, .. } = &mut change.node(id)?.liveness {
+        *ticks = tick;
+    }
+    Ok(Outcome::Done)
+}
+
+fn fence(change: &mut Change<'_>, id: NodeId, boot: BootId) -> Result<Outcome, Refusal> {
+    let all = change.cluster.timing().ticks;
+    let last_heard = match present(change, id, boot)?.liveness {
+        Liveness::Suspect { ticks, last_heard } if ticks >= all => last_heard,
+        Liveness::Suspect { .. }
+        | Liveness::Joining
+        | Liveness::Online
+        | Liveness::Fenced { .. }
+        | Liveness::Away { .. } => return Err(Refusal::out_of_date("its countdown is not over")),
+    };
+    let node = change.node(id)?;
+    node.liveness = Liveness::Fenced { last_heard };
+    let message = format!("node {} is fenced: its lease has surely ended", node.name);
+    change.tell(Topic::Node, Severity::Critical, About::node(id), message);
+    Ok(Outcome::Done)
+}
+
+fn leave(change: &mut Change<'_>, id: NodeId, boot: BootId) -> Result<Outcome, Refusal> {
+    let node = present(change, id, boot)?;
+    if !node.liveness.is_online() {
+        return Err(Refusal::out_of_date("it is not online"));
+    }
+    let last_heard = change.at;
+    let node = change.node(id)?;
+    node.liveness = Liveness::Away { last_heard };
+    let message = format!("node {} said goodbye: nothing runs on it under a lease", node.name);
+    change.tell(Topic::Node, Severity::Warning, About::node(id), message);
+    Ok(Outcome::Done)
+}
+
+fn cordon(change: &mut Change<'_>, id: NodeId, cordoned: bool) -> Result<Outcome, Refusal> {
+    let index = change.index;
+    let node = change.cluster.nodes.get(&id).ok_or_else(|| Refusal::no_node(id))?;
+    if node.spec.cordoned == cordoned {
+        return Ok(Outcome::Unchanged);
+    }
+    let node = change.node(id)?;
+    node.spec.cordoned = cordoned;
+    node.modified = index;
+    let message = match cordoned {
+        true => format!("node {} is cordoned: nothing new comes to it", node.name),
+        false => format!("node {} takes new grains and copies again", node.name),
+    };
+    change.tell(Topic::Node, Severity::Info, About::node(id), message);
+    Ok(Outcome::Done)
+}
+
+pub(super) fn update(
+    change: &mut Change<'_>,
+    id: NodeId,
+    if_index: Option<u64>,
+    labels: &Labels,
+    spec: &NodeSpec,
+) -> Result<Outcome, Refusal> {
+    let index = change.index;
+    let node = change.cluster.nodes.get(&id).ok_or_else(|| Refusal::no_node(id))?;
+    unchanged_since("node", &node.name, node.modified, if_index)?;
+    if node.labels == *labels && node.spec == *spec {
+        return Ok(Outcome::Unchanged);
+    }
+    let node = change.node(id)?;
+    node.labels = labels.clone();
+    node.spec = spec.clone();
+    node.modified = index;
+    let message = format!("node {} was changed", node.name);
+    change.tell(Topic::Node, Severity::Info, About::node(id), message);
+    Ok(Outcome::Done)
+}
+
+fn undrain(change: &mut Change<'_>, id: NodeId) -> Result<Outcome, Refusal> {
+    let node = change.cluster.nodes.get(&id).ok_or_else(|| Refusal::no_node(id))?;
+    let Some(operation) = node.drain else {
+        return Ok(Outcome::Unchanged);
+    };
+    let running = change.cluster.operations.get(&operation);
+    if let Some(operation) = running.filter(|operation| !operation.state.is_final()) {
+        return Err(Refusal::Busy {
+            what: "node".to_owned(),
+            name: node.name.clone(),
+            operation: operation.id.to_string(),
+        });
+    }
+    let node = change.node(id)?;
+    node.drain = None;
+    let message = format!("node {} is back in use", node.name);
+    change.tell(Topic::Node, Severity::Info, About::node(id), message);
+    Ok(Outcome::Done)
+}
+
+fn remove(change: &mut Change<'_>, id: NodeId) -> Result<Outcome, Refusal> {
+    let node = change.cluster.nodes.get(&id).ok_or_else(|| Refusal::no_node(id))?;
+    let name = node.name.clone();
+    if change.cluster.nodes.len() == 1 {
+        let why = "is the last one".to_owned();
+        return Err(Refusal::NodeUnfit { node: name.to_string(), why });
+    }
+    let mut grains = change.cluster.grains.values();
+    let user = grains.find(|grain| grain.owner == Some(id) || uses(grain, id));
+    if let Some(grain) = user {
+        let by = format!("grain {}", grain.name);
+        return Err(Refusal::InUse { what: "node".to_owned(), name: name.to_string(), by });
+    }
+    let grains = change.cluster.grains.values();
+    let kept = grains.filter(|grain| grain.standbys.contains(&id)).map(|grain| grain.id);
+    let kept: Vec<_> = kept.collect();
+    for grain in kept {
+        change.grain(grain)?.standbys.remove(&id);
+    }
+    change.cluster.nodes.remove(&id);
+    change.touch(Key::Node(id));
+    let message = format!("node {name} is no member any more");
+    change.tell(Topic::Node, Severity::Warning, About::node(id), message);
+    Ok(Outcome::Done)
+}
+
+fn uses(grain: &crate::cluster::Grain, id: NodeId) -> bool {
+    !grain.standbys.contains(&id) && grain.receivers().contains(&id)
+}

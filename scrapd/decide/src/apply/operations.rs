@@ -1,0 +1,425 @@
+//! Commands about operations: beginning, phases, cancelling, ending.
+
+use scrap_schema::command::{Command, GrainText};
+use scrap_schema::event::{Severity, Topic};
+use scrap_schema::id::{GrainId, Name, NodeId, OperationId};
+use scrap_schema::operation::{Operation, OperationState, Phase, PhaseRecord, Summary, Work};
+
+use scrap_schema::snapshot::Purpose;
+
+use super::grains::{insert, not_busy, not_trashed};
+use super::{About, Change};
+use crate::cluster::{Cluster, Grain, Key, Liveness, Outcome, Stage};
+use crate::refusal::Refusal;
+
+/// How many finished operations are kept.
+const FINISHED_MAX: usize = 500;
+
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the dispatcher sends only the commands about operations here"
+)]
+pub(super) fn apply(change: &mut Change<'_>, command: &Command) -> Result<Outcome, Refusal> {
+    match command {
+        Command::StartOperation { operation, work, text } => {
+            start(change, *operation, work, text.as_ref())
+        }
+        Command::CancelOperation { operation } => cancel(change, *operation),
+        Command::EnterPhase { operation, phase } => enter(change, *operation, *phase),
+        Command::FinishOperation { operation, failed, cancelled, summary } => {
+            let state = match (failed, cancelled) {
+                (true, _) => OperationState::Failed,
+                (false, true) => OperationState::Cancelled,
+                (false, false) => OperationState::Succeeded,
+            };
+            finish(change, *operation, state, summary)
+        }
+        Command::OperationStuck { operation, node, why } => stuck(change, *operation, *node, why),
+        _ => Err(Refusal::out_of_date("not a command about operations")),
+    }
+}
+
+/// Writes a new operation down.
+pub(super) fn begin(
+    change: &mut Change<'_>,
+    id: OperationId,
+    work: Work,
+    target: &Name,
+    phase: Phase,
+) {
+    let word = work.word();
+    let operation = Operation {
+        id,
+        work,
+        target: target.clone(),
+        state: OperationState::Running,
+        phases: vec![PhaseRecord { phase, began: change.at }],
+        cancel_requested: false,
+        created: change.at,
+        created_index: change.index,
+        finished: None,
+        summary: Summary::default(),
+    };
+    change.cluster.operations.insert(id, operation);
+    change.touch(Key::Operation(id));
+    let message = format!("{word} {target} begins");
+    change.tell(Topic::Operation, Severity::Info, About::operation(id), message);
+}
+
+fn start(
+    change: &mut Change<'_>,
+    id: OperationId,
+    work: &Work,
+    text: Option<&GrainText>,
+) -> Result<Outcome, Refusal> {
+    if change.cluster.operations.contains_key(&id) {
+        return Ok(Outcome::Operation { operation: id });
+    }
+    match work {
+        Work::Drain { node } => drain(change, id, *node)?,
+        Work::Clone { from, snapshot, grain } => {
+            let text =
+                text.ok_or_else(|| Refusal::Invalid { why: "a clone needs a spec".into() })?;
+            clone(change, id, (*from, *snapshot), *grain, text)?;
+        }
+        Work::Create { .. } => {
+            return Err(Refusal::out_of_date("grains are made by their own command"));
+        }
+        Work::Start { grain }
+        | Work::Stop { grain }
+        | Work::Restart { grain }
+        | Work::Migrate { grain, .. }
+        | Work::Failover { grain, .. }
+        | Work::Snapshot { grain, .. }
+        | Work::Restore { grain, .. } => on_grain(change, id, *grain, work)?,
+    }
+    Ok(Outcome::Operation { operation: id })
+}
+
+fn on_grain(
+    change: &mut Change<'_>,
+    id: OperationId,
+    grain: GrainId,
+    work: &Work,
+) -> Result<(), Refusal> {
+    let before = change.look(grain)?;
+    not_trashed(before)?;
+    not_busy(before)?;
+    allowed(change.cluster, before, work)?;
+    let name = before.name.clone();
+    let index = change.index;
+    let phase = match work {
+        Work::Stop { .. } | Work::Restart { .. } => Phase::Stop,
+        Work::Start { .. } => Phase::Start,
+        Work::Snapshot { .. } | Work::Restore { .. } => Phase::Data,
+        Work::Create { .. }
+        | Work::Clone { .. }
+        | Work::Migrate { .. }
+        | Work::Failover { .. }
+        | Work::Drain { .. } => Phase::Prepare,
+    };
+    begin(change, id, work.clone(), &name, phase);
+    let grain = change.grain(grain)?;
+    grain.operation = Some(id);
+    match work {
+        Work::Start { .. } | Work::Stop { .. } => {
+            let running = matches!(work, Work::Start { .. });
+            if grain.spec.running != running {
+                grain.spec.running = running;
+                grain.generation = grain.generation.saturating_add(1);
+                grain.modified = index;
+            }
+        }
+        Work::Restart { .. } => grain.stage = Stage::Restarting { operation: Some(id) },
+        Work::Restore { snapshot, .. } => {
+            grain.stage = Stage::Restoring { operation: id, snapshot: *snapshot };
+        }
+        Work::Create { .. }
+        | Work::Migrate { .. }
+        | Work::Failover { .. }
+        | Work::Drain { .. }
+        | Work::Snapshot { .. }
+        | Work::Clone { .. } => (),
+    }
+    Ok(())
+}
+
+/// Whether the grain's state allows this work at all. Whether there is a place for it is the leader's question.
+fn allowed(cluster: &Cluster, grain: &Grain, work: &Work) -> Result<(), Refusal> {
+    let wrong = |is: &str| Err(Refusal::WrongState { name: grain.name.clone(), is: is.to_owned() });
+    let owner = grain.owner.and_then(|owner| cluster.nodes.get(&owner));
+    match work {
+        Work::Failover { to, .. } => {
+            let Some(owner) = owner else { return wrong("not placed yet") };
+            known_target(cluster, *to)?;
+            match owner.liveness {
+                Liveness::Online | Liveness::Joining => Err(Refusal::OwnerAlive {
+                    name: grain.name.clone(),
+                    owner: owner.name.to_string(),
+                    is: "online".to_owned(),
+                }),
+                Liveness::Suspect { .. } | Liveness::Fenced { .. } | Liveness::Away { .. } => {
+                    Ok(())
+                }
+            }
+        }
+        Work::Migrate { to, .. } => {
+            known_target(cluster, *to)?;
+            if to.is_some() && *to == grain.owner {
+                return wrong("there already");
+            }
+            settled(grain)
+        }
+        Work::Restart { .. } if !grain.wants_to_run() => wrong("stopped"),
+        Work::Snapshot { name, .. } if has_snapshot(grain, name) => {
+            Err(Refusal::NameTaken { what: "snapshot".to_owned(), name: name.clone() })
+        }
+        Work::Restart { .. } | Work::Restore { .. } | Work::Snapshot { .. } => settled(grain),
+        Work::Start { .. } | Work::Stop { .. } => Ok(()),
+        Work::Create { .. } | Work::Drain { .. } | Work::Clone { .. } => Ok(()),
+    }
+}
+
+fn has_snapshot(grain: &Grain, name: &Name) -> bool {
+    let mut names = grain.snapshots.iter().map(|snapshot| &snapshot.name.purpose);
+    names.any(|purpose| *purpose == Purpose::User(name.clone()))
+}
+
+fn known_target(cluster: &Cluster, to: Option<NodeId>) -> Result<(), Refusal> {
+    match to {
+        Some(node) if !cluster.nodes.contains_key(&node) => Err(Refusal::no_node(node)),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn settled(grain: &Grain) -> Result<(), Refusal> {
+    let is = match (&grain.stage, grain.owner) {
+        (Stage::Settled, Some(_)) => return Ok(()),
+        (Stage::Settled | Stage::Unplaced, _) => "not placed yet",
+        (Stage::Restarting { .. }, _) => "restarting",
+        (Stage::Restoring { .. }, _) => "being restored",
+        (Stage::Cloning { .. }, _) => "being cloned",
+        (
+            Stage::Warming { .. }
+            | Stage::Quiescing { .. }
+            | Stage::Released { .. }
+            | Stage::Landing { .. },
+            _,
+        ) => "moving",
+    };
+    Err(Refusal::WrongState { name: grain.name.clone(), is: is.to_owned() })
+}
+
+fn drain(change: &mut Change<'_>, id: OperationId, node: NodeId) -> Result<(), Refusal> {
+    let before = change.cluster.nodes.get(&node).ok_or_else(|| Refusal::no_node(node))?;
+    let name = before.name.clone();
+    if let Some(operation) = before.drain {
+        return Err(Refusal::Busy {
+            what: "node".to_owned(),
+            name,
+            operation: format!("{operation} (it is drained or being drained; undrain it first)"),
+        });
+    }
+    change.node(node)?.drain = Some(id);
+    begin(change, id, Work::Drain { node }, &name, Phase::Move);
+    Ok(())
+}
+
+fn clone(
+    change: &mut Change<'_>,
+    id: OperationId,
+    from: (GrainId, Option<scrap_schema::snapshot::Guid>),
+    grain: GrainId,
+    text: &GrainText,
+) -> Result<(), Refusal> {
+    let source = change.look(from.0)?;
+    not_trashed(source)?;
+    settled(source)?;
+    let owner = source.owner;
+    insert(change, grain, text, Stage::Cloning { operation: id, from: from.0, snapshot: from.1 })?;
+    let work = Work::Clone { from: from.0, snapshot: from.1, grain };
+    begin(change, id, work, &text.name, Phase::Data);
+    let armed = change.look(grain).map(|new| change.cluster.needs_lease(new))?;
+    let new = change.grain(grain)?;
+    new.operation = Some(id);
+    // Where its source is: no bytes travel. The leader moves it later if a person asks.
+    new.owner = owner;
+    new.epoch = new.epoch.next();
+    new.armed = armed;
+    if let Some(node) = owner {
+        new.tenures.push(crate::cluster::Tenure { epoch: new.epoch, node, base: None });
+    }
+    Ok(())
+}
+
+fn running<'a>(change: &'a Change<'_>, id: OperationId) -> Result<&'a Operation, Refusal> {
+    let missing = || Refusal::NotFound { what: "operation".to_owned(), name: id.to_string() };
+    let operation = change.cluster.operations.get(&id).ok_or_else(missing)?;
+    if operation.state.is_final() {
+        return Err(Refusal::out_of_date(format!("operation {id} is over")));
+    }
+    Ok(operation)
+}
+
+/// Whether an operation can still be undone, and if not, why.
+///
+/// # Errors
+/// The reason, as a sentence's end.
+pub fn cancellable(cluster: &Cluster, operation: &Operation) -> Result<(), &'static str> {
+    if operation.state.is_final() {
+        return Err("it is over");
+    }
+    let stage =
+        operation.work.grain().and_then(|id| cluster.grains.get(&id)).map(|grain| &grain.stage);
+    match &operation.work {
+        Work::Drain { .. } | Work::Failover { .. } => Ok(()),
+        Work::Migrate { .. } => match stage {
+            Some(Stage::Landing { .. }) => Err("the grain has its new owner already"),
+            Some(
+                Stage::Unplaced
+                | Stage::Settled
+                | Stage::Warming { .. }
+                | Stage::Quiescing { .. }
+                | Stage::Released { .. }
+                | Stage::Restarting { .. }
+                | Stage::Restoring { .. }
+                | Stage::Cloning { .. },
+            )
+            | None => Ok(()),
+        },
+        Work::Create { .. } | Work::Clone { .. } => Err("remove the grain instead"),
+        Work::Start { .. } => Err("stop the grain instead"),
+        Work::Stop { .. } => Err("start the grain instead"),
+        Work::Restart { .. } | Work::Snapshot { .. } | Work::Restore { .. } => {
+            Err("it cannot be undone halfway")
+        }
+    }
+}
+
+fn cancel(change: &mut Change<'_>, id: OperationId) -> Result<Outcome, Refusal> {
+    let missing = || Refusal::NotFound { what: "operation".to_owned(), name: id.to_string() };
+    let operation = change.cluster.operations.get(&id).ok_or_else(missing)?;
+    if operation.state == OperationState::Cancelled {
+        return Ok(Outcome::Unchanged);
+    }
+    cancellable(change.cluster, operation).map_err(|why| Refusal::NotCancellable {
+        operation: id.to_string(),
+        why: why.to_owned(),
+    })?;
+    if operation.cancel_requested {
+        return Ok(Outcome::Unchanged);
+    }
+    let message = format!("{} {}: cancelled by a person", operation.work.word(), operation.target);
+    if let Some(operation) = change.cluster.operations.get_mut(&id) {
+        operation.cancel_requested = true;
+    }
+    change.touch(Key::Operation(id));
+    change.tell(Topic::Operation, Severity::Info, About::operation(id), message);
+    Ok(Outcome::Operation { operation: id })
+}
+
+/// Writes down that an operation has entered a phase. Entering the same one again changes nothing.
+pub(super) fn enter(
+    change: &mut Change<'_>,
+    id: OperationId,
+    phase: Phase,
+) -> Result<Outcome, Refusal> {
+    if running(change, id)?.phases.last().is_some_and(|last| last.phase == phase) {
+        return Ok(Outcome::Unchanged);
+    }
+    let began = change.at;
+    if let Some(operation) = change.cluster.operations.get_mut(&id) {
+        operation.phases.push(PhaseRecord { phase, began });
+    }
+    change.touch(Key::Operation(id));
+    Ok(Outcome::Done)
+}
+
+/// Ends an operation and gives its grain or node back.
+pub(super) fn finish(
+    change: &mut Change<'_>,
+    id: OperationId,
+    state: OperationState,
+    summary: &Summary,
+) -> Result<Outcome, Refusal> {
+    let operation = running(change, id)?;
+    let (work, target) = (operation.work.clone(), operation.target.clone());
+    let at = change.at;
+    if let Some(operation) = change.cluster.operations.get_mut(&id) {
+        operation.state = state;
+        operation.finished = Some(at);
+        operation.summary = summary.clone();
+    }
+    change.touch(Key::Operation(id));
+    let held: Vec<_> = change
+        .cluster
+        .grains
+        .values()
+        .filter(|grain| grain.operation == Some(id))
+        .map(|grain| grain.id)
+        .collect();
+    for grain in held {
+        change.grain(grain)?.operation = None;
+    }
+    if let Work::Drain { node } = work
+        && state != OperationState::Succeeded
+        && change.cluster.nodes.contains_key(&node)
+    {
+        change.node(node)?.drain = None;
+    }
+    let severity = match state {
+        OperationState::Failed => Severity::Warning,
+        OperationState::Running | OperationState::Succeeded | OperationState::Cancelled => {
+            Severity::Info
+        }
+    };
+    let message = format!("{} {target} {state}: {}", work.word(), summary.message);
+    change.tell(
+        Topic::Operation,
+        severity,
+        About { grain: work.grain(), ..About::operation(id) },
+        message,
+    );
+    forget_old(change);
+    Ok(Outcome::Done)
+}
+
+fn forget_old(change: &mut Change<'_>) {
+    let finished =
+        change.cluster.operations.values().filter(|operation| operation.state.is_final());
+    let mut finished: Vec<_> =
+        finished.map(|operation| (operation.created_index, operation.id)).collect();
+    finished.sort_unstable();
+    let surplus = finished.len().saturating_sub(FINISHED_MAX);
+    for (_, id) in finished.into_iter().take(surplus) {
+        change.cluster.operations.remove(&id);
+        change.touch(Key::Operation(id));
+    }
+}
+
+/// A node cannot do its part: the operation fails and the grain goes back to what it was.
+fn stuck(
+    change: &mut Change<'_>,
+    id: OperationId,
+    node: NodeId,
+    why: &str,
+) -> Result<Outcome, Refusal> {
+    let operation = running(change, id)?;
+    if let Some(grain) = operation.work.grain().filter(|id| change.cluster.grains.contains_key(id))
+    {
+        let grain = change.grain(grain)?;
+        match grain.stage {
+            Stage::Restarting { .. } | Stage::Restoring { .. } => grain.stage = Stage::Settled,
+            Stage::Unplaced
+            | Stage::Settled
+            | Stage::Warming { .. }
+            | Stage::Quiescing { .. }
+            | Stage::Released { .. }
+            | Stage::Landing { .. }
+            | Stage::Cloning { .. } => (),
+        }
+    }
+    let message = format!("node {}: {why}", change.cluster.node_name(node));
+    let summary = Summary { message, ..Summary::default() };
+    finish(change, id, OperationState::Failed, &summary)
+}

@@ -1,0 +1,441 @@
+//! The leader's decisions about grains: owners, copies, planned moves. Each names the epoch that it was decided in;
+//! the wrong epoch, owner or stage makes it a refusal without effect (R-L2).
+
+use std::collections::BTreeSet;
+
+use scrap_schema::command::{AssignCause, Command};
+use scrap_schema::event::{Severity, Topic};
+use scrap_schema::id::{Epoch, GrainId, NodeId, OperationId};
+use scrap_schema::node::NodeRole;
+use scrap_schema::operation::{Loss, OperationState, Phase, Summary, Work};
+use scrap_schema::snapshot::Snapshot;
+use scrap_schema::time::Timestamp;
+
+use super::operations::{enter, finish};
+use super::{About, Change};
+use crate::cluster::{Cluster, FailoverRecord, Grain, Outcome, Stage, Tenure};
+use crate::refusal::Refusal;
+
+/// How many epochs of a grain are remembered.
+const TENURES_MAX: usize = 64;
+
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the dispatcher sends only the leader's decisions here"
+)]
+pub(super) fn apply(change: &mut Change<'_>, command: &Command) -> Result<Outcome, Refusal> {
+    match command {
+        Command::AssignGrain { grain, epoch, to, base, cause } => {
+            assign(change, *grain, *epoch, *to, base.as_ref(), cause)
+        }
+        Command::SetStandbys { grain, epoch, standbys } => {
+            set_standbys(change, *grain, *epoch, standbys)
+        }
+        Command::BeginMigration { grain, epoch, operation, to } => {
+            begin_migration(change, *grain, *epoch, *operation, *to)
+        }
+        Command::QuiesceGrain { grain, epoch, operation } => {
+            quiesce(change, *grain, *epoch, *operation)
+        }
+        Command::AbortMigration { grain, epoch, operation, why } => {
+            abort(change, *grain, *epoch, *operation, why)
+        }
+        Command::TurnBack { grain, epoch, operation } => {
+            turn_back(change, *grain, *epoch, *operation)
+        }
+        Command::EndMigration { grain, epoch, operation } => {
+            end(change, *grain, *epoch, *operation)
+        }
+        _ => Err(Refusal::out_of_date("not a decision of the leader")),
+    }
+}
+
+fn assign(
+    change: &mut Change<'_>,
+    id: GrainId,
+    epoch: Epoch,
+    to: NodeId,
+    base: Option<&Snapshot>,
+    cause: &AssignCause,
+) -> Result<Outcome, Refusal> {
+    let grain = change.look_in(id, epoch)?;
+    let target = change.cluster.nodes.get(&to).ok_or_else(|| Refusal::no_node(to))?;
+    if target.role != NodeRole::Data {
+        let why = "does not run grains".to_owned();
+        return Err(Refusal::NodeUnfit { node: target.name.to_string(), why });
+    }
+    match cause {
+        AssignCause::Place => placeable(grain)?,
+        AssignCause::Migrate { operation } => released_to(grain, to, *operation, base)?,
+        AssignCause::Failover { .. } => given_up(change.cluster, grain, base)?,
+    }
+    let from = grain.owner;
+    let stage = match (&grain.stage, cause, from) {
+        (Stage::Released { stopping, .. }, AssignCause::Migrate { operation }, Some(from)) => {
+            Stage::Landing { from, operation: *operation, stopping: *stopping }
+        }
+        _ => Stage::Settled,
+    };
+    take_over(change, id, to, base, stage)?;
+    if let AssignCause::Migrate { operation } = cause {
+        enter(change, *operation, Phase::Start)?;
+    }
+    tell(change, id, from, to, cause)
+}
+
+/// The change of owner itself.
+fn take_over(
+    change: &mut Change<'_>,
+    id: GrainId,
+    to: NodeId,
+    base: Option<&Snapshot>,
+    stage: Stage,
+) -> Result<(), Refusal> {
+    // Decided here, on the same state everywhere: whoever starts it in this epoch knows whether it needs the lease.
+    let armed = change.look(id).map(|grain| change.cluster.needs_lease(grain))?;
+    let members: BTreeSet<NodeId> = change.cluster.nodes.keys().copied().collect();
+    let grain = change.grain(id)?;
+    grain.epoch = grain.epoch.next();
+    grain.armed = armed;
+    // The old owner keeps what it has: as a copy when it comes back, one increment away.
+    grain.standbys.extend(grain.owner.filter(|owner| members.contains(owner)));
+    grain.standbys.remove(&to);
+    grain.owner = Some(to);
+    grain.stage = stage;
+    grain.started = None;
+    let tenure = Tenure { epoch: grain.epoch, node: to, base: base.cloned() };
+    grain.tenures.push(tenure);
+    if grain.tenures.len() > TENURES_MAX {
+        grain.tenures.remove(0);
+    }
+    Ok(())
+}
+
+fn placeable(grain: &Grain) -> Result<(), Refusal> {
+    if grain.stage == Stage::Unplaced && grain.owner.is_none() && !grain.born {
+        return Ok(());
+    }
+    Err(Refusal::out_of_date("it has an owner already"))
+}
+
+/// I4, I6: released by its owner, to this node, with this last state.
+fn released_to(
+    grain: &Grain,
+    to: NodeId,
+    operation: OperationId,
+    base: Option<&Snapshot>,
+) -> Result<(), Refusal> {
+    match &grain.stage {
+        Stage::Released { to: promised, operation: of, last, .. }
+            if *promised == to
+                && *of == operation
+                && base.is_some_and(|base| base.guid == last.guid) =>
+        {
+            Ok(())
+        }
+        Stage::Released { .. }
+        | Stage::Unplaced
+        | Stage::Settled
+        | Stage::Warming { .. }
+        | Stage::Quiescing { .. }
+        | Stage::Landing { .. }
+        | Stage::Restarting { .. }
+        | Stage::Restoring { .. }
+        | Stage::Cloning { .. } => Err(Refusal::out_of_date("it is not released to this node")),
+    }
+}
+
+/// I4: the owner's lease has surely ended, or a person's word says that it is off.
+fn given_up(cluster: &Cluster, grain: &Grain, base: Option<&Snapshot>) -> Result<(), Refusal> {
+    let owner = grain.owner.and_then(|owner| cluster.nodes.get(&owner));
+    let Some(owner) = owner else {
+        return Err(Refusal::out_of_date("it has no owner"));
+    };
+    if !owner.liveness.is_surely_stopped() {
+        return Err(Refusal::out_of_date("its owner may still run it"));
+    }
+    if !grain.armed && !attested(cluster, grain) {
+        return Err(Refusal::out_of_date(
+            "it runs without a lease and nobody said that its owner is off",
+        ));
+    }
+    if base.is_none() {
+        return Err(Refusal::out_of_date("no state to go on from"));
+    }
+    Ok(())
+}
+
+/// Whether a person has said, in a failover that is under way, that the old owner is off.
+pub(crate) fn attested(cluster: &Cluster, grain: &Grain) -> bool {
+    let operation = grain.operation.and_then(|id| cluster.operations.get(&id));
+    operation.is_some_and(|operation| match &operation.work {
+        Work::Failover { owner_is_off, .. } => *owner_is_off && !operation.state.is_final(),
+        Work::Create { .. }
+        | Work::Start { .. }
+        | Work::Stop { .. }
+        | Work::Restart { .. }
+        | Work::Migrate { .. }
+        | Work::Drain { .. }
+        | Work::Snapshot { .. }
+        | Work::Restore { .. }
+        | Work::Clone { .. } => false,
+    })
+}
+
+fn tell(
+    change: &mut Change<'_>,
+    id: GrainId,
+    from: Option<NodeId>,
+    to: NodeId,
+    cause: &AssignCause,
+) -> Result<Outcome, Refusal> {
+    let (name, epoch) = change.look(id).map(|grain| (grain.name.clone(), grain.epoch))?;
+    let target = change.cluster.node_name(to);
+    let source = from.map_or_else(String::new, |from| change.cluster.node_name(from));
+    let about = About { node: Some(to), ..About::grain(id) };
+    match cause {
+        AssignCause::Place => {
+            let message = format!("grain {name} is placed on node {target}, epoch {epoch}");
+            change.tell(Topic::Grain, Severity::Info, about, message);
+        }
+        AssignCause::Migrate { .. } => {
+            let message =
+                format!("grain {name}: {source} -> {target}, epoch {epoch}, nothing is lost");
+            change.tell(Topic::Grain, Severity::Info, about, message);
+        }
+        AssignCause::Failover { loss } => {
+            let at = change.at;
+            let from = from.unwrap_or(to);
+            change.grain(id)?.last_failover =
+                Some(FailoverRecord { at, from, to, epoch, loss: loss.clone() });
+            let lost = lost(loss.as_ref());
+            let message = format!("grain {name}: {source} -> {target}, epoch {epoch}, {lost}");
+            change.tell(Topic::Failover, Severity::Critical, about, message);
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+fn lost(loss: Option<&Loss>) -> String {
+    match loss {
+        None => "nothing is lost".to_owned(),
+        Some(loss) => {
+            let window = scrap_schema::unit::Span::from_ms(loss.window_ms).rounded();
+            format!("at most {window} of writes are lost (after {})", loss.from)
+        }
+    }
+}
+
+fn set_standbys(
+    change: &mut Change<'_>,
+    id: GrainId,
+    epoch: Epoch,
+    standbys: &BTreeSet<NodeId>,
+) -> Result<Outcome, Refusal> {
+    let grain = change.look_in(id, epoch)?;
+    if grain.standbys == *standbys {
+        return Ok(Outcome::Unchanged);
+    }
+    if let Some(node) = standbys.iter().find(|node| !change.cluster.nodes.contains_key(node)) {
+        return Err(Refusal::no_node(node));
+    }
+    if grain.owner.is_some_and(|owner| standbys.contains(&owner)) {
+        return Err(Refusal::out_of_date("its owner cannot keep a copy of it"));
+    }
+    let name = grain.name.clone();
+    let nodes: Vec<_> = standbys.iter().map(|node| change.cluster.node_name(*node)).collect();
+    change.grain(id)?.standbys.clone_from(standbys);
+    let message = match nodes.is_empty() {
+        true => format!("grain {name} has no copies"),
+        false => format!("grain {name} keeps copies on {}", nodes.join(", ")),
+    };
+    change.tell(Topic::Replication, Severity::Info, About::grain(id), message);
+    Ok(Outcome::Done)
+}
+
+fn begin_migration(
+    change: &mut Change<'_>,
+    id: GrainId,
+    epoch: Epoch,
+    operation: OperationId,
+    to: NodeId,
+) -> Result<Outcome, Refusal> {
+    let grain = change.look_in(id, epoch)?;
+    if grain.stage != Stage::Settled || grain.owner.is_none() || grain.owner == Some(to) {
+        return Err(Refusal::out_of_date("it is not settled on another node"));
+    }
+    if grain.operation.is_some_and(|held| held != operation) {
+        return Err(Refusal::out_of_date("another operation works on it"));
+    }
+    if !change.cluster.nodes.contains_key(&to) {
+        return Err(Refusal::no_node(to));
+    }
+    let drain = match change.cluster.operations.get(&operation) {
+        Some(running) if !running.state.is_final() => matches!(running.work, Work::Drain { .. }),
+        Some(_) | None => return Err(Refusal::out_of_date("its operation is over")),
+    };
+    if !drain {
+        enter(change, operation, Phase::Warm)?;
+    }
+    let target = change.cluster.node_name(to);
+    let grain = change.grain(id)?;
+    grain.operation = Some(operation);
+    grain.stage = Stage::Warming { to, operation };
+    let message = format!("grain {} moves to node {target}: copying while it runs", grain.name);
+    change.tell(
+        Topic::Grain,
+        Severity::Info,
+        About { node: Some(to), ..About::grain(id) },
+        message,
+    );
+    Ok(Outcome::Done)
+}
+
+fn quiesce(
+    change: &mut Change<'_>,
+    id: GrainId,
+    epoch: Epoch,
+    operation: OperationId,
+) -> Result<Outcome, Refusal> {
+    let grain = change.look_in(id, epoch)?;
+    let to = match &grain.stage {
+        Stage::Warming { to, operation: of } if *of == operation => *to,
+        Stage::Warming { .. }
+        | Stage::Unplaced
+        | Stage::Settled
+        | Stage::Quiescing { .. }
+        | Stage::Released { .. }
+        | Stage::Landing { .. }
+        | Stage::Restarting { .. }
+        | Stage::Restoring { .. }
+        | Stage::Cloning { .. } => return Err(Refusal::out_of_date("it is not being copied")),
+    };
+    if is_move(change.cluster, operation) {
+        enter(change, operation, Phase::Stop)?;
+    }
+    change.grain(id)?.stage = Stage::Quiescing { to, operation };
+    Ok(Outcome::Done)
+}
+
+/// Whether the operation is a migration of its own: a drain has many grains in many phases and shows only "move".
+fn is_move(cluster: &Cluster, operation: OperationId) -> bool {
+    let operation = cluster.operations.get(&operation);
+    operation.is_some_and(|running| {
+        matches!(running.work, Work::Migrate { .. }) && !running.state.is_final()
+    })
+}
+
+fn abort(
+    change: &mut Change<'_>,
+    id: GrainId,
+    epoch: Epoch,
+    operation: OperationId,
+    why: &str,
+) -> Result<Outcome, Refusal> {
+    let grain = change.look_in(id, epoch)?;
+    match &grain.stage {
+        Stage::Warming { operation: of, .. }
+        | Stage::Quiescing { operation: of, .. }
+        | Stage::Released { operation: of, .. }
+            if *of == operation => {}
+        Stage::Warming { .. }
+        | Stage::Quiescing { .. }
+        | Stage::Released { .. }
+        | Stage::Unplaced
+        | Stage::Settled
+        | Stage::Landing { .. }
+        | Stage::Restarting { .. }
+        | Stage::Restoring { .. }
+        | Stage::Cloning { .. } => return Err(Refusal::out_of_date("there is nothing to give up")),
+    }
+    let moves = is_move(change.cluster, operation);
+    let cancelled =
+        change.cluster.operations.get(&operation).is_some_and(|running| running.cancel_requested);
+    let grain = change.grain(id)?;
+    grain.stage = Stage::Settled;
+    grain.operation = None;
+    let message = format!("grain {} stays where it is: {why}", grain.name);
+    change.tell(Topic::Grain, Severity::Warning, About::grain(id), message.clone());
+    if moves {
+        enter(change, operation, Phase::Undo)?;
+        let state = match cancelled {
+            true => OperationState::Cancelled,
+            false => OperationState::Failed,
+        };
+        finish(change, operation, state, &Summary { message, ..Summary::default() })?;
+    }
+    Ok(Outcome::Done)
+}
+
+/// The operation and the former owner, if the grain is landing in this operation.
+fn landing(
+    change: &Change<'_>,
+    id: GrainId,
+    epoch: Epoch,
+    operation: OperationId,
+) -> Result<(NodeId, Timestamp), Refusal> {
+    match &change.look_in(id, epoch)?.stage {
+        Stage::Landing { from, operation: of, stopping } if *of == operation => {
+            Ok((*from, *stopping))
+        }
+        Stage::Landing { .. }
+        | Stage::Warming { .. }
+        | Stage::Quiescing { .. }
+        | Stage::Released { .. }
+        | Stage::Unplaced
+        | Stage::Settled
+        | Stage::Restarting { .. }
+        | Stage::Restoring { .. }
+        | Stage::Cloning { .. } => Err(Refusal::out_of_date("it is not landing")),
+    }
+}
+
+fn turn_back(
+    change: &mut Change<'_>,
+    id: GrainId,
+    epoch: Epoch,
+    operation: OperationId,
+) -> Result<Outcome, Refusal> {
+    let (to, _) = landing(change, id, epoch, operation)?;
+    if is_move(change.cluster, operation) {
+        enter(change, operation, Phase::Undo)?;
+    }
+    let target = change.cluster.node_name(to);
+    let grain = change.grain(id)?;
+    grain.stage = Stage::Quiescing { to, operation };
+    let message = format!("grain {} does not answer: it goes back to node {target}", grain.name);
+    change.tell(Topic::Grain, Severity::Warning, About::grain(id), message);
+    Ok(Outcome::Done)
+}
+
+fn end(
+    change: &mut Change<'_>,
+    id: GrainId,
+    epoch: Epoch,
+    operation: OperationId,
+) -> Result<Outcome, Refusal> {
+    let (from, stopping) = landing(change, id, epoch, operation)?;
+    let moves = is_move(change.cluster, operation);
+    let grain = change.grain(id)?;
+    grain.stage = Stage::Settled;
+    grain.operation = None;
+    if !moves {
+        return Ok(Outcome::Done);
+    }
+    let (name, owner, started) = (grain.name.clone(), grain.owner, grain.started);
+    let owner = owner.map_or_else(String::new, |owner| change.cluster.node_name(owner));
+    let from = change.cluster.node_name(from);
+    let downtime_ms = started.map(|started| started.since(stopping).ms());
+    let phases = change.cluster.operations.get(&operation).map(|running| running.phases.as_slice());
+    let returned = phases.unwrap_or_default().iter().any(|record| record.phase == Phase::Undo);
+    let (state, message) = match returned {
+        false => (OperationState::Succeeded, format!("grain {name} moved from {from} to {owner}")),
+        true => (
+            OperationState::Failed,
+            format!(
+                "grain {name} did not answer on {from} and went back to {owner}; nothing is lost"
+            ),
+        ),
+    };
+    finish(change, operation, state, &Summary { message, downtime_ms, ..Summary::default() })
+}

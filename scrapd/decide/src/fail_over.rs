@@ -1,0 +1,201 @@
+//! Decides whether a grain whose owner is gone is started elsewhere, where, and what that loses.
+//!
+//! Only from a state that is complete on another node, never from a diverged one, never before the owner's lease has surely ended.
+
+use std::cmp::Reverse;
+
+use scrap_schema::command::{AssignCause, Command};
+use scrap_schema::id::NodeId;
+use scrap_schema::operation::{Loss, Operation, Work};
+use scrap_schema::snapshot::Snapshot;
+use scrap_schema::spec::FailoverMode;
+use scrap_schema::time::Timestamp;
+use scrap_schema::unit::Span;
+
+use crate::apply::attested;
+use crate::cluster::{Grain, Liveness};
+use crate::lead::{Loads, Plan, Subject, View, WaitReason};
+use crate::lease::brake;
+use crate::observed::Mark;
+use crate::place::{Purpose, Wanted, place_among};
+
+/// How long a new leader waits for the reports of all reachable copies before it chooses among those it has.
+const CHOOSE_AFTER: Span = Span::from_secs(5);
+
+/// A copy that could be promoted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Copy {
+    pub(crate) node: NodeId,
+    pub(crate) head: Snapshot,
+    pub(crate) loss: Loss,
+}
+
+/// The failover that a person asked for, if there is one.
+fn asked<'a>(
+    view: View<'a>,
+    grain: &Grain,
+) -> Option<(&'a Operation, Option<NodeId>, Option<Span>)> {
+    let operation = grain.operation.and_then(|id| view.cluster.operations.get(&id))?;
+    match &operation.work {
+        Work::Failover { to, accept_loss, .. } => Some((operation, *to, *accept_loss)),
+        Work::Create { .. }
+        | Work::Start { .. }
+        | Work::Stop { .. }
+        | Work::Restart { .. }
+        | Work::Migrate { .. }
+        | Work::Drain { .. }
+        | Work::Snapshot { .. }
+        | Work::Restore { .. }
+        | Work::Clone { .. } => None,
+    }
+}
+
+pub(crate) fn decide(
+    view: View<'_>,
+    grain: &Grain,
+    owner: NodeId,
+    loads: &mut Loads,
+    plan: &mut Plan,
+) {
+    if grain.trashed_until.is_some() || (!grain.wants_to_run() && asked(view, grain).is_none()) {
+        return;
+    }
+    match choose(view, grain, owner, loads) {
+        Ok(copy) => {
+            loads.will_run(copy.node, grain);
+            plan.commands.push(Command::AssignGrain {
+                grain: grain.id,
+                epoch: grain.epoch,
+                to: copy.node,
+                base: Some(copy.head),
+                cause: AssignCause::Failover { loss: Some(copy.loss) },
+            });
+        }
+        Err(reason) => plan.wait(Subject::Grain(grain.id), reason),
+    }
+}
+
+/// The copy to promote now, or why none.
+pub(crate) fn choose(
+    view: View<'_>,
+    grain: &Grain,
+    owner: NodeId,
+    loads: &Loads,
+) -> Result<Copy, WaitReason> {
+    let last_heard = allowed(view, grain, owner)?;
+    let copies = copies(view, grain, last_heard);
+    let asked = asked(view, grain);
+    let to = asked.and_then(|(_, to, _)| to);
+    let wanted = Wanted::of(grain, Purpose::Run);
+    let ranking = place_among(view.cluster, view.observed, wanted, &loads.nodes);
+    let fit = |copy: &&Copy| ranking.fit.iter().any(|candidate| candidate.node == copy.node);
+    let score = |node: NodeId| {
+        ranking.fit.iter().find(|candidate| candidate.node == node).map(|candidate| candidate.score)
+    };
+    let usable = copies.iter().filter(|copy| to.is_none_or(|to| to == copy.node)).filter(fit);
+    // Freshest first; among equals the better place.
+    let best = usable.min_by_key(|copy| {
+        (Reverse(order(&copy.head)), copy.loss.window_ms, Reverse(score(copy.node)), copy.node)
+    });
+    let Some(best) = best else {
+        if copies.is_empty() {
+            return Err(WaitReason::NoCopy { owner: view.cluster.node_name(owner) });
+        }
+        return Err(WaitReason::NoPlace { refusals: ranking.refusals(view.cluster) });
+    };
+    let limit = asked
+        .and_then(|(_, _, accepted)| accepted)
+        .unwrap_or(view.cluster.policy_of(grain).failover.max_data_loss);
+    let loss = Span::from_ms(best.loss.window_ms);
+    if loss > limit {
+        let node = view.cluster.node_name(best.node);
+        return Err(WaitReason::LossTooLarge { loss, limit, node });
+    }
+    if !all_heard(view, grain) {
+        return Err(WaitReason::CopiesUnheard);
+    }
+    Ok(best.clone())
+}
+
+fn order(snapshot: &Snapshot) -> (scrap_schema::id::Epoch, u64) {
+    (snapshot.name.epoch, snapshot.name.seq)
+}
+
+/// Whether anything may be decided about this grain at all. Returns the owner's wall clock when it was last heard.
+fn allowed(view: View<'_>, grain: &Grain, owner: NodeId) -> Result<Timestamp, WaitReason> {
+    let name = view.cluster.node_name(owner);
+    let Some(node) = view.cluster.nodes.get(&owner) else {
+        return Err(WaitReason::NoCopy { owner: name });
+    };
+    let last_heard = match node.liveness {
+        Liveness::Fenced { last_heard } | Liveness::Away { last_heard } => last_heard,
+        Liveness::Joining | Liveness::Online | Liveness::Suspect { .. } => {
+            return Err(WaitReason::OwnerSilent { owner: name });
+        }
+    };
+    if !grain.armed && !attested(view.cluster, grain) {
+        return Err(WaitReason::NeedsWord { owner: name });
+    }
+    if asked(view, grain).is_some() {
+        return Ok(last_heard);
+    }
+    let policy = view.cluster.policy_of(grain).failover;
+    match policy.mode {
+        FailoverMode::Manual => return Err(WaitReason::ManualPolicy { owner: name }),
+        FailoverMode::Auto => (),
+    }
+    if let Some(silent) = brake(view.cluster) {
+        return Err(WaitReason::Brake { silent });
+    }
+    // By the wall clock, so that a change of leader does not start it anew; by this leader's own if that says more.
+    let by_wall = view.now.wall.since(last_heard);
+    let by_mark = view.observed.for_how_long(Mark::Ownerless(grain.id), view.now.boot);
+    let gone = by_wall.max(by_mark);
+    if gone < policy.after {
+        let left = Span::from_ms(policy.after.ms().saturating_sub(gone.ms()));
+        return Err(WaitReason::GraceOfPolicy { left });
+    }
+    Ok(last_heard)
+}
+
+/// Whether every reachable node that should have a copy has told this leader everything, or has had time to.
+fn all_heard(view: View<'_>, grain: &Grain) -> bool {
+    let mut standbys = grain.standbys.iter().filter(|node| view.is_online(**node));
+    let heard = standbys.all(|node| view.observed.nodes.get(node).is_some_and(|heard| heard.full));
+    heard || view.now.boot.since(view.observed.since) >= CHOOSE_AFTER
+}
+
+/// Every complete copy on the grain's own line, with what its promotion would lose.
+pub(crate) fn copies(view: View<'_>, grain: &Grain, last_heard: Timestamp) -> Vec<Copy> {
+    let lease = view.cluster.timing().lease;
+    let mut copies = Vec::new();
+    for node in view.cluster.nodes.values().filter(|node| node.liveness.is_online()) {
+        let report =
+            view.observed.report(node.id, grain.id).and_then(|report| report.data.as_ref());
+        let Some(data) = report.filter(|data| !data.owner) else { continue };
+        let Some(head) = data.head.clone().filter(|head| on_main_line(grain, head)) else {
+            continue;
+        };
+        // The owner may have seen that nothing was written since that snapshot.
+        let seen = view.observed.copy(grain, node.id).filter(|copy| copy.common == Some(head.guid));
+        let current_to = seen.and_then(|copy| copy.current_to).unwrap_or(head.created);
+        let from = current_to.max(head.created);
+        let until = (last_heard + lease).max(from);
+        let loss = Loss {
+            from,
+            until,
+            window_ms: until.since(from).ms(),
+            last_known_bytes: seen.map(|copy| copy.pending),
+        };
+        copies.push(Copy { node: node.id, head, loss });
+    }
+    copies
+}
+
+/// A state that a later epoch did not leave behind: everything beyond a fork is diverged.
+pub(crate) fn on_main_line(grain: &Grain, head: &Snapshot) -> bool {
+    match grain.fork_after(head.name.epoch).and_then(|tenure| tenure.base.as_ref()) {
+        Some(base) => order(head) <= order(base),
+        None => true,
+    }
+}

@@ -1,0 +1,364 @@
+//! Decides for the cluster: what the leader should commit next, and for everything that it does not, why not yet.
+//!
+//! Planning again after the commands were applied must be empty, unless the world has moved on. Sub-deciders look at one thing
+//! each, in this order: silence of nodes, operations, then every grain by itself. At most one command per grain and round.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use scrap_schema::command::{AssignCause, Command};
+use scrap_schema::id::{GrainId, NodeId, OperationId};
+use scrap_schema::time::Now;
+use scrap_schema::unit::{Bytes, Span};
+
+use crate::cluster::{Cluster, Grain, Stage};
+use crate::observed::Observed;
+use crate::place::{Load, Purpose, Wanted, loads, place_among};
+use crate::{drain, fail_over, lease, migrate, operate, replicate};
+
+/// What the leader should do now, and what it would do but does not yet.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Plan {
+    /// To be proposed, in this order.
+    pub commands: Vec<Command>,
+    /// Everything that waits, with its reason.
+    pub waiting: Vec<Waiting>,
+}
+
+/// Something that waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// What.
+    pub subject: Subject,
+    /// Why.
+    pub reason: WaitReason,
+}
+
+/// What something is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Subject {
+    /// Everything.
+    Cluster,
+    /// A node.
+    Node(NodeId),
+    /// A grain.
+    Grain(GrainId),
+    /// An operation.
+    Operation(OperationId),
+}
+
+/// Why something waits. `Display` says it as the end of a sentence; names are resolved already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WaitReason {
+    /// More than half of the data nodes are silent.
+    Brake { silent: (usize, usize) },
+    /// A silent node's countdown runs.
+    Countdown { left: u32, tick: Span },
+    /// No node can take it.
+    NoPlace { refusals: String },
+    /// Its owner is silent, and its lease may still hold.
+    OwnerSilent { owner: String },
+    /// It runs without a lease: nobody can know whether it still runs on the silent owner.
+    NeedsWord { owner: String },
+    /// The policy leaves it to a person.
+    ManualPolicy { owner: String },
+    /// The policy grants the owner more time to come back.
+    GraceOfPolicy { left: Span },
+    /// No reachable node has a copy of it.
+    NoCopy { owner: String },
+    /// Not every reachable copy has reported to this leader yet.
+    CopiesUnheard,
+    /// The freshest copy is older than the policy allows.
+    LossTooLarge { loss: Span, limit: Span, node: String },
+    /// Copying while it runs.
+    Warming { to: String, pending: Bytes, predicted: Span },
+    /// Its owner stops it.
+    Stopping { owner: String },
+    /// Its last state is on the way.
+    Final { to: String, pending: Bytes },
+    /// Its owner starts it; it does not answer yet.
+    Starting { owner: String },
+    /// Its owner works on its data.
+    Working { owner: String },
+    /// Another operation works on a grain that must move.
+    GrainBusy { grain: String },
+    /// Grains are still moving.
+    Moving { left: usize },
+    /// There are fewer copies than the policy wants.
+    TooFewCopies { have: usize, want: usize, refusals: String },
+}
+
+impl fmt::Display for WaitReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Brake { silent: (silent, all) } => write!(
+                f,
+                "{silent} of {all} data nodes are silent at once: nothing is started elsewhere without your word"
+            ),
+            Self::Countdown { left, tick } => {
+                let left = Span::from_ms(tick.ms().saturating_mul(u64::from(*left)));
+                write!(f, "silent; its grains may be started elsewhere in {}", left.rounded())
+            }
+            Self::NoPlace { refusals } if refusals.is_empty() => {
+                f.write_str("there is no node to take it")
+            }
+            Self::NoPlace { refusals } => write!(f, "no node can take it: {refusals}"),
+            Self::OwnerSilent { owner } => {
+                write!(f, "node {owner} is silent, its lease may still hold")
+            }
+            Self::NeedsWord { owner } => write!(
+                f,
+                "it runs without a lease, so only you can know that it does not run on {owner} any more"
+            ),
+            Self::ManualPolicy { owner } => {
+                write!(f, "node {owner} is gone, and its policy leaves the failover to you")
+            }
+            Self::GraceOfPolicy { left } => {
+                write!(f, "its policy gives the owner {} more to come back", left.rounded())
+            }
+            Self::NoCopy { owner } => {
+                write!(f, "no reachable node has a copy of it; its data are on {owner}")
+            }
+            Self::CopiesUnheard => f.write_str("not every copy has reported to this leader yet"),
+            Self::LossTooLarge { loss, limit, node } => write!(
+                f,
+                "the freshest copy, on {node}, would lose {} of writes, the limit is {limit}",
+                loss.rounded()
+            ),
+            Self::Warming { to, pending, predicted } => write!(
+                f,
+                "copying to {to} while it runs: {} left, the switch would take {}",
+                pending.rounded(),
+                predicted.rounded()
+            ),
+            Self::Stopping { owner } => write!(f, "{owner} stops it"),
+            Self::Final { to, pending } => {
+                write!(f, "its last {} are on the way to {to}", pending.rounded())
+            }
+            Self::Starting { owner } => write!(f, "{owner} starts it; it does not answer yet"),
+            Self::Working { owner } => write!(f, "{owner} works on its data"),
+            Self::GrainBusy { grain } => write!(f, "another operation works on grain {grain}"),
+            Self::Moving { left } => write!(f, "{left} grains are left to move"),
+            Self::TooFewCopies { have, want, refusals } if refusals.is_empty() => {
+                write!(f, "{have} of {want} copies: there is no other node")
+            }
+            Self::TooFewCopies { have, want, refusals } => {
+                write!(f, "{have} of {want} copies: {refusals}")
+            }
+        }
+    }
+}
+
+impl WaitReason {
+    /// One word for it, the same as long as only its numbers change.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Brake { .. } => "brake",
+            Self::Countdown { .. } => "countdown",
+            Self::NoPlace { .. } => "no-place",
+            Self::OwnerSilent { .. } => "owner-silent",
+            Self::NeedsWord { .. } => "needs-word",
+            Self::ManualPolicy { .. } => "manual-policy",
+            Self::GraceOfPolicy { .. } => "grace-of-policy",
+            Self::NoCopy { .. } => "no-copy",
+            Self::CopiesUnheard => "copies-unheard",
+            Self::LossTooLarge { .. } => "loss-too-large",
+            Self::Warming { .. } => "warming",
+            Self::Stopping { .. } => "stopping",
+            Self::Final { .. } => "final",
+            Self::Starting { .. } => "starting",
+            Self::Working { .. } => "working",
+            Self::GrainBusy { .. } => "grain-busy",
+            Self::Moving { .. } => "moving",
+            Self::TooFewCopies { .. } => "too-few-copies",
+        }
+    }
+}
+
+impl Waiting {
+    /// What it is about, in words: `grain web`, `node ada`.
+    #[must_use]
+    pub fn subject_in_words(&self, cluster: &Cluster) -> String {
+        match self.subject {
+            Subject::Cluster => "the cluster".to_owned(),
+            Subject::Node(node) => format!("node {}", cluster.node_name(node)),
+            Subject::Grain(grain) => format!("grain {}", cluster.grain_name(grain)),
+            Subject::Operation(operation) => format!("operation {operation}"),
+        }
+    }
+
+    /// What a person can do about it, if anything.
+    #[must_use]
+    pub fn hint(&self, cluster: &Cluster) -> Option<String> {
+        let name = match self.subject {
+            Subject::Grain(grain) => cluster.grain_name(grain),
+            Subject::Node(node) => cluster.node_name(node),
+            Subject::Operation(operation) => operation.to_string(),
+            Subject::Cluster => String::new(),
+        };
+        match &self.reason {
+            WaitReason::NoPlace { .. } => Some(
+                "free or undrain a node, or lower `spec.resources`; `scrapctl place` explains each node"
+                    .to_owned(),
+            ),
+            WaitReason::NeedsWord { .. } => Some(format!(
+                "if you have made sure that the node is off: scrapctl failover {name} --owner-is-off"
+            )),
+            WaitReason::ManualPolicy { .. } | WaitReason::Brake { .. } => {
+                Some(format!("scrapctl failover {name} --dry-run").replace("  ", " <grain> "))
+            }
+            WaitReason::LossTooLarge { loss, .. } => {
+                let seconds = loss.ms().div_ceil(1000);
+                Some(format!("scrapctl failover {name} --accept-loss {seconds}s"))
+            }
+            WaitReason::NoCopy { owner } => Some(format!("bring node {owner} back")),
+            WaitReason::Countdown { .. }
+            | WaitReason::OwnerSilent { .. }
+            | WaitReason::GraceOfPolicy { .. }
+            | WaitReason::CopiesUnheard
+            | WaitReason::Warming { .. }
+            | WaitReason::Stopping { .. }
+            | WaitReason::Final { .. }
+            | WaitReason::Starting { .. }
+            | WaitReason::Working { .. }
+            | WaitReason::GrainBusy { .. }
+            | WaitReason::Moving { .. }
+            | WaitReason::TooFewCopies { .. } => None,
+        }
+    }
+}
+
+impl Plan {
+    pub(crate) fn wait(&mut self, subject: Subject, reason: WaitReason) {
+        self.waiting.push(Waiting { subject, reason });
+    }
+}
+
+/// Everything that a sub-decider of one grain needs, read only.
+#[derive(Clone, Copy)]
+pub(crate) struct View<'a> {
+    pub(crate) cluster: &'a Cluster,
+    pub(crate) observed: &'a Observed,
+    pub(crate) now: Now,
+}
+
+impl View<'_> {
+    pub(crate) fn is_online(self, node: NodeId) -> bool {
+        self.cluster.nodes.get(&node).is_some_and(|node| node.liveness.is_online())
+    }
+}
+
+/// Decides for the cluster.
+#[must_use]
+pub fn lead(cluster: &Cluster, observed: &Observed, now: Now) -> Plan {
+    let mut plan = Plan::default();
+    if cluster.identity.is_none() {
+        return plan;
+    }
+    let view = View { cluster, observed, now };
+    lease::watch(cluster, observed, now, &mut plan);
+    operate::finish(view, &mut plan);
+    let mut loads = Loads::of(cluster);
+    drain::finish(view, &mut plan);
+    let mut moving = drain::moving(cluster);
+    for grain in cluster.grains.values() {
+        lead_grain(view, grain, &mut loads, &mut moving, &mut plan);
+    }
+    plan
+}
+
+/// Loads of all nodes, kept through a round so that many placements see each other.
+pub(crate) struct Loads {
+    pub(crate) nodes: BTreeMap<NodeId, Load>,
+}
+
+impl Loads {
+    fn of(cluster: &Cluster) -> Self {
+        Self { nodes: loads(cluster, None) }
+    }
+
+    /// A grain will run there.
+    pub(crate) fn will_run(&mut self, node: NodeId, grain: &Grain) {
+        let load = self.nodes.entry(node).or_default();
+        let resources = &grain.spec.resources;
+        load.memory = Bytes(load.memory.0.saturating_add(resources.memory.0));
+        load.cpu.0 = load.cpu.0.saturating_add(resources.cpu.0);
+        load.disk = Bytes(load.disk.0.saturating_add(resources.disk.0));
+        load.grains = load.grains.saturating_add(1);
+    }
+
+    /// A copy will be kept there.
+    pub(crate) fn will_keep(&mut self, node: NodeId, grain: &Grain) {
+        let load = self.nodes.entry(node).or_default();
+        load.disk = Bytes(load.disk.0.saturating_add(grain.spec.resources.disk.0));
+    }
+}
+
+fn lead_grain(
+    view: View<'_>,
+    grain: &Grain,
+    loads: &mut Loads,
+    moving: &mut BTreeMap<OperationId, BTreeSet<GrainId>>,
+    plan: &mut Plan,
+) {
+    match &grain.stage {
+        Stage::Unplaced => place_new(view, grain, loads, plan),
+        Stage::Warming { .. }
+        | Stage::Quiescing { .. }
+        | Stage::Released { .. }
+        | Stage::Landing { .. } => migrate::step(view, grain, plan),
+        Stage::Settled
+        | Stage::Restarting { .. }
+        | Stage::Restoring { .. }
+        | Stage::Cloning { .. } => {
+            let Some(owner) = grain.owner else { return };
+            if !view.is_online(owner) {
+                fail_over::decide(view, grain, owner, loads, plan);
+            } else if grain.stage == Stage::Settled {
+                settled(view, grain, owner, loads, moving, plan);
+            }
+        }
+    }
+}
+
+/// A grain that is where it should be, or has to go: a move that somebody asked for, a drain, or its copies.
+fn settled(
+    view: View<'_>,
+    grain: &Grain,
+    owner: NodeId,
+    loads: &mut Loads,
+    moving: &mut BTreeMap<OperationId, BTreeSet<GrainId>>,
+    plan: &mut Plan,
+) {
+    if migrate::begin(view, grain, loads, plan)
+        || drain::begin(view, grain, owner, loads, moving, plan)
+    {
+        return;
+    }
+    replicate::protect(view, grain, loads, plan);
+}
+
+fn place_new(view: View<'_>, grain: &Grain, loads: &mut Loads, plan: &mut Plan) {
+    if grain.trashed_until.is_some() {
+        return;
+    }
+    let wanted = Wanted::of(grain, Purpose::Run);
+    let ranking = place_among(view.cluster, view.observed, wanted, &loads.nodes);
+    match ranking.best() {
+        Some(to) => {
+            loads.will_run(to, grain);
+            plan.commands.push(Command::AssignGrain {
+                grain: grain.id,
+                epoch: grain.epoch,
+                to,
+                base: None,
+                cause: AssignCause::Place,
+            });
+        }
+        None => {
+            let refusals = ranking.refusals(view.cluster);
+            plan.wait(Subject::Grain(grain.id), WaitReason::NoPlace { refusals });
+        }
+    }
+}

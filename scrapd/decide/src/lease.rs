@@ -1,0 +1,121 @@
+//! The lease: who may run grains, when a node stops them by itself, when its silence has become certainty.
+//!
+//! The simple form of the protocol (RELIABILITY §4.2) with its final shape: renewals outside the log, a committed countdown, arithmetic
+//! on boot time only. Safe because every answer to a renewal is preceded by a quorum-confirmed leadership after its receipt
+//! and counts from the time of *sending*, and because the countdown is longer than lease and kill together ([`Timing::check`]).
+
+use scrap_schema::command::Command;
+use scrap_schema::id::{BootId, NodeId};
+use scrap_schema::node::{NodeRole, Verdict};
+use scrap_schema::time::{BootTime, Now};
+use scrap_schema::timing::Timing;
+
+use crate::cluster::{Cluster, Liveness, Node};
+use crate::lead::{Plan, Subject, WaitReason};
+use crate::observed::{Mark, Observed};
+
+/// What the leader says to a renewal, after it has confirmed its leadership.
+#[must_use]
+pub fn answer(cluster: &Cluster, node: NodeId, boot: BootId) -> Verdict {
+    let Some(node) = cluster.nodes.get(&node) else { return Verdict::Removed };
+    if node.boot != Some(boot) {
+        return Verdict::Unregistered;
+    }
+    match node.liveness {
+        Liveness::Online => Verdict::Granted,
+        Liveness::Suspect { .. } | Liveness::Fenced { .. } => Verdict::Suspected,
+        Liveness::Joining | Liveness::Away { .. } => Verdict::Unregistered,
+    }
+}
+
+/// A node's own lease: the time at which the last renewal that was granted had been *sent*, by the node's boot clock.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Lease {
+    /// `None`: never granted since the daemon started.
+    pub granted: Option<BootTime>,
+}
+
+impl Lease {
+    /// Whether grains may run and be started: before the time at which the node stops them by itself.
+    #[must_use]
+    pub fn is_held(self, timing: Timing, now: BootTime) -> bool {
+        self.granted.is_some_and(|granted| now < granted + timing.stop)
+    }
+
+    /// When everything that runs under the lease must be dead.
+    #[must_use]
+    pub fn deadline(self, timing: Timing) -> Option<BootTime> {
+        self.granted.map(|granted| granted + timing.lease)
+    }
+
+    /// When the answer of [`Lease::is_held`] changes next if nothing is granted.
+    #[must_use]
+    pub fn next_deadline(self, timing: Timing, now: BootTime) -> Option<BootTime> {
+        let stop = self.granted.map(|granted| granted + timing.stop);
+        stop.filter(|stop| now < *stop)
+    }
+}
+
+/// Watches every node's silence: suspicion, countdown, fence.
+pub(crate) fn watch(cluster: &Cluster, observed: &Observed, now: Now, plan: &mut Plan) {
+    let timing = cluster.timing();
+    for node in cluster.nodes.values() {
+        if let Some(boot) = node.boot {
+            watch_one(node, boot, timing, observed, now, plan);
+        }
+    }
+    if let Some(silent) = brake(cluster) {
+        plan.wait(Subject::Cluster, WaitReason::Brake { silent });
+    }
+}
+
+fn watch_one(
+    node: &Node,
+    boot: BootId,
+    timing: Timing,
+    observed: &Observed,
+    now: Now,
+    plan: &mut Plan,
+) {
+    match node.liveness {
+        Liveness::Online => {
+            if observed.silence(node.id, node.boot, now.boot) >= timing.suspect {
+                let heard = observed.nodes.get(&node.id).filter(|heard| heard.boot == boot);
+                // Never heard of by this leader: then nothing is known, and the upper bound of its last write is now.
+                let last_heard = heard.map_or(now.wall, |heard| heard.wall);
+                plan.commands.push(Command::SuspectNode { node: node.id, boot, last_heard });
+            }
+        }
+        Liveness::Suspect { ticks, .. } => {
+            let ticked = observed.for_how_long(Mark::Tick(node.id, ticks), now.boot) >= timing.tick;
+            match (ticked, ticks < timing.ticks) {
+                (true, true) => {
+                    let tick = ticks.saturating_add(1);
+                    plan.commands.push(Command::TickNode { node: node.id, boot, tick });
+                }
+                (_, false) => plan.commands.push(Command::FenceNode { node: node.id, boot }),
+                (false, true) => (),
+            }
+            let left = timing.ticks.saturating_sub(ticks);
+            plan.wait(Subject::Node(node.id), WaitReason::Countdown { left, tick: timing.tick });
+        }
+        Liveness::Joining | Liveness::Fenced { .. } | Liveness::Away { .. } => (),
+    }
+}
+
+/// I14: more than half of the data nodes are silent at once. Then it is more likely that this side is cut off or that the power
+/// failed, and nobody is promoted without a person's word. Returns how many are silent, of how many.
+#[must_use]
+pub fn brake(cluster: &Cluster) -> Option<(usize, usize)> {
+    let data =
+        cluster.nodes.values().filter(|node| node.role == NodeRole::Data && node.boot.is_some());
+    let (mut all, mut silent) = (0_usize, 0_usize);
+    for node in data {
+        all = all.saturating_add(1);
+        match node.liveness {
+            Liveness::Suspect { .. } | Liveness::Fenced { .. } => silent = silent.saturating_add(1),
+            Liveness::Joining | Liveness::Online | Liveness::Away { .. } => (),
+        }
+    }
+    (silent.saturating_mul(2) > all).then_some((silent, all))
+}

@@ -1,0 +1,260 @@
+//! The shape of a dataset: first one, promotion, demotion, divergence, removal; snapshots that people and hand-overs need.
+
+use scrap_schema::command::Command;
+use scrap_schema::id::{Epoch, Name, NodeId, OperationId};
+use scrap_schema::operation::Work;
+use scrap_schema::snapshot::{Guid, Purpose, Snapshot, SnapshotName};
+
+use super::facts::{last_state, working};
+use super::{DataFacts, DataRole, Here, HostAction, HostFacts, Lane};
+use crate::cluster::{Cluster, OrphanKey, Stage};
+use crate::fail_over::on_main_line;
+
+pub(super) fn decide(here: Here<'_>, actions: &mut Vec<HostAction>) {
+    match (here.owns(), here.data) {
+        (true, None) => first(here, actions),
+        (true, Some(data)) => owned(here, data, actions),
+        (false, Some(data)) => foreign(here, data, actions),
+        (false, None) => (),
+    }
+}
+
+/// The name of the next snapshot.
+pub(super) fn next_name(epoch: Epoch, data: &DataFacts, purpose: Purpose) -> SnapshotName {
+    let last = data.snapshots.iter().map(|snapshot| snapshot.name.seq).max().unwrap_or(0);
+    SnapshotName { epoch, seq: last.saturating_add(1), purpose }
+}
+
+/// A grain that was born elsewhere never gets an empty dataset: then its data are missing, and only a person can help.
+fn first(here: Here<'_>, actions: &mut Vec<HostAction>) {
+    if here.grain.born {
+        return;
+    }
+    let (grain, epoch) = (here.grain.id, here.grain.epoch);
+    match &here.grain.stage {
+        Stage::Cloning { operation, from, snapshot } => {
+            clone(here, *operation, *from, *snapshot, actions);
+        }
+        Stage::Settled => actions.push(HostAction::Create { grain, epoch }),
+        Stage::Unplaced
+        | Stage::Warming { .. }
+        | Stage::Quiescing { .. }
+        | Stage::Released { .. }
+        | Stage::Landing { .. }
+        | Stage::Restarting { .. }
+        | Stage::Restoring { .. } => (),
+    }
+}
+
+fn clone(
+    here: Here<'_>,
+    operation: OperationId,
+    from: scrap_schema::id::GrainId,
+    snapshot: Option<Guid>,
+    actions: &mut Vec<HostAction>,
+) {
+    let Some(source) = here.host.data.get(&from) else { return };
+    let (grain, epoch) = (here.grain.id, here.grain.epoch);
+    let frozen = source.last_for(operation).map(|frozen| frozen.guid);
+    match snapshot.or(frozen) {
+        Some(snapshot) => {
+            actions.push(HostAction::CloneFrom { grain, epoch, from, snapshot });
+        }
+        None => {
+            let epoch = here.cluster.grains.get(&from).map_or(epoch, |source| source.epoch);
+            let name = next_name(epoch, source, Purpose::Final(operation));
+            actions.push(HostAction::Snapshot { grain: from, name });
+        }
+    }
+}
+
+fn owned(here: Here<'_>, data: &DataFacts, actions: &mut Vec<HostAction>) {
+    let (grain, epoch) = (here.grain.id, here.grain.epoch);
+    if data.epoch > epoch || here.is_alive() && data.epoch != epoch {
+        return;
+    }
+    let base = here.grain.tenures.iter().rev().find(|tenure| tenure.epoch == epoch);
+    let base = base.and_then(|tenure| tenure.base.as_ref());
+    match (data.role, data.epoch == epoch) {
+        (DataRole::Owner, true) => own_head(here, data, actions),
+        (DataRole::Standby, _) => match base {
+            Some(base) if data.snapshots.iter().any(|snapshot| snapshot.guid == base.guid) => {
+                actions.push(HostAction::Promote { grain, epoch });
+            }
+            // The state that it should begin from is not here: nothing is invented.
+            Some(_) | None => (),
+        },
+        // Its own older head: the same line if the new epoch began from it, diverged otherwise.
+        (DataRole::Owner, false) => match base {
+            None => actions.push(HostAction::Promote { grain, epoch }),
+            Some(_) => leave_behind(here, data, actions),
+        },
+    }
+}
+
+/// The writable dataset of the present epoch: frozen for a hand-over, a restore, or a person.
+fn own_head(here: Here<'_>, data: &DataFacts, actions: &mut Vec<HostAction>) {
+    let (grain, epoch) = (here.grain.id, here.grain.epoch);
+    let at_rest = !here.is_alive() && !here.host.busy.contains(&Lane::Run(grain));
+    match &here.grain.stage {
+        Stage::Quiescing { operation, .. } if at_rest => {
+            freeze(here, data, *operation, actions);
+        }
+        Stage::Restoring { operation, snapshot } if at_rest => {
+            restore(here, data, *operation, *snapshot, actions);
+        }
+        Stage::Quiescing { .. }
+        | Stage::Restoring { .. }
+        | Stage::Unplaced
+        | Stage::Settled
+        | Stage::Warming { .. }
+        | Stage::Released { .. }
+        | Stage::Landing { .. }
+        | Stage::Restarting { .. }
+        | Stage::Cloning { .. } => (),
+    }
+    if let Some(operation) = working(here)
+        && let Work::Snapshot { name, .. } = &operation.work
+        && !has_user_snapshot(data, name)
+    {
+        let name = next_name(epoch, data, Purpose::User(name.clone()));
+        actions.push(HostAction::Snapshot { grain, name });
+    }
+    if data.described < here.grain.generation {
+        actions.push(HostAction::Describe { grain, generation: here.grain.generation });
+    }
+}
+
+fn has_user_snapshot(data: &DataFacts, name: &Name) -> bool {
+    let purpose = Purpose::User(name.clone());
+    data.snapshots.iter().any(|snapshot| snapshot.name.purpose == purpose)
+}
+
+/// Freezes the last state of a stopped grain. One that is there already counts only if nothing was written since.
+fn freeze(here: Here<'_>, data: &DataFacts, operation: OperationId, actions: &mut Vec<HostAction>) {
+    let (grain, epoch) = (here.grain.id, here.grain.epoch);
+    if last_state(here, operation).is_some() {
+        return;
+    }
+    let newest = data.snapshots.last();
+    let ours = newest.is_some_and(|newest| {
+        newest.name.purpose == Purpose::Final(operation) && newest.name.epoch == epoch
+    });
+    let stopped = here.run.and_then(|run| run.stopped);
+    let looked =
+        data.dirty.is_some_and(|dirty| stopped.is_none_or(|stopped| dirty.probed >= stopped));
+    if ours && !looked {
+        actions.push(HostAction::Probe { grain });
+    } else {
+        let name = next_name(epoch, data, Purpose::Final(operation));
+        actions.push(HostAction::Snapshot { grain, name });
+    }
+}
+
+fn restore(
+    here: Here<'_>,
+    data: &DataFacts,
+    operation: OperationId,
+    snapshot: Guid,
+    actions: &mut Vec<HostAction>,
+) {
+    let (grain, epoch) = (here.grain.id, here.grain.epoch);
+    if data.restored == Some(operation) {
+        return;
+    }
+    if data.last_for(operation).is_none() {
+        let name = next_name(epoch, data, Purpose::Final(operation));
+        actions.push(HostAction::Snapshot { grain, name });
+    } else if data.snapshots.iter().any(|known| known.guid == snapshot) {
+        actions.push(HostAction::Restore { grain, operation, snapshot });
+    } else if here.is_free(Lane::Tell(grain)) {
+        let why = format!("there is no snapshot {snapshot} here");
+        let node = here.me;
+        actions.push(HostAction::Tell {
+            command: Box::new(Command::OperationStuck { operation, node, why }),
+        });
+    }
+}
+
+/// Data of a grain that another node owns: a copy, or a head that was left behind by a change of owner.
+fn foreign(here: Here<'_>, data: &DataFacts, actions: &mut Vec<HostAction>) {
+    let grain = here.grain.id;
+    let at_rest = !here.is_alive() && !here.host.busy.contains(&Lane::Run(grain));
+    if !at_rest || data.epoch > here.grain.epoch {
+        return;
+    }
+    match data.role {
+        DataRole::Owner => leave_behind(here, data, actions),
+        DataRole::Standby => {
+            let diverged =
+                data.snapshots.last().is_some_and(|head| !on_main_line(here.grain, head));
+            if diverged {
+                set_aside(here, data, actions);
+            } else if is_surplus(here) {
+                actions.push(HostAction::Destroy { grain });
+            }
+        }
+    }
+}
+
+/// Whether the cluster has committed that this copy is kept by others instead.
+fn is_surplus(here: Here<'_>) -> bool {
+    here.grain.stage == Stage::Settled
+        && here.grain.trashed_until.is_none()
+        && !here.grain.standbys.is_empty()
+        && !here.grain.receivers().contains(&here.me)
+}
+
+/// A head whose epoch is over: a copy if nothing was written beyond the state that the next owner began from, else set aside.
+fn leave_behind(here: Here<'_>, data: &DataFacts, actions: &mut Vec<HostAction>) {
+    let (grain, epoch) = (here.grain.id, here.grain.epoch);
+    let base = fork(here, data);
+    let at_base = base.is_some() && data.snapshots.last().map(|head| head.guid) == base;
+    let stopped = here.run.and_then(|run| run.stopped);
+    let looked = data.dirty.filter(|dirty| stopped.is_none_or(|stopped| dirty.probed >= stopped));
+    match (at_base, looked) {
+        (true, None) => actions.push(HostAction::Probe { grain }),
+        (true, Some(dirty)) if dirty.bytes.0 == 0 => {
+            actions.push(HostAction::Demote { grain, epoch })
+        }
+        (true, Some(_)) | (false, _) => set_aside(here, data, actions),
+    }
+}
+
+/// The newest snapshot here that is on the grain's own line.
+fn fork(here: Here<'_>, data: &DataFacts) -> Option<Guid> {
+    let on_line = |snapshot: &&Snapshot| on_main_line(here.grain, snapshot);
+    data.snapshots.iter().rev().find(on_line).map(|snapshot| snapshot.guid)
+}
+
+fn set_aside(here: Here<'_>, data: &DataFacts, actions: &mut Vec<HostAction>) {
+    let grain = here.grain.id;
+    let base = fork(here, data);
+    let name = next_name(data.epoch, data, Purpose::Orphan);
+    actions.push(HostAction::SetAside { grain, base, name });
+}
+
+/// Diverged heads that the cluster does not know of yet.
+pub(super) fn orphans(
+    me: NodeId,
+    cluster: &Cluster,
+    host: &HostFacts,
+    actions: &mut Vec<HostAction>,
+) {
+    for ((grain, epoch), orphan) in &host.orphans {
+        let key = OrphanKey { grain: *grain, epoch: *epoch, node: me };
+        if cluster.orphans.contains_key(&key) {
+            continue;
+        }
+        let command = Command::OrphanKept {
+            grain: *grain,
+            orphan_epoch: *epoch,
+            node: me,
+            base: orphan.base,
+            head: orphan.head.clone(),
+            newer: orphan.newer,
+            used: orphan.used,
+        };
+        actions.push(HostAction::Tell { command: Box::new(command) });
+    }
+}

@@ -1,0 +1,252 @@
+//! What a host knows of itself, and which of it the cluster has to hear.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use scrap_schema::command::Command;
+use scrap_schema::id::{Epoch, GrainId, NodeId, OperationId};
+use scrap_schema::operation::{Operation, Work};
+use scrap_schema::snapshot::{Guid, Purpose, Snapshot};
+use scrap_schema::time::{BootTime, Timestamp};
+use scrap_schema::unit::Bytes;
+
+use super::{Here, HostAction, Lane};
+use crate::cluster::Stage;
+use crate::lease::Lease;
+
+/// What a host knows of itself. Gathered by the agent; everything here is on stable storage or measured now.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct HostFacts {
+    /// The node's lease.
+    pub lease: Lease,
+    /// The deadline that running grains were last given.
+    pub extended: Option<BootTime>,
+    /// Datasets of grains.
+    pub data: BTreeMap<GrainId, DataFacts>,
+    /// Diverged heads that were set aside here.
+    pub orphans: BTreeMap<(GrainId, Epoch), OrphanFacts>,
+    /// Grains that run or ran here since the daemon started.
+    pub runs: BTreeMap<GrainId, RunFacts>,
+    /// What is known of copies on other nodes.
+    pub copies: BTreeMap<(GrainId, NodeId), CopyFacts>,
+    /// Lanes in which something is under way.
+    pub busy: BTreeSet<Lane>,
+    /// Lanes whose last action failed.
+    pub failed: BTreeMap<Lane, Failure>,
+}
+
+/// What a dataset is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DataRole {
+    /// Its head is writable.
+    Owner,
+    /// It only moves by receiving.
+    Standby,
+}
+
+/// A dataset.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DataFacts {
+    /// What for.
+    pub role: DataRole,
+    /// The epoch in which it got this role.
+    pub epoch: Epoch,
+    /// Oldest first.
+    pub snapshots: Vec<Snapshot>,
+    /// Tags and the snapshots that they hold.
+    pub held: BTreeMap<String, Guid>,
+    /// Space that it takes.
+    pub used: Bytes,
+    /// What was written since the newest snapshot, when last looked; `None`: not looked since the newest snapshot or the daemon's start.
+    pub dirty: Option<Dirty>,
+    /// The operation whose restore was last completed here.
+    pub restored: Option<OperationId>,
+    /// The generation of the spec that is written beside the data.
+    pub described: u64,
+}
+
+/// What was written since the newest snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dirty {
+    /// Upper bound of bytes; zero: nothing.
+    pub bytes: Bytes,
+    /// When the look began, for people.
+    pub at: Timestamp,
+    /// When the look began, for deadlines.
+    pub probed: BootTime,
+}
+
+/// A diverged head that was set aside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OrphanFacts {
+    /// Its last state.
+    pub head: Snapshot,
+    /// The newest snapshot in common with the grain's line.
+    pub base: Option<Guid>,
+    /// Bytes that only it has, about.
+    pub newer: Bytes,
+    /// Space that it takes.
+    pub used: Bytes,
+}
+
+/// A grain that runs or ran here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunFacts {
+    /// In which epoch it was started.
+    pub epoch: Epoch,
+    /// Whether a process of it may be alive.
+    pub alive: bool,
+    /// Whether its program runs (it may be pausing before a restart).
+    pub up: bool,
+    /// Whether it must die by itself when the lease ends.
+    pub armed: bool,
+    /// When it first answered in this run; without a health check, when it was started.
+    pub ready: Option<Timestamp>,
+    /// Result of its last health check.
+    pub healthy: Option<bool>,
+    /// When the order to stop it was given.
+    pub stopping: Option<Timestamp>,
+    /// When it was verified stopped.
+    pub stopped: Option<BootTime>,
+}
+
+/// What is known of a copy on another node.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CopyFacts {
+    /// Its snapshots, oldest first; `None`: not asked yet.
+    pub snapshots: Option<Vec<Guid>>,
+}
+
+/// An action that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// How often in a row.
+    pub attempts: u32,
+    /// Not again before.
+    pub retry_at: BootTime,
+    /// Why, in words.
+    pub why: String,
+}
+
+impl HostFacts {
+    /// The newest snapshot of a dataset.
+    #[must_use]
+    pub fn newest(&self, grain: GrainId) -> Option<&Snapshot> {
+        self.data.get(&grain).and_then(|data| data.snapshots.last())
+    }
+}
+
+impl DataFacts {
+    /// The last state that was frozen for an operation.
+    #[must_use]
+    pub fn last_for(&self, operation: OperationId) -> Option<&Snapshot> {
+        let purpose = Purpose::Final(operation);
+        self.snapshots.iter().rev().find(|snapshot| snapshot.name.purpose == purpose)
+    }
+}
+
+/// The operation that works on the grain, if it is still under way.
+pub(super) fn working<'a>(here: Here<'a>) -> Option<&'a Operation> {
+    let operation = here.grain.operation.and_then(|id| here.cluster.operations.get(&id));
+    operation.filter(|operation| !operation.state.is_final())
+}
+
+/// Facts about a grain that the cluster does not have yet.
+pub(super) fn tell(here: Here<'_>, actions: &mut Vec<HostAction>) {
+    if here.owns()
+        && let Some(command) = fact(here)
+    {
+        actions.push(HostAction::Tell { command: Box::new(command) });
+    }
+}
+
+fn fact(here: Here<'_>) -> Option<Command> {
+    let (grain, epoch) = (here.grain.id, here.grain.epoch);
+    if here.holds_head() && !here.grain.born {
+        return Some(Command::GrainBorn { grain, epoch });
+    }
+    if here.cluster.needs_lease(here.grain) && !here.grain.armed && is_disciplined(here) {
+        return Some(Command::GrainArmed { grain, epoch });
+    }
+    ran(here).or_else(|| handed_over(here)).or_else(|| worked(here))
+}
+
+/// Whether everything of the grain that runs here would die by itself with the lease.
+fn is_disciplined(here: Here<'_>) -> bool {
+    let held = here.host.lease.is_held(here.cluster.timing(), here.now.boot);
+    held && here.run.is_none_or(|run| !run.alive || run.armed)
+}
+
+/// Started, stopped.
+fn ran(here: Here<'_>) -> Option<Command> {
+    let (grain, epoch) = (here.grain.id, here.grain.epoch);
+    let at_rest = !here.is_alive() && !here.host.busy.contains(&Lane::Run(grain));
+    match here.grain.stage {
+        Stage::Restarting { .. } => {
+            at_rest.then_some(Command::GrainStopped { grain, epoch, at: here.now.wall })
+        }
+        Stage::Settled | Stage::Warming { .. } | Stage::Landing { .. } => {
+            let run = here.run.filter(|run| run.epoch == epoch && run.alive);
+            if !here.grain.wants_to_run() {
+                let stopped = at_rest && here.grain.started.is_some();
+                return stopped.then_some(Command::GrainStopped {
+                    grain,
+                    epoch,
+                    at: here.now.wall,
+                });
+            }
+            if here.grain.started.is_some() {
+                return None;
+            }
+            run.and_then(|run| run.ready).map(|at| Command::GrainStarted { grain, epoch, at })
+        }
+        Stage::Unplaced
+        | Stage::Quiescing { .. }
+        | Stage::Released { .. }
+        | Stage::Restoring { .. }
+        | Stage::Cloning { .. } => None,
+    }
+}
+
+/// The last state before a hand-over: the newest snapshot, taken for this operation after the grain was stopped, nothing written since.
+pub(super) fn last_state<'a>(here: Here<'a>, operation: OperationId) -> Option<&'a Snapshot> {
+    let data = here.data?;
+    let newest = data.snapshots.last()?;
+    if newest.name.purpose != Purpose::Final(operation) || newest.name.epoch != here.grain.epoch {
+        return None;
+    }
+    let dirty = data.dirty.filter(|dirty| dirty.bytes.0 == 0)?;
+    let stopped = here.run.and_then(|run| run.stopped);
+    // A look from before the stop says nothing about what was written until then.
+    stopped.is_none_or(|stopped| dirty.probed >= stopped).then_some(newest)
+}
+
+fn handed_over(here: Here<'_>) -> Option<Command> {
+    let Stage::Quiescing { operation, .. } = here.grain.stage else { return None };
+    if here.is_alive() || !here.holds_head() {
+        return None;
+    }
+    let last = last_state(here, operation)?.clone();
+    let stopping = here.run.and_then(|run| run.stopping).unwrap_or(last.created);
+    let (grain, epoch) = (here.grain.id, here.grain.epoch);
+    Some(Command::GrainReleased { grain, epoch, operation, last, stopping })
+}
+
+/// Snapshots and restores that people asked for.
+fn worked(here: Here<'_>) -> Option<Command> {
+    let (grain, epoch) = (here.grain.id, here.grain.epoch);
+    let operation = working(here)?;
+    let data = here.data?;
+    if let Work::Snapshot { name, .. } = &operation.work {
+        let purpose = Purpose::User(name.clone());
+        let taken = data.snapshots.iter().find(|snapshot| snapshot.name.purpose == purpose)?;
+        let (operation, snapshot) = (operation.id, taken.clone());
+        return Some(Command::SnapshotTaken { grain, epoch, operation, snapshot });
+    }
+    if let Stage::Restoring { operation, .. } = here.grain.stage
+        && data.restored == Some(operation)
+    {
+        let before = data.last_for(operation)?.clone();
+        return Some(Command::GrainRestored { grain, epoch, operation, before });
+    }
+    None
+}

@@ -1,0 +1,109 @@
+//! Starting and stopping: a grain runs here if and only if this node owns its present epoch, holds its head and, where it needs
+//! one, its lease.
+
+use scrap_schema::spec::Stop;
+
+use super::{Here, HostAction, Lane, StopReason};
+use crate::cluster::Stage;
+
+pub(super) fn decide(here: Here<'_>, actions: &mut Vec<HostAction>) {
+    match (should_run(here), here.is_alive()) {
+        (Err(why), true) => stop(here, why, actions),
+        (Ok(()), true) if is_of_old_epoch(here) => stop(here, StopReason::OldEpoch, actions),
+        (Ok(()), true) => arm(here, actions),
+        (Ok(()), false) => start(here, actions),
+        (Err(_), false) => (),
+    }
+}
+
+/// Whether the grain runs under the lease here: always once it is armed, and before as soon as the cluster wants it.
+fn under_lease(here: Here<'_>) -> bool {
+    here.grain.armed || here.cluster.needs_lease(here.grain)
+}
+
+fn should_run(here: Here<'_>) -> Result<(), StopReason> {
+    if !here.owns() {
+        return Err(StopReason::NotOwner);
+    }
+    if !here.grain.wants_to_run() {
+        return Err(StopReason::Unwanted);
+    }
+    match here.grain.stage {
+        Stage::Settled | Stage::Warming { .. } | Stage::Landing { .. } => (),
+        Stage::Quiescing { .. } | Stage::Released { .. } => return Err(StopReason::Moves),
+        Stage::Restarting { .. } | Stage::Restoring { .. } => return Err(StopReason::Restarts),
+        Stage::Unplaced | Stage::Cloning { .. } => return Err(StopReason::Unwanted),
+    }
+    if !here.holds_head() {
+        return Err(StopReason::OldEpoch);
+    }
+    let timing = here.cluster.timing();
+    if under_lease(here) && here.grain.armed && !here.host.lease.is_held(timing, here.now.boot) {
+        return Err(StopReason::LeaseEnds);
+    }
+    Ok(())
+}
+
+fn is_of_old_epoch(here: Here<'_>) -> bool {
+    here.run.is_some_and(|run| run.epoch != here.grain.epoch)
+}
+
+fn stop(here: Here<'_>, why: StopReason, actions: &mut Vec<HostAction>) {
+    let timing = here.cluster.timing();
+    let wanted = match why {
+        // A grain in the trash or without a place has no other wish.
+        StopReason::Unwanted
+        | StopReason::Moves
+        | StopReason::Restarts
+        | StopReason::NotOwner
+        | StopReason::OldEpoch
+        | StopReason::Removed => here.grain.spec.stop.timeout,
+        StopReason::LeaseEnds => Stop::default().timeout.min(here.grain.spec.stop.timeout),
+    };
+    // Never longer than what is left of the lease: the keeper would kill it harder.
+    let left = here.host.lease.deadline(timing).map(|deadline| deadline.since(here.now.boot));
+    let grace = match (why, left) {
+        (StopReason::LeaseEnds, Some(left)) => wanted.min(left),
+        (StopReason::LeaseEnds, None) => scrap_schema::unit::Span::ZERO,
+        (
+            StopReason::Unwanted
+            | StopReason::Moves
+            | StopReason::Restarts
+            | StopReason::NotOwner
+            | StopReason::OldEpoch
+            | StopReason::Removed,
+            _,
+        ) => wanted,
+    };
+    actions.push(HostAction::Stop { grain: here.grain.id, grace, why });
+}
+
+fn start(here: Here<'_>, actions: &mut Vec<HostAction>) {
+    let (grain, epoch) = (here.grain.id, here.grain.epoch);
+    // Nothing may change the data's shape under a starting program.
+    if here.host.busy.contains(&Lane::Shape(grain)) {
+        return;
+    }
+    let timing = here.cluster.timing();
+    let deadline = match under_lease(here) {
+        // A start under a lease that nobody has granted yet waits for the first grant.
+        true if !here.host.lease.is_held(timing, here.now.boot) => return,
+        true => here.host.lease.deadline(timing),
+        false => None,
+    };
+    actions.push(HostAction::Start { grain, epoch, deadline });
+}
+
+/// A grain that was started without the lease and needs one now (R-Q4).
+fn arm(here: Here<'_>, actions: &mut Vec<HostAction>) {
+    let timing = here.cluster.timing();
+    let armed = here.run.is_some_and(|run| run.armed);
+    let held = here.host.lease.is_held(timing, here.now.boot);
+    if under_lease(here)
+        && !armed
+        && held
+        && let Some(deadline) = here.host.lease.deadline(timing)
+    {
+        actions.push(HostAction::Arm { grain: here.grain.id, deadline });
+    }
+}

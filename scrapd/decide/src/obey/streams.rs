@@ -1,0 +1,137 @@
+//! The replication loop of an owner, per copy: anything written? snapshot, send the increment, release, prune.
+
+use std::collections::BTreeSet;
+
+use scrap_schema::id::NodeId;
+use scrap_schema::snapshot::Purpose;
+use scrap_schema::unit::Span;
+
+use super::data::next_name;
+use super::{DataFacts, DataRole, Here, HostAction, Lane};
+use crate::cluster::Stage;
+use crate::replicate::{Route, retain, route};
+
+/// While a grain moves its owner looks for writes this often.
+const EVERY_WHILE_MOVING: Span = Span::from_ms(500);
+
+/// The tag that holds the newest snapshot that this node and another one both have.
+#[must_use]
+pub fn hold_tag(node: NodeId) -> String {
+    format!("last:{node}")
+}
+
+pub(super) fn decide(here: Here<'_>, actions: &mut Vec<HostAction>) {
+    let Some(data) = here.data else { return };
+    if here.holds_head() {
+        let receivers = reachable(here);
+        for node in &receivers {
+            send(here, data, *node, actions);
+        }
+        if !receivers.is_empty() {
+            look(here, data, actions);
+        }
+        upkeep(here, data, actions);
+    } else if data.role == DataRole::Standby && !here.owns() {
+        prune(here, data, actions);
+    }
+}
+
+fn reachable(here: Here<'_>) -> BTreeSet<NodeId> {
+    let online =
+        |node: &NodeId| here.cluster.nodes.get(node).is_some_and(|node| node.liveness.is_online());
+    here.grain.receivers().into_iter().filter(online).collect()
+}
+
+fn send(here: Here<'_>, data: &DataFacts, node: NodeId, actions: &mut Vec<HostAction>) {
+    let grain = here.grain.id;
+    let known = here.host.copies.get(&(grain, node)).and_then(|copy| copy.snapshots.as_ref());
+    let Some(known) = known else {
+        actions.push(HostAction::Ask { grain, node });
+        return;
+    };
+    match route(&data.snapshots, known) {
+        Route::Full { to } => actions.push(HostAction::Send { grain, node, from: None, to }),
+        Route::Incremental { from, to } => {
+            actions.push(HostAction::Send { grain, node, from: Some(from), to });
+        }
+        // Its node sets aside what is not on this line, or takes a full stream if nothing is: ask again later.
+        Route::Diverged { common: None } => {
+            if let Some(newest) = data.snapshots.last() {
+                actions.push(HostAction::Send { grain, node, from: None, to: newest.guid });
+            }
+        }
+        Route::Diverged { common: Some(_) } => actions.push(HostAction::Ask { grain, node }),
+        Route::UpToDate | Route::Nothing => (),
+    }
+}
+
+/// How often the owner looks for writes.
+fn interval(here: Here<'_>) -> Span {
+    match here.grain.stage {
+        Stage::Warming { .. } | Stage::Landing { .. } => EVERY_WHILE_MOVING,
+        Stage::Settled
+        | Stage::Restarting { .. }
+        | Stage::Restoring { .. }
+        | Stage::Unplaced
+        | Stage::Quiescing { .. }
+        | Stage::Released { .. }
+        | Stage::Cloning { .. } => here.cluster.policy_of(here.grain).replicate.every,
+    }
+}
+
+/// Looks for writes when it is time, and freezes them when there are any.
+fn look(here: Here<'_>, data: &DataFacts, actions: &mut Vec<HostAction>) {
+    let (grain, epoch) = (here.grain.id, here.grain.epoch);
+    match here.grain.stage {
+        // The last state is frozen by the hand-over itself.
+        Stage::Quiescing { .. } | Stage::Released { .. } | Stage::Restoring { .. } => return,
+        Stage::Settled
+        | Stage::Warming { .. }
+        | Stage::Landing { .. }
+        | Stage::Restarting { .. }
+        | Stage::Unplaced
+        | Stage::Cloning { .. } => (),
+    }
+    let name = || next_name(epoch, data, Purpose::Replication);
+    let Some(dirty) = data.dirty else {
+        match data.snapshots.is_empty() {
+            // The first copy needs a first state, even an empty one.
+            true => actions.push(HostAction::Snapshot { grain, name: name() }),
+            false => actions.push(HostAction::Probe { grain }),
+        }
+        return;
+    };
+    if dirty.bytes.0 > 0 || data.snapshots.is_empty() {
+        actions.push(HostAction::Snapshot { grain, name: name() });
+    } else if here.now.boot.since(dirty.probed) >= interval(here) {
+        actions.push(HostAction::Probe { grain });
+    }
+}
+
+/// Releases what no copy needs any more, and prunes.
+fn upkeep(here: Here<'_>, data: &DataFacts, actions: &mut Vec<HostAction>) {
+    let grain = here.grain.id;
+    let receivers = here.grain.receivers();
+    let needed: BTreeSet<String> = receivers.iter().copied().map(hold_tag).collect();
+    let surplus = data.held.keys().find(|tag| tag.starts_with("last:") && !needed.contains(*tag));
+    if let Some(tag) = surplus {
+        actions.push(HostAction::Release { grain, tag: tag.clone() });
+    }
+    prune(here, data, actions);
+}
+
+fn prune(here: Here<'_>, data: &DataFacts, actions: &mut Vec<HostAction>) {
+    let grain = here.grain.id;
+    // A stream that is under way needs both of its ends.
+    let streaming =
+        here.host.busy.iter().any(|lane| matches!(lane, Lane::Copy(of, _) if *of == grain));
+    let shaping = here.host.busy.contains(&Lane::Shape(grain));
+    if streaming || shaping {
+        return;
+    }
+    let keep = here.cluster.policy_of(here.grain).snapshots;
+    let snapshots = retain(here.cluster, here.grain, data, &keep);
+    if !snapshots.is_empty() {
+        actions.push(HostAction::Prune { grain, snapshots });
+    }
+}

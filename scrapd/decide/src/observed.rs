@@ -1,0 +1,185 @@
+//! What the leader has heard: reports, and since when. Lives in the leader's memory and dies with its leadership.
+//!
+//! It records since when this leader listens, so that its own silence is never read as a node's death.
+
+use std::collections::BTreeMap;
+
+use scrap_schema::id::{BootId, GrainId, NodeId, OperationId};
+use scrap_schema::node::{CopyReport, GrainReport, NodeUsage, Renewal};
+use scrap_schema::operation::Phase;
+use scrap_schema::time::{BootTime, Now, Timestamp};
+use scrap_schema::unit::Span;
+
+use crate::cluster::{Cluster, Grain, Liveness, Stage};
+
+/// What this leader has heard.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Observed {
+    /// Since when this leader listens.
+    pub since: BootTime,
+    /// By node.
+    pub nodes: BTreeMap<NodeId, Heard>,
+    /// Since when something has been as it is, by this leader's clock.
+    pub marks: BTreeMap<Mark, BootTime>,
+}
+
+/// What this leader has heard of one node.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Heard {
+    /// Which start of its daemon spoke.
+    pub boot: BootId,
+    /// When it last spoke, by this leader's clock at receipt.
+    pub last: BootTime,
+    /// Its own wall clock when it sent that.
+    pub wall: Timestamp,
+    /// This leader's wall clock at receipt.
+    pub received: Timestamp,
+    /// What it uses.
+    pub usage: NodeUsage,
+    /// Whether `grains` is complete.
+    pub full: bool,
+    /// Its reports.
+    pub grains: BTreeMap<GrainId, GrainReport>,
+}
+
+/// Something whose duration matters to a decision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mark {
+    /// This start of a node's daemon is registered.
+    Boot(NodeId, BootId),
+    /// A node's countdown stands at this tick.
+    Tick(NodeId, u32),
+    /// An operation is in this phase.
+    Phase(OperationId, Phase),
+    /// A grain lands on its new owner.
+    Landing(GrainId),
+    /// A grain's owner is gone and nothing was decided yet.
+    Ownerless(GrainId),
+}
+
+impl Observed {
+    /// A leader that begins to listen now.
+    #[must_use]
+    pub fn from(since: BootTime) -> Self {
+        Self { since, ..Self::default() }
+    }
+
+    /// Takes a renewal in. Returns whether the reports of this node are complete.
+    pub fn hear(&mut self, renewal: &Renewal, now: Now) -> bool {
+        let known = self.nodes.get(&renewal.node).is_some_and(|heard| heard.boot == renewal.boot);
+        let heard = self.nodes.entry(renewal.node).or_insert_with(|| Heard::new(renewal, now));
+        if !known {
+            *heard = Heard::new(renewal, now);
+        }
+        if renewal.full {
+            heard.grains.clear();
+            heard.full = true;
+        }
+        heard.last = now.boot;
+        heard.wall = renewal.wall;
+        heard.received = now.wall;
+        heard.usage = renewal.usage;
+        for (grain, report) in &renewal.grains {
+            match report {
+                Some(report) => heard.grains.insert(*grain, report.clone()),
+                None => heard.grains.remove(grain),
+            };
+        }
+        heard.full
+    }
+
+    /// Forgets what is no more and begins to count what is new. Once per round, before deciding.
+    pub fn refresh(&mut self, cluster: &Cluster, now: Now) {
+        self.nodes.retain(|node, _| cluster.nodes.contains_key(node));
+        let mut marks = BTreeMap::new();
+        let mut keep = |mark: Mark| {
+            marks.insert(mark, self.marks.get(&mark).copied().unwrap_or(now.boot));
+        };
+        for node in cluster.nodes.values() {
+            if let Some(boot) = node.boot {
+                keep(Mark::Boot(node.id, boot));
+            }
+            if let Liveness::Suspect { ticks, .. } = node.liveness {
+                keep(Mark::Tick(node.id, ticks));
+            }
+        }
+        for operation in cluster.operations.values().filter(|operation| !operation.state.is_final())
+        {
+            if let Some(record) = operation.phases.last() {
+                keep(Mark::Phase(operation.id, record.phase));
+            }
+        }
+        for grain in cluster.grains.values() {
+            if matches!(grain.stage, Stage::Landing { .. }) {
+                keep(Mark::Landing(grain.id));
+            }
+            let owner = grain.owner.and_then(|owner| cluster.nodes.get(&owner));
+            if owner.is_some_and(|owner| !owner.liveness.is_online()) {
+                keep(Mark::Ownerless(grain.id));
+            }
+        }
+        self.marks = marks;
+    }
+
+    /// For how long something has been as it is, as far as this leader knows.
+    #[must_use]
+    pub fn for_how_long(&self, mark: Mark, now: BootTime) -> Span {
+        self.marks.get(&mark).map_or(Span::ZERO, |since| now.since(*since))
+    }
+
+    /// For how long a node has been silent. Silence before this leader listened, or before the node's daemon had registered,
+    /// does not count.
+    #[must_use]
+    pub fn silence(&self, node: NodeId, boot: Option<BootId>, now: BootTime) -> Span {
+        let heard = self.nodes.get(&node).filter(|heard| Some(heard.boot) == boot);
+        let registered = boot.and_then(|boot| self.marks.get(&Mark::Boot(node, boot)));
+        let began = self.since.max(registered.copied().unwrap_or(now));
+        now.since(heard.map_or(began, |heard| heard.last.max(began)))
+    }
+
+    /// A node's report about a grain.
+    #[must_use]
+    pub fn report(&self, node: NodeId, grain: GrainId) -> Option<&GrainReport> {
+        self.nodes.get(&node).and_then(|heard| heard.grains.get(&grain))
+    }
+
+    /// What the owner of a grain says of its copy on a node.
+    #[must_use]
+    pub fn copy(&self, grain: &Grain, node: NodeId) -> Option<&CopyReport> {
+        let owner = grain.owner?;
+        self.report(owner, grain.id)?.copies.get(&node)
+    }
+
+    /// What would be lost of a grain if its owner died now and the copy on `node` were promoted. `None`: the copy has no state.
+    /// Computed on the owner's own clock as far as it was heard, plus the time since.
+    #[must_use]
+    pub fn lag(&self, grain: &Grain, node: NodeId, now: Now) -> Option<Span> {
+        let heard = self.nodes.get(&grain.owner?)?;
+        let current_to = self.copy(grain, node)?.current_to?;
+        Some(heard.wall.since(current_to) + now.boot.since(heard.last))
+    }
+
+    /// The smallest lag over all copies whose node is reachable: what would be lost now. `None`: everything.
+    #[must_use]
+    pub fn best_lag(&self, cluster: &Cluster, grain: &Grain, now: Now) -> Option<Span> {
+        let reachable = grain
+            .standbys
+            .iter()
+            .filter(|node| cluster.nodes.get(node).is_some_and(|node| node.liveness.is_online()));
+        reachable.filter_map(|node| self.lag(grain, *node, now)).min()
+    }
+}
+
+impl Heard {
+    fn new(renewal: &Renewal, now: Now) -> Self {
+        Self {
+            boot: renewal.boot,
+            last: now.boot,
+            wall: renewal.wall,
+            received: now.wall,
+            usage: renewal.usage,
+            full: false,
+            grains: BTreeMap::new(),
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Ends operations whose goal is reached, and says what the others wait for. Moves and drains have rooms of their own.
+
+use scrap_schema::command::Command;
+use scrap_schema::operation::{Operation, Summary, Work};
+
+use crate::cluster::{Grain, Stage};
+use crate::lead::{Plan, Subject, View, WaitReason};
+
+/// What an operation has come to.
+enum End {
+    Done(Summary),
+    Failed(String),
+    Cancelled(String),
+    Waits(Option<WaitReason>),
+}
+
+fn done(message: String) -> End {
+    End::Done(Summary { message, ..Summary::default() })
+}
+
+pub(crate) fn finish(view: View<'_>, plan: &mut Plan) {
+    for operation in
+        view.cluster.operations.values().filter(|operation| !operation.state.is_final())
+    {
+        let Some(id) = operation.work.grain() else { continue };
+        let end = match view.cluster.grains.get(&id) {
+            Some(grain) => end(view, operation, grain),
+            None => End::Failed("the grain was removed".to_owned()),
+        };
+        let (failed, cancelled, summary) = match end {
+            End::Done(summary) => (false, false, summary),
+            End::Failed(message) => (true, false, Summary { message, ..Summary::default() }),
+            End::Cancelled(message) => (false, true, Summary { message, ..Summary::default() }),
+            End::Waits(reason) => {
+                if let Some(reason) = reason {
+                    plan.wait(Subject::Operation(operation.id), reason);
+                }
+                continue;
+            }
+        };
+        let operation = operation.id;
+        plan.commands.push(Command::FinishOperation { operation, failed, cancelled, summary });
+    }
+}
+
+fn end(view: View<'_>, operation: &Operation, grain: &Grain) -> End {
+    let owner = grain.owner.map_or_else(String::new, |owner| view.cluster.node_name(owner));
+    let waits = |reason: WaitReason| End::Waits(Some(reason));
+    if grain.owner.is_some_and(|owner| !view.is_online(owner)) && !is_failover(operation) {
+        return waits(WaitReason::OwnerSilent { owner });
+    }
+    match &operation.work {
+        Work::Create { .. } | Work::Clone { .. } => match (grain.wants_to_run(), grain.started) {
+            (true, Some(_)) => done(format!("grain {} answers on node {owner}", grain.name)),
+            (false, _) if grain.born => {
+                done(format!("grain {} is on node {owner}, stopped", grain.name))
+            }
+            (true, None) | (false, _) => match grain.stage {
+                Stage::Unplaced => End::Waits(None),
+                Stage::Cloning { .. } => waits(WaitReason::Working { owner }),
+                Stage::Settled
+                | Stage::Warming { .. }
+                | Stage::Quiescing { .. }
+                | Stage::Released { .. }
+                | Stage::Landing { .. }
+                | Stage::Restarting { .. }
+                | Stage::Restoring { .. } => waits(WaitReason::Starting { owner }),
+            },
+        },
+        Work::Start { .. } => match (grain.wants_to_run(), grain.started) {
+            (false, _) => End::Failed("it was stopped again".to_owned()),
+            (true, Some(_)) => done(format!("grain {} answers on node {owner}", grain.name)),
+            (true, None) => waits(WaitReason::Starting { owner }),
+        },
+        Work::Stop { .. } => match (grain.wants_to_run(), is_stopped(view, grain)) {
+            (true, _) => End::Failed("it was started again".to_owned()),
+            (false, true) => done(format!("grain {} is stopped", grain.name)),
+            (false, false) => waits(WaitReason::Stopping { owner }),
+        },
+        Work::Restart { .. } => match (grain.stage == Stage::Settled, grain.started) {
+            (true, Some(_)) => done(format!("grain {} answers again on node {owner}", grain.name)),
+            (true, None) => waits(WaitReason::Starting { owner }),
+            (false, _) => waits(WaitReason::Stopping { owner }),
+        },
+        Work::Restore { .. } => {
+            match (grain.stage == Stage::Settled, grain.started.is_some() == grain.wants_to_run()) {
+                (true, true) => done(format!("grain {} has its data of that snapshot", grain.name)),
+                (true, false) => waits(WaitReason::Starting { owner }),
+                (false, _) => waits(WaitReason::Working { owner }),
+            }
+        }
+        Work::Failover { .. } => failover_end(view, operation, grain, owner),
+        Work::Snapshot { .. } => waits(WaitReason::Working { owner }),
+        Work::Migrate { .. } | Work::Drain { .. } => End::Waits(None),
+    }
+}
+
+fn is_failover(operation: &Operation) -> bool {
+    matches!(operation.work, Work::Failover { .. } | Work::Migrate { .. })
+}
+
+/// Committed as stopped, and its owner reports no process.
+fn is_stopped(view: View<'_>, grain: &Grain) -> bool {
+    let Some(owner) = grain.owner else { return true };
+    let heard = view.observed.nodes.get(&owner).is_some_and(|heard| heard.full);
+    let runs = view.observed.report(owner, grain.id).is_some_and(|report| report.run.is_some());
+    grain.started.is_none() && heard && !runs
+}
+
+fn failover_end(view: View<'_>, operation: &Operation, grain: &Grain, owner: String) -> End {
+    let record = grain.last_failover.as_ref().filter(|record| record.at >= operation.created);
+    match record {
+        Some(record) if grain.started.is_some() || !grain.wants_to_run() => End::Done(Summary {
+            message: format!("grain {} runs on node {owner}, epoch {}", grain.name, grain.epoch),
+            loss: record.loss.clone(),
+            ..Summary::default()
+        }),
+        Some(_) => End::Waits(Some(WaitReason::Starting { owner })),
+        None if operation.cancel_requested => End::Cancelled("nothing was changed".to_owned()),
+        None if grain.owner.is_some_and(|owner| view.is_online(owner)) => {
+            End::Failed(format!("node {owner} is back: there is nothing to fail over"))
+        }
+        // `fail_over` says why.
+        None => End::Waits(None),
+    }
+}

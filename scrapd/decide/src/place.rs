@@ -1,0 +1,367 @@
+//! Chooses the node for a grain. One function for create, suggest, migrate, drain, failover and the proof that a node may die.
+//!
+//! Filters run in the order of [`Unfit`]; every refusal names the node and what is missing. What is left is ranked by a sum of
+//! integers, higher is better, ties go to the smaller node id. Never looks at the clock: freshness is decided in `lease`.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use scrap_schema::id::{GrainId, NodeId};
+use scrap_schema::node::NodeRole;
+use scrap_schema::spec::{GrainSpec, Labels};
+use scrap_schema::unit::{Bytes, MilliCpu};
+
+use crate::cluster::{Cluster, Grain, Node};
+use crate::observed::Observed;
+
+/// What a node is wanted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To run the grain.
+    Run,
+    /// To keep a copy of it.
+    Copy,
+}
+
+/// What is to be placed. `grain` is `None` for a spec that nobody has created yet.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// What it is placed for.
+    pub purpose: Purpose,
+    /// The grain, if it exists.
+    pub grain: Option<&'a Grain>,
+    /// Its spec.
+    pub spec: &'a GrainSpec,
+    /// Its labels.
+    pub labels: &'a Labels,
+}
+
+impl<'a> Wanted<'a> {
+    /// An existing grain.
+    #[must_use]
+    pub fn of(grain: &'a Grain, purpose: Purpose) -> Self {
+        Self { purpose, grain: Some(grain), spec: &grain.spec, labels: &grain.labels }
+    }
+}
+
+/// Why a node cannot take a grain, in the order in which it is asked.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Unfit {
+    /// It is not online.
+    NotOnline,
+    /// It is being emptied, or is empty and stays so.
+    Draining,
+    /// Nothing new comes to it.
+    Cordoned,
+    /// Its role does not allow it.
+    Role,
+    /// It cannot run this kind of grain.
+    Template,
+    /// A label that is required.
+    Label { key: String, wanted: String },
+    /// A grain that this one must keep away from lives there.
+    Apart { other: String },
+    /// Memory is missing.
+    Memory { missing: Bytes },
+    /// Processor time is missing.
+    Cpu { missing: MilliCpu },
+    /// Disk is missing.
+    Disk { missing: Bytes },
+    /// Nothing was heard of it since this leader leads.
+    Unheard,
+}
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotOnline => f.write_str("is not online"),
+            Self::Draining => f.write_str("is draining"),
+            Self::Cordoned => f.write_str("is cordoned"),
+            Self::Role => f.write_str("has a role that does not allow it"),
+            Self::Template => f.write_str("cannot run this template"),
+            Self::Label { key, wanted } => write!(f, "lacks label {key}={wanted}"),
+            Self::Apart { other } => {
+                write!(f, "has grain {other}, which this one keeps apart from")
+            }
+            Self::Memory { missing } => write!(f, "needs {} more memory", missing.rounded()),
+            Self::Cpu { missing } => write!(f, "needs {missing} more cpu"),
+            Self::Disk { missing } => write!(f, "needs {} more disk", missing.rounded()),
+            Self::Unheard => f.write_str("has not reported to this leader yet"),
+        }
+    }
+}
+
+/// A part of a score.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// Points.
+    pub points: i64,
+    /// What for.
+    pub what: String,
+}
+
+/// A node that can take the grain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// Which.
+    pub node: NodeId,
+    /// Sum of the parts.
+    pub score: i64,
+    /// What it is made of.
+    pub parts: Vec<Part>,
+}
+
+/// Every node: ranked, or refused with everything that it lacks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ranking {
+    /// Best first.
+    pub fit: Vec<Candidate>,
+    /// By node.
+    pub unfit: BTreeMap<NodeId, Vec<Unfit>>,
+}
+
+impl Ranking {
+    /// The best node.
+    #[must_use]
+    pub fn best(&self) -> Option<NodeId> {
+        self.fit.first().map(|candidate| candidate.node)
+    }
+
+    /// One line for everybody who is refused: `n2 is draining; n3 needs 512.0 MiB more memory`.
+    #[must_use]
+    pub fn refusals(&self, cluster: &Cluster) -> String {
+        let lines = self.unfit.iter().map(|(node, reasons)| {
+            let reasons: Vec<_> = reasons.iter().map(ToString::to_string).collect();
+            format!("{} {}", cluster.node_name(*node), reasons.join(" and "))
+        });
+        lines.collect::<Vec<_>>().join("; ")
+    }
+}
+
+/// What is taken of a node: by the specs of its grains and copies, and really.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Reserved by the grains that it owns or is getting.
+    pub memory: Bytes,
+    /// The same of processor time.
+    pub cpu: MilliCpu,
+    /// Quotas of the grains that it owns, is getting, or keeps copies of.
+    pub disk: Bytes,
+    /// Number of grains that it owns or is getting.
+    pub grains: u64,
+}
+
+/// The load of every node, without one grain.
+#[must_use]
+pub fn loads(cluster: &Cluster, without: Option<GrainId>) -> BTreeMap<NodeId, Load> {
+    let mut loads: BTreeMap<NodeId, Load> = BTreeMap::new();
+    for grain in cluster.grains.values().filter(|grain| Some(grain.id) != without) {
+        let resources = &grain.spec.resources;
+        let receivers = grain.receivers();
+        let getting = receivers.difference(&grain.standbys).copied();
+        for node in grain.owner.into_iter().chain(getting) {
+            let load = loads.entry(node).or_default();
+            if grain.trashed_until.is_none() {
+                load.memory = Bytes(load.memory.0.saturating_add(resources.memory.0));
+                load.cpu = MilliCpu(load.cpu.0.saturating_add(resources.cpu.0));
+                load.grains = load.grains.saturating_add(1);
+            }
+        }
+        for node in grain.owner.into_iter().chain(receivers) {
+            let load = loads.entry(node).or_default();
+            load.disk = Bytes(load.disk.0.saturating_add(resources.disk.0));
+        }
+    }
+    loads
+}
+
+/// Ranks every node for a grain.
+#[must_use]
+pub fn place(cluster: &Cluster, observed: &Observed, wanted: Wanted<'_>) -> Ranking {
+    let loads = loads(cluster, wanted.grain.map(|grain| grain.id));
+    place_among(cluster, observed, wanted, &loads)
+}
+
+/// The same with loads that the caller keeps: many grains are placed in one round.
+#[must_use]
+pub fn place_among(
+    cluster: &Cluster,
+    observed: &Observed,
+    wanted: Wanted<'_>,
+    loads: &BTreeMap<NodeId, Load>,
+) -> Ranking {
+    let mut ranking = Ranking::default();
+    for node in cluster.nodes.values() {
+        let load = loads.get(&node.id).copied().unwrap_or_default();
+        let unfit = unfit(cluster, observed, wanted, node, load);
+        if unfit.is_empty() {
+            let parts = score(cluster, observed, wanted, node, load);
+            let score = parts.iter().map(|part| part.points).sum();
+            ranking.fit.push(Candidate { node: node.id, score, parts });
+        } else {
+            ranking.unfit.insert(node.id, unfit);
+        }
+    }
+    ranking.fit.sort_by_key(|candidate| (Reverse(candidate.score), candidate.node));
+    ranking
+}
+
+fn unfit(
+    cluster: &Cluster,
+    observed: &Observed,
+    wanted: Wanted<'_>,
+    node: &Node,
+    load: Load,
+) -> Vec<Unfit> {
+    let mut unfit = Vec::new();
+    if !node.liveness.is_online() {
+        unfit.push(Unfit::NotOnline);
+    }
+    if node.drain.is_some() {
+        unfit.push(Unfit::Draining);
+    }
+    if node.spec.cordoned && !has_data(observed, wanted, node.id) {
+        unfit.push(Unfit::Cordoned);
+    }
+    match (node.role, wanted.purpose) {
+        (NodeRole::Data, _) | (NodeRole::Storage, Purpose::Copy) => (),
+        (NodeRole::Storage, Purpose::Run) | (NodeRole::Witness, _) => unfit.push(Unfit::Role),
+    }
+    if wanted.purpose == Purpose::Run {
+        unfit.extend(cannot_run(cluster, wanted, node, load));
+    }
+    unfit.extend(lacks_disk(observed, wanted, node, load));
+    unfit
+}
+
+fn cannot_run(cluster: &Cluster, wanted: Wanted<'_>, node: &Node, load: Load) -> Vec<Unfit> {
+    let mut unfit = Vec::new();
+    if !node.facts.templates.contains(&wanted.spec.template) {
+        unfit.push(Unfit::Template);
+    }
+    for (key, value) in &wanted.spec.place.require {
+        if node.labels.get(key) != Some(value) {
+            unfit.push(Unfit::Label { key: key.clone(), wanted: value.clone() });
+        }
+    }
+    unfit.extend(apart(cluster, wanted, node.id).map(|other| Unfit::Apart { other }));
+    let resources = &wanted.spec.resources;
+    let memory = load.memory.0.saturating_add(resources.memory.0);
+    if memory > node.facts.memory.0 {
+        let missing = Bytes(memory.saturating_sub(node.facts.memory.0));
+        unfit.push(Unfit::Memory { missing });
+    }
+    // Processor time may be promised twice over: it is shared, not used up.
+    let cpu = load.cpu.0.saturating_add(resources.cpu.0);
+    let limit = node.facts.cpu.0.saturating_mul(2);
+    if cpu > limit {
+        unfit.push(Unfit::Cpu { missing: MilliCpu(cpu.saturating_sub(limit)) });
+    }
+    unfit
+}
+
+/// A grain on the node that this one must keep apart from, in either one's words.
+fn apart(cluster: &Cluster, wanted: Wanted<'_>, node: NodeId) -> Option<String> {
+    let there = cluster.grains.values().filter(|other| {
+        other.owner == Some(node)
+            && other.trashed_until.is_none()
+            && wanted.grain.is_none_or(|grain| grain.id != other.id)
+    });
+    let matches = |sets: &[Labels], labels: &Labels| {
+        sets.iter().any(|set| {
+            !set.is_empty() && set.iter().all(|(key, value)| labels.get(key) == Some(value))
+        })
+    };
+    let mut hostile = there.filter(|other| {
+        matches(&wanted.spec.place.apart_from, &other.labels)
+            || matches(&other.spec.place.apart_from, wanted.labels)
+    });
+    hostile.next().map(|other| other.name.to_string())
+}
+
+fn lacks_disk(observed: &Observed, wanted: Wanted<'_>, node: &Node, load: Load) -> Option<Unfit> {
+    if has_data(observed, wanted, node.id) {
+        return None;
+    }
+    let reserved = load.disk.0.saturating_add(wanted.spec.resources.disk.0);
+    let used = observed.nodes.get(&node.id).map_or(0, |heard| heard.usage.disk.0);
+    // Whichever is worse: what is promised, or what is really used.
+    let need = reserved.max(used.saturating_add(wanted.spec.resources.disk.0));
+    (need > node.facts.disk.0)
+        .then(|| Unfit::Disk { missing: Bytes(need.saturating_sub(node.facts.disk.0)) })
+}
+
+fn has_data(observed: &Observed, wanted: Wanted<'_>, node: NodeId) -> bool {
+    let Some(grain) = wanted.grain else { return false };
+    grain.owner == Some(node)
+        || observed.report(node, grain.id).is_some_and(|report| report.data.is_some())
+}
+
+/// Points for free resources, at most this many each.
+const FREE_POINTS: u64 = 100;
+/// For a copy that is there already.
+const COPY_POINTS: i64 = 120;
+/// For living there already: a move must be worth it.
+const STAY_POINTS: i64 = 60;
+/// For the node that the spec prefers.
+const PREFER_POINTS: i64 = 150;
+/// For another failure domain than the other places of its data.
+const SPREAD_POINTS: i64 = 200;
+/// Against many grains on one node, each.
+const CROWD_POINTS: i64 = 4;
+
+fn share(free: u64, whole: u64) -> i64 {
+    let points = free.saturating_mul(FREE_POINTS).checked_div(whole).unwrap_or(0);
+    i64::try_from(points.min(FREE_POINTS)).unwrap_or(0)
+}
+
+fn score(
+    cluster: &Cluster,
+    observed: &Observed,
+    wanted: Wanted<'_>,
+    node: &Node,
+    load: Load,
+) -> Vec<Part> {
+    let heard = observed.nodes.get(&node.id).map(|heard| heard.usage).unwrap_or_default();
+    let memory = node.facts.memory.0.saturating_sub(load.memory.0.max(heard.memory.0));
+    let cpu = node.facts.cpu.0.saturating_sub(load.cpu.0.max(heard.cpu.0));
+    let disk = node.facts.disk.0.saturating_sub(load.disk.0.max(heard.disk.0));
+    let mut parts = Vec::new();
+    let mut add = |points: i64, what: String| {
+        if points != 0 {
+            parts.push(Part { points, what });
+        }
+    };
+    add(share(memory, node.facts.memory.0), format!("{} memory free", Bytes(memory).rounded()));
+    add(share(cpu, node.facts.cpu.0), format!("{} cpu free", MilliCpu(cpu)));
+    add(share(disk, node.facts.disk.0) / 2, format!("{} disk free", Bytes(disk).rounded()));
+    let grains = i64::try_from(load.grains).unwrap_or(i64::MAX);
+    add(grains.saturating_mul(-CROWD_POINTS), format!("{grains} grains there"));
+    if let Some(grain) = wanted.grain {
+        if grain.owner == Some(node.id) {
+            add(STAY_POINTS, "lives there".to_owned());
+        } else if has_data(observed, wanted, node.id) {
+            add(COPY_POINTS, "has a copy".to_owned());
+        }
+    }
+    if wanted.spec.place.prefer.as_ref() == Some(&node.name) {
+        add(PREFER_POINTS, "is preferred".to_owned());
+    }
+    if wanted.purpose == Purpose::Copy && is_new_domain(cluster, wanted, node) {
+        add(SPREAD_POINTS, "is another failure domain".to_owned());
+    }
+    parts
+}
+
+/// Whether the node's value of the policy's spread label differs from those of the grain's other places.
+fn is_new_domain(cluster: &Cluster, wanted: Wanted<'_>, node: &Node) -> bool {
+    let Some(grain) = wanted.grain else { return false };
+    let Some(key) = cluster.policy_of(grain).replicate.spread else { return false };
+    let Some(domain) = node.labels.get(&key) else { return false };
+    let places: BTreeSet<NodeId> = grain.standbys.iter().copied().chain(grain.owner).collect();
+    let mut others = places.iter().filter(|other| **other != node.id);
+    others.all(|other| {
+        cluster.nodes.get(other).and_then(|node| node.labels.get(&key)) != Some(domain)
+    })
+}

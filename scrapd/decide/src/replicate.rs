@@ -1,0 +1,317 @@
+//! Copies: which nodes keep them, which stream brings one forward, which stream a node lets in, which snapshots may go.
+//!
+//! Identity of a state is its guid, order is the line of the dataset that has it. Never overwrites: what does not continue a copy
+//! is divergence, and divergence is set aside.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use scrap_schema::command::Command;
+use scrap_schema::id::{Epoch, NodeId};
+use scrap_schema::node::NodeRole;
+use scrap_schema::snapshot::{Guid, Purpose as Why, Snapshot};
+use scrap_schema::spec::Keep;
+use scrap_schema::unit::Span;
+use thiserror::Error;
+
+use crate::cluster::{Cluster, Grain, Liveness, Stage};
+use crate::lead::{Loads, Plan, Subject, View, WaitReason};
+use crate::obey::{DataFacts, DataRole, RunFacts};
+use crate::place::{Purpose, Wanted, place_among};
+
+/// A copy on a node that has been silent for so long is made anew elsewhere.
+const REPLACE_AFTER: Span = Span::from_secs(60);
+/// A copy this fresh counts as in step.
+const IN_STEP: Span = Span::from_secs(60);
+
+/// How a copy can be brought to the newest state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Route {
+    /// It has the newest snapshot.
+    UpToDate,
+    /// It has nothing.
+    Full {
+        /// The snapshot to send.
+        to: Guid,
+    },
+    /// It has an older state of the same line.
+    Incremental {
+        /// The newest snapshot that both have.
+        from: Guid,
+        /// The snapshot to send.
+        to: Guid,
+    },
+    /// It has states that this line does not have: its node must set them aside first.
+    Diverged {
+        /// The newest snapshot that both have, if any.
+        common: Option<Guid>,
+    },
+    /// There is no snapshot to send yet.
+    Nothing,
+}
+
+/// The way from what a copy has to the newest snapshot. Both lists oldest first. Snapshots that people took, and last states, are
+/// never jumped over: they arrive as snapshots of their own.
+#[must_use]
+pub fn route(mine: &[Snapshot], theirs: &[Guid]) -> Route {
+    let Some(newest) = mine.last() else { return Route::Nothing };
+    if theirs.is_empty() {
+        // The oldest one that must exist on the copy, or the newest of all.
+        let first = mine.iter().find(|snapshot| must_travel(snapshot)).unwrap_or(newest);
+        return Route::Full { to: first.guid };
+    }
+    let at = mine.iter().rposition(|snapshot| theirs.contains(&snapshot.guid));
+    let Some(at) = at else { return Route::Diverged { common: None } };
+    let Some(common) = mine.get(at).map(|snapshot| snapshot.guid) else {
+        return Route::Nothing;
+    };
+    if theirs.last() != Some(&common) {
+        return Route::Diverged { common: Some(common) };
+    }
+    let later = mine.get(at.saturating_add(1)..).unwrap_or_default();
+    match later.iter().find(|snapshot| must_travel(snapshot)).or(later.last()) {
+        Some(next) => Route::Incremental { from: common, to: next.guid },
+        None => Route::UpToDate,
+    }
+}
+
+fn must_travel(snapshot: &Snapshot) -> bool {
+    match snapshot.name.purpose {
+        Why::User(_) | Why::Final(_) => true,
+        Why::Replication | Why::Orphan => false,
+    }
+}
+
+/// Why a node does not let a stream in (I9).
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum NotAdmitted {
+    /// It does not know the grain.
+    #[error("the grain is not known here")]
+    UnknownGrain,
+    /// The sender does not own it.
+    #[error("node {sender} does not own it: node {owner:?} does")]
+    NotOwner { sender: NodeId, owner: Option<NodeId> },
+    /// The sender lives in another epoch.
+    #[error("the stream is of epoch {offered}, here it is epoch {held}")]
+    WrongEpoch { offered: Epoch, held: Epoch },
+    /// No copy of it belongs here.
+    #[error("no copy of it belongs here")]
+    NotWanted,
+    /// It runs here, or its dataset is still the writable one.
+    #[error("it is writable here: its data must be set aside first")]
+    WritableHere,
+    /// The stream does not continue what is here.
+    #[error("the stream begins at {from:?}, the copy here ends at {newest:?}")]
+    DoesNotContinue { from: Option<Guid>, newest: Option<Guid> },
+}
+
+/// What a node must do to let a stream in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admitted {
+    /// Take it.
+    Receive,
+    /// Nothing here has anything in common with the sender's line: set it aside whole, then take the stream.
+    SetAsideFirst,
+}
+
+/// A stream that asks to come in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Offer {
+    /// Who sends.
+    pub sender: NodeId,
+    /// In which epoch the sender believes to own the grain.
+    pub epoch: Epoch,
+    /// Where the stream begins; `None`: it is a full one.
+    pub from: Option<Guid>,
+    /// Every snapshot that the sender has.
+    pub line: Vec<Guid>,
+}
+
+/// Whether a stream may come in here (I9).
+///
+/// # Errors
+/// Why not.
+pub fn admit(
+    me: NodeId,
+    grain: Option<&Grain>,
+    offer: &Offer,
+    data: Option<&DataFacts>,
+    run: Option<&RunFacts>,
+) -> Result<Admitted, NotAdmitted> {
+    let grain = grain.ok_or(NotAdmitted::UnknownGrain)?;
+    if grain.owner != Some(offer.sender) {
+        return Err(NotAdmitted::NotOwner { sender: offer.sender, owner: grain.owner });
+    }
+    if grain.epoch != offer.epoch {
+        return Err(NotAdmitted::WrongEpoch { offered: offer.epoch, held: grain.epoch });
+    }
+    if !grain.receivers().contains(&me) {
+        return Err(NotAdmitted::NotWanted);
+    }
+    if run.is_some_and(|run| run.alive) {
+        return Err(NotAdmitted::WritableHere);
+    }
+    let Some(data) = data else {
+        return match offer.from {
+            None => Ok(Admitted::Receive),
+            Some(_) => Err(NotAdmitted::DoesNotContinue { from: offer.from, newest: None }),
+        };
+    };
+    match data.role {
+        DataRole::Owner => return Err(NotAdmitted::WritableHere),
+        DataRole::Standby => (),
+    }
+    let newest = data.snapshots.last().map(|snapshot| snapshot.guid);
+    if offer.from.is_some() && offer.from == newest {
+        return Ok(Admitted::Receive);
+    }
+    let in_common = data.snapshots.iter().any(|snapshot| offer.line.contains(&snapshot.guid));
+    if offer.from.is_none() && !in_common {
+        return Ok(Admitted::SetAsideFirst);
+    }
+    Err(NotAdmitted::DoesNotContinue { from: offer.from, newest })
+}
+
+/// Chooses the nodes that keep copies. The leader's part.
+pub(crate) fn protect(view: View<'_>, grain: &Grain, loads: &mut Loads, plan: &mut Plan) {
+    if grain.trashed_until.is_some() || !grain.born {
+        return;
+    }
+    let policy = view.cluster.policy_of(grain);
+    let want = usize::try_from(policy.replicate.copies).unwrap_or(usize::MAX);
+    let (live, waning): (BTreeSet<NodeId>, BTreeSet<NodeId>) =
+        grain.standbys.iter().copied().partition(|node| counts_as_copy(view, *node));
+    let mut standbys = grain.standbys.clone();
+    let missing = want.saturating_sub(live.len());
+    let mut ranking = {
+        let wanted = Wanted::of(grain, Purpose::Copy);
+        place_among(view.cluster, view.observed, wanted, &loads.nodes)
+    };
+    ranking.fit.retain(|candidate| {
+        Some(candidate.node) != grain.owner && !standbys.contains(&candidate.node)
+    });
+    for candidate in ranking.fit.iter().take(missing) {
+        loads.will_keep(candidate.node, grain);
+        standbys.insert(candidate.node);
+    }
+    let in_step: BTreeSet<NodeId> =
+        live.iter().copied().filter(|node| is_in_step(view, grain, *node)).collect();
+    // Surplus ones go only when enough others are in step.
+    if in_step.len() >= want {
+        for node in &waning {
+            if is_gone_for_good(view, *node) || view.is_online(*node) {
+                standbys.remove(node);
+            }
+        }
+        for node in live.iter().rev() {
+            let others = in_step.iter().filter(|other| *other != node).count();
+            if others >= want && standbys.iter().filter(|node| live.contains(node)).count() > want {
+                standbys.remove(node);
+            }
+        }
+    }
+    let have = standbys.iter().filter(|node| counts_as_copy(view, **node)).count();
+    if have < want {
+        let others = |node: &NodeId, _: &mut Vec<crate::place::Unfit>| {
+            Some(*node) != grain.owner && !live.contains(node)
+        };
+        ranking.unfit.retain(others);
+        let refusals = ranking.refusals(view.cluster);
+        plan.wait(Subject::Grain(grain.id), WaitReason::TooFewCopies { have, want, refusals });
+    }
+    if standbys != grain.standbys {
+        let (grain, epoch) = (grain.id, grain.epoch);
+        plan.commands.push(Command::SetStandbys { grain, epoch, standbys });
+    }
+}
+
+/// A node that a copy can be expected to be kept on: present, or silent only for a moment, and staying.
+fn counts_as_copy(view: View<'_>, node: NodeId) -> bool {
+    let Some(node) = view.cluster.nodes.get(&node) else { return false };
+    let present = match node.liveness {
+        Liveness::Online | Liveness::Suspect { .. } => true,
+        Liveness::Fenced { last_heard } | Liveness::Away { last_heard } => {
+            view.now.wall.since(last_heard) < REPLACE_AFTER
+        }
+        Liveness::Joining => false,
+    };
+    present && node.drain.is_none() && node.role != NodeRole::Witness
+}
+
+fn is_gone_for_good(view: View<'_>, node: NodeId) -> bool {
+    !view.cluster.nodes.contains_key(&node)
+}
+
+fn is_in_step(view: View<'_>, grain: &Grain, node: NodeId) -> bool {
+    let policy = view.cluster.policy_of(grain).replicate;
+    let limit = IN_STEP.max(Span::from_ms(policy.every.ms().saturating_mul(2)));
+    view.is_online(node) && view.observed.lag(grain, node, view.now).is_some_and(|lag| lag <= limit)
+}
+
+/// Snapshots that may be removed: not the newest, not held, not one that a later line began from, not one of a person, and not
+/// kept by the policy. Pure: hours and days are counted from 1970.
+#[must_use]
+pub fn retain(cluster: &Cluster, grain: &Grain, data: &DataFacts, keep: &Keep) -> Vec<Guid> {
+    let bases = grain.tenures.iter().filter_map(|tenure| tenure.base.as_ref());
+    let mut kept: BTreeSet<Guid> = bases.map(|base| base.guid).collect();
+    kept.extend(data.held.values());
+    kept.extend(data.snapshots.last().map(|newest| newest.guid));
+    kept.extend(needed_by_operations(cluster, grain, data));
+    let auto = data.snapshots.iter().rev().filter(|snapshot| match snapshot.name.purpose {
+        Why::Replication => true,
+        // Named by nobody once its move is over: counted like the others.
+        Why::Final(_) => !grain.snapshots.iter().any(|known| known.guid == snapshot.guid),
+        Why::User(_) | Why::Orphan => false,
+    });
+    let auto: Vec<&Snapshot> = auto.collect();
+    let last = usize::try_from(keep.keep_last.max(1)).unwrap_or(usize::MAX);
+    kept.extend(auto.iter().take(last).map(|snapshot| snapshot.guid));
+    kept.extend(newest_of_each(&auto, 3_600_000, keep.keep_hourly));
+    kept.extend(newest_of_each(&auto, 86_400_000, keep.keep_daily));
+    auto.iter().map(|snapshot| snapshot.guid).filter(|guid| !kept.contains(guid)).collect()
+}
+
+/// The newest snapshot of each of the newest `count` periods that have one.
+fn newest_of_each(newest_first: &[&Snapshot], period_ms: i64, count: u32) -> Vec<Guid> {
+    let mut periods: BTreeMap<i64, Guid> = BTreeMap::new();
+    for snapshot in newest_first {
+        let period = snapshot.created.0.div_euclid(period_ms);
+        periods.entry(period).or_insert(snapshot.guid);
+    }
+    let count = usize::try_from(count).unwrap_or(usize::MAX);
+    periods.into_iter().rev().take(count).map(|(_, guid)| guid).collect()
+}
+
+fn needed_by_operations(cluster: &Cluster, grain: &Grain, data: &DataFacts) -> BTreeSet<Guid> {
+    let mut needed = BTreeSet::new();
+    match &grain.stage {
+        Stage::Released { last, .. } => {
+            needed.insert(last.guid);
+        }
+        Stage::Restoring { snapshot, .. } => {
+            needed.insert(*snapshot);
+        }
+        Stage::Unplaced
+        | Stage::Settled
+        | Stage::Warming { .. }
+        | Stage::Quiescing { .. }
+        | Stage::Landing { .. }
+        | Stage::Restarting { .. }
+        | Stage::Cloning { .. } => (),
+    }
+    for other in cluster.grains.values() {
+        if let Stage::Cloning { from, snapshot: Some(snapshot), .. } = &other.stage
+            && *from == grain.id
+        {
+            needed.insert(*snapshot);
+        }
+    }
+    // The last state of an operation that still runs.
+    for snapshot in &data.snapshots {
+        if let Why::Final(operation) = &snapshot.name.purpose
+            && cluster.operations.get(operation).is_some_and(|it| !it.state.is_final())
+        {
+            needed.insert(snapshot.guid);
+        }
+    }
+    needed
+}

@@ -1,0 +1,88 @@
+//! Settings of the consensus: where its files are, who this node is, and the numbers of its timers.
+//!
+//! Every number of this room stands here. Nothing here opens a file or reads a clock.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use scrap_schema::id::{ClusterId, NodeId};
+
+/// How a node takes part in the consensus.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The folder of `raft.db`, `state.db` and the snapshots.
+    pub dir: PathBuf,
+    /// This node.
+    pub node: NodeId,
+    /// The cluster that it belongs to; peers of other clusters are refused.
+    pub cluster: ClusterId,
+    /// The timers.
+    pub timers: Timers,
+    /// When snapshots are made and how much of the log stays.
+    pub compaction: Compaction,
+}
+
+/// The timers of the consensus.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timers {
+    /// Time between two heartbeats of the leader.
+    pub heartbeat: Duration,
+    /// Shortest silence of the leader after which a voter wants an election.
+    pub election_min: Duration,
+    /// Longest silence of the leader after which a voter wants an election.
+    pub election_max: Duration,
+    /// Limit for one call to a peer, except snapshots.
+    pub rpc: Duration,
+    /// Longest pause in a stream of a snapshot. The whole stream has no limit.
+    pub snapshot_idle: Duration,
+    /// Limit for a peer to verify and install a snapshot that it has received.
+    pub snapshot_install: Duration,
+    /// Limit for a proposal: waiting for a leader, forwarding, and its commit.
+    pub propose: Duration,
+    /// Limit for a confirmation of leadership.
+    pub confirm: Duration,
+    /// Limit for a change of members, including the new ones' catching up.
+    pub members: Duration,
+    /// Limit for handing leadership over.
+    pub hand_over: Duration,
+}
+
+impl Default for Timers {
+    fn default() -> Self {
+        Self {
+            heartbeat: Duration::from_millis(250),
+            election_min: Duration::from_millis(1500),
+            election_max: Duration::from_millis(3000),
+            rpc: Duration::from_secs(1),
+            snapshot_idle: Duration::from_secs(30),
+            snapshot_install: Duration::from_secs(300),
+            propose: Duration::from_secs(5),
+            confirm: Duration::from_secs(3),
+            members: Duration::from_secs(60),
+            hand_over: Duration::from_secs(5),
+        }
+    }
+}
+
+/// When the log is replaced by a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Compaction {
+    /// Entries after the last snapshot that cause the next one.
+    pub snapshot_every: u64,
+    /// Entries in the snapshot that stay in the log, for followers that are a little behind.
+    pub keep: u64,
+}
+
+impl Default for Compaction {
+    fn default() -> Self {
+        Self { snapshot_every: 5_000, keep: 1_000 }
+    }
+}
+
+impl Settings {
+    /// Settings with the usual numbers.
+    #[must_use]
+    pub fn new(dir: PathBuf, node: NodeId, cluster: ClusterId) -> Self {
+        Self { dir, node, cluster, timers: Timers::default(), compaction: Compaction::default() }
+    }
+}

@@ -1,0 +1,342 @@
+//! A cluster on a virtual clock: the real `lead`, `apply`, `obey` and `check`, everything else simulated. No tokio, no threads, no
+//! real time; the same seed gives the same run. After every step [`judge`] looks for what must never be.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a harness of tests")]
+
+pub mod disk;
+pub mod execute;
+pub mod faults;
+pub mod judge;
+pub mod log;
+pub mod machine;
+pub mod network;
+pub mod random;
+pub mod scenario;
+pub mod script;
+pub mod words;
+pub mod world;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use scrap_decide::apply::Applied;
+use scrap_decide::check::check;
+use scrap_decide::cluster::{Cluster, Outcome};
+use scrap_decide::lead::lead;
+use scrap_decide::obey::{HostAction, obey};
+use scrap_decide::refusal::Refusal;
+use scrap_schema::command::{Command, Proposal};
+use scrap_schema::event::Event;
+use scrap_schema::id::GrainId;
+
+use judge::Judge;
+use machine::{Machine, wall};
+use network::{Mail, Weather};
+
+/// Length of a step in milliseconds.
+pub const STEP_MS: u64 = 50;
+/// Time between two writes of a client.
+const WRITE_EVERY_MS: u64 = 100;
+/// A node decides again after so long even if nothing changed.
+const OBEY_EVERY_MS: u64 = 500;
+/// A leader decides again after so long even if nothing changed.
+const LEAD_EVERY_MS: u64 = 1_000;
+
+/// The simulated cluster.
+#[derive(Debug)]
+pub struct Sim {
+    /// Simulated time in milliseconds.
+    pub now: u64,
+    /// Every machine; the first one forms the cluster.
+    pub machines: Vec<Machine>,
+    /// The state with every committed entry applied.
+    pub truth: Cluster,
+    /// What must never be, and what was written.
+    pub judge: Judge,
+    /// The operator's log.
+    pub lines: Vec<String>,
+    /// Whether lines are written down.
+    pub verbose: bool,
+    /// Whether clients write.
+    pub clients: bool,
+    /// Size of a grain's data and of one write.
+    pub sizes: BTreeMap<GrainId, (u64, u64)>,
+    /// How long a grain takes to stop, if not the usual time.
+    pub slow_stops: BTreeMap<GrainId, u64>,
+    /// Bytes per second between two machines.
+    pub rate: u64,
+    /// How bad the network is.
+    pub weather: Weather,
+    /// How long after the deadline an instance may still live.
+    pub kill_slack: u64,
+    zero: u64,
+    entries: Vec<(u64, Proposal)>,
+    checked: u64,
+    cut: BTreeSet<(usize, usize)>,
+    streams_cut: BTreeSet<(usize, usize)>,
+    mail: Vec<Mail>,
+    leader: Option<usize>,
+    leaderless: Option<u64>,
+    random: u64,
+    guids: u64,
+    ids: u128,
+}
+
+/// Why nothing was committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoLeader;
+
+impl Sim {
+    /// Machines without a cluster.
+    #[must_use]
+    pub fn new(machines: Vec<Machine>, seed: u64) -> Self {
+        Self {
+            now: 0,
+            machines,
+            truth: Cluster::default(),
+            judge: Judge::default(),
+            lines: Vec::new(),
+            verbose: true,
+            clients: true,
+            sizes: BTreeMap::new(),
+            slow_stops: BTreeMap::new(),
+            rate: 100 << 20,
+            weather: Weather::fair(),
+            kill_slack: 0,
+            zero: 0,
+            entries: Vec::new(),
+            checked: 0,
+            cut: BTreeSet::new(),
+            streams_cut: BTreeSet::new(),
+            mail: Vec::new(),
+            leader: None,
+            leaderless: None,
+            random: seed,
+            guids: 0,
+            ids: 0,
+        }
+    }
+
+    /// From now on the log counts from zero.
+    pub fn begin_log(&mut self) {
+        self.zero = self.now;
+        self.verbose = true;
+    }
+
+    /// A number that nobody had before.
+    pub fn next_id(&mut self) -> u128 {
+        self.ids += 1;
+        self.ids
+    }
+
+    /// The next pseudo-random number below a limit.
+    pub fn chance(&mut self, below: u64) -> u64 {
+        // SplitMix64.
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % below.max(1)
+    }
+
+    /// Lets time pass until a moment, counted from where the log begins.
+    pub fn run_until(&mut self, ms: u64) {
+        while self.now < self.zero + ms && self.judge.found.is_empty() {
+            self.step();
+        }
+    }
+
+    /// One step of time.
+    pub fn step(&mut self) {
+        self.now += STEP_MS;
+        self.elect();
+        self.deliver();
+        for at in 0..self.machines.len() {
+            self.end_leases(at);
+            self.catch_up(at);
+            self.renew(at);
+            self.check_health(at);
+            self.land_flights(at);
+        }
+        if self.clients && self.now.is_multiple_of(WRITE_EVERY_MS) {
+            self.write();
+        }
+        for at in 0..self.machines.len() {
+            self.obey(at);
+        }
+        for at in 0..self.machines.len() {
+            self.lead(at);
+        }
+        self.judge_step();
+    }
+
+    /// Commits a command that somebody at a machine proposes; `None`: a person somewhere.
+    ///
+    /// # Errors
+    /// There is no leader in reach that can commit.
+    pub fn propose(&mut self, from: Option<usize>, command: Command) -> Result<Applied, NoLeader> {
+        let leader = self.leader.filter(|leader| self.has_majority(*leader)).ok_or(NoLeader)?;
+        if from.is_some_and(|from| !self.reach(from, leader)) {
+            return Err(NoLeader);
+        }
+        let proposal = Proposal { at: wall(self.now), key: None, command };
+        let index = u64::try_from(self.entries.len()).unwrap() + 1;
+        let before = self.truth.clone();
+        let applied = scrap_decide::apply::apply(&mut self.truth, index, &proposal);
+        self.judge_entry(&before, &proposal, &applied);
+        self.entries.push((self.now, proposal));
+        self.catch_up(leader);
+        Ok(applied)
+    }
+
+    /// A person's wish. Refusals are logged.
+    pub fn ask(&mut self, command: Command) -> Option<Outcome> {
+        match self.propose(None, command) {
+            Err(NoLeader) => {
+                self.say("script", "no leader: nothing was committed");
+                None
+            }
+            Ok(applied) => {
+                self.tell("script", &applied.events);
+                match applied.outcome {
+                    Ok(outcome) => Some(outcome),
+                    Err(refusal) => {
+                        self.say("script", &format!("refused: {refusal}"));
+                        None
+                    }
+                }
+            }
+        }
+    }
+
+    fn tell(&mut self, who: &str, events: &[Event]) {
+        for event in events {
+            self.say(who, &event.message);
+        }
+    }
+
+    /// Applies what a machine has got of the log.
+    fn catch_up(&mut self, at: usize) {
+        let Some(leader) = self.leader else { return };
+        if !self.machines[at].is_running() || !self.reach(leader, at) {
+            return;
+        }
+        let machine = &mut self.machines[at];
+        machine.hint = Some(leader);
+        if at != leader {
+            machine.leading = None;
+        }
+        let delay = if at == leader { 0 } else { machine.apply_delay };
+        loop {
+            let index = machine.cluster.index;
+            let Some((committed, proposal)) = self.entries.get(usize::try_from(index).unwrap())
+            else {
+                break;
+            };
+            if committed + delay > self.now {
+                break;
+            }
+            let before = (at != leader).then(|| machine.cluster.clone());
+            let applied = scrap_decide::apply::apply(&mut machine.cluster, index + 1, proposal);
+            if let Some(before) = before {
+                self.judge.untouched(&before, &machine.cluster, &applied, &proposal.command);
+            }
+            machine.changed = true;
+            machine.forget_copies();
+        }
+    }
+
+    fn obey(&mut self, at: usize) {
+        let machine = &mut self.machines[at];
+        if !machine.is_running() || machine.id.0 == 0 {
+            return;
+        }
+        if !machine.changed && self.now < machine.obeyed + OBEY_EVERY_MS {
+            return;
+        }
+        machine.changed = false;
+        machine.obeyed = self.now;
+        let host = machine.host_facts(&self.sizes);
+        let actions = obey(machine.id, &machine.cluster, &host, machine.now(self.now));
+        for action in actions {
+            self.begin(at, action);
+        }
+    }
+
+    /// What a machine would do now.
+    #[must_use]
+    pub fn orders(&self, at: usize) -> Vec<HostAction> {
+        let machine = &self.machines[at];
+        let host = machine.host_facts(&self.sizes);
+        obey(machine.id, &machine.cluster, &host, machine.now(self.now))
+    }
+
+    fn lead(&mut self, at: usize) {
+        let now = self.now;
+        let machine = &mut self.machines[at];
+        if !machine.is_running() {
+            return;
+        }
+        let Some(leading) = machine.leading.as_mut() else { return };
+        if leading.index == machine.cluster.index && now < leading.decided + LEAD_EVERY_MS {
+            return;
+        }
+        leading.decided = now;
+        leading.index = machine.cluster.index;
+        let clocks = machine.now(now);
+        let machine = &mut self.machines[at];
+        let leading = machine.leading.as_mut().expect("it leads");
+        leading.observed.refresh(&machine.cluster, clocks);
+        let plan = lead(&machine.cluster, &leading.observed, clocks);
+        self.hear_reasons(at, &plan.waiting);
+        let who = format!("{}/lead", self.machines[at].name);
+        for command in plan.commands {
+            let words = format!("{command}");
+            match self.propose(Some(at), command) {
+                // It has lost its majority: the next rounds will show.
+                Err(NoLeader) => return,
+                Ok(applied) => {
+                    self.tell(&who, &applied.events);
+                    self.judge.refusal(&words, &applied.outcome);
+                }
+            }
+        }
+    }
+
+    /// What the leader would commit now.
+    #[must_use]
+    pub fn plan(&self) -> Vec<Command> {
+        let Some(at) = self.leader else { return Vec::new() };
+        let machine = &self.machines[at];
+        let Some(leading) = machine.leading.as_ref() else { return Vec::new() };
+        let mut observed = leading.observed.clone();
+        let now = machine.now(self.now);
+        observed.refresh(&machine.cluster, now);
+        lead(&machine.cluster, &observed, now).commands
+    }
+
+    /// Contradictions of the committed state.
+    fn contradictions(&mut self) {
+        for contradiction in check(&self.truth) {
+            self.judge.found.push(format!("contradiction: {contradiction}"));
+        }
+    }
+
+    /// A refusal that the leader gets for its own decision is a sign that deciding and applying disagree.
+    #[must_use]
+    pub fn is_harmless(refusal: &Refusal) -> bool {
+        match refusal {
+            Refusal::OutOfDate { .. } | Refusal::Stale { .. } => true,
+            Refusal::NotFound { .. }
+            | Refusal::NameTaken { .. }
+            | Refusal::Changed { .. }
+            | Refusal::KeyReused
+            | Refusal::Busy { .. }
+            | Refusal::WrongState { .. }
+            | Refusal::InUse { .. }
+            | Refusal::NotCancellable { .. }
+            | Refusal::OwnerAlive { .. }
+            | Refusal::NodeUnfit { .. }
+            | Refusal::LossTooLarge { .. }
+            | Refusal::Invalid { .. } => false,
+        }
+    }
+}

@@ -1,0 +1,504 @@
+//! The simulated hands: every action of `obey` takes its time and then has its effect, or fails with a reason and is tried
+//! again later. A daemon that dies takes its unfinished actions with it.
+
+use scrap_decide::obey::{DataRole, Dirty, Failure, HostAction, Lane, RunFacts, hold_tag};
+use scrap_decide::replicate::{Admitted, Offer, admit};
+use scrap_schema::id::{Epoch, GrainId, NodeId};
+use scrap_schema::snapshot::{Guid, Purpose, Snapshot, SnapshotName};
+use scrap_schema::unit::{Bytes, Span};
+
+use super::disk::{Aside, Dataset, Frozen};
+use super::machine::{Flight, Instance};
+use super::{NoLeader, Sim, words};
+
+/// How long a grain takes to stop.
+const STOP_MS: u64 = 300;
+/// Longest pause before a failed action is tried again.
+const RETRY_MS_MAX: u64 = 15_000;
+
+type Effect = Result<(), String>;
+
+impl Sim {
+    /// Begins an action.
+    pub(super) fn begin(&mut self, at: usize, action: HostAction) {
+        if let Some(words) = words::action(&self.machines[at].cluster, &action) {
+            let who = format!("{}/obey", self.machines[at].name);
+            self.say(&who, &words);
+        }
+        let now = self.machines[at].now(self.now);
+        let end = match self.duration(at, &action) {
+            Ok(duration) => self.now + duration,
+            Err(why) => return self.failed(at, &action, why),
+        };
+        let mut seen = 0;
+        match &action {
+            HostAction::Probe { grain } => {
+                seen = self.machines[at].datasets.get(grain).map_or(0, Dataset::unfrozen);
+            }
+            HostAction::Stop { grain, .. } => {
+                if let Some(run) = self.machines[at].runs.get_mut(grain) {
+                    run.stopping.get_or_insert(now.wall);
+                }
+            }
+            _ => (),
+        }
+        let flight = Flight { action, begun: now, end, awaits: None, seen };
+        self.machines[at].flights.push(flight);
+    }
+
+    fn duration(&self, at: usize, action: &HostAction) -> Result<u64, String> {
+        Ok(match action {
+            HostAction::Create { .. }
+            | HostAction::Demote { .. }
+            | HostAction::Probe { .. }
+            | HostAction::Prune { .. }
+            | HostAction::Release { .. }
+            | HostAction::Describe { .. }
+            | HostAction::Extend { .. }
+            | HostAction::Arm { .. }
+            | HostAction::Snapshot { .. }
+            | HostAction::Tell { .. } => 50,
+            HostAction::Promote { .. }
+            | HostAction::SetAside { .. }
+            | HostAction::CloneFrom { .. }
+            | HostAction::Destroy { .. } => 100,
+            HostAction::Restore { .. } | HostAction::Start { .. } => 200,
+            HostAction::Ask { .. } => 50,
+            HostAction::Stop { grain, grace, .. } => {
+                self.slow_stops.get(grain).copied().unwrap_or(STOP_MS).min(grace.ms()).max(50)
+            }
+            HostAction::Send { grain, node, from, to } => {
+                let peer = self.machine_of(*node).ok_or("no such node")?;
+                if !self.streams(at, peer) {
+                    return Err("the stream cannot be opened".to_owned());
+                }
+                self.admit(at, *grain, peer, *from)?;
+                let bytes = self.stream_bytes(at, *grain, *from, *to);
+                (bytes * 1000 / self.rate).max(50)
+            }
+        })
+    }
+
+    fn stream_bytes(&self, at: usize, grain: GrainId, from: Option<Guid>, to: Guid) -> u64 {
+        let (size, write) = self.sizes.get(&grain).copied().unwrap_or((0, 1));
+        let Some(dataset) = self.machines[at].datasets.get(&grain) else { return 0 };
+        let content = |guid: Guid| dataset.frozen(guid).map(|frozen| frozen.content.clone());
+        let to = content(to).unwrap_or_default();
+        match from.and_then(content) {
+            Some(from) => to.without(&from).len() * write,
+            None => size + to.len() * write,
+        }
+    }
+
+    fn admit(
+        &self,
+        at: usize,
+        grain: GrainId,
+        peer: usize,
+        from: Option<Guid>,
+    ) -> Result<Admitted, String> {
+        let sender = &self.machines[at];
+        let dataset = sender.datasets.get(&grain).ok_or("there is no dataset")?;
+        let line = dataset.snapshots.iter().map(|frozen| frozen.snapshot.guid).collect();
+        let offer = Offer { sender: sender.id, epoch: dataset.epoch, from, line };
+        let receiver = &self.machines[peer];
+        if receiver.flights.iter().any(|flight| flight.action.lane() == Lane::Shape(grain)) {
+            return Err("its data are being worked on there".to_owned());
+        }
+        let data = receiver.datasets.get(&grain).map(|data| data.facts(None, 0, 1));
+        let run = receiver.runs.get(&grain);
+        let known = receiver.cluster.grains.get(&grain);
+        admit(receiver.id, known, &offer, data.as_ref(), run).map_err(|why| why.to_string())
+    }
+
+    /// The machine of a member.
+    #[must_use]
+    pub fn machine_of(&self, node: NodeId) -> Option<usize> {
+        self.machines.iter().position(|machine| machine.id == node)
+    }
+
+    /// Ends what is due; breaks streams whose link is gone.
+    pub(super) fn land_flights(&mut self, at: usize) {
+        if !self.machines[at].is_running() {
+            return;
+        }
+        for flight in std::mem::take(&mut self.machines[at].flights) {
+            if let HostAction::Send { node, .. } = &flight.action {
+                let peer = self.machine_of(*node);
+                if !peer.is_some_and(|peer| self.streams(at, peer)) {
+                    self.failed(at, &flight.action, "the stream broke off".to_owned());
+                    continue;
+                }
+            }
+            let applied = self.machines[at].cluster.index;
+            let over = flight.awaits.map_or(flight.end <= self.now, |index| index <= applied);
+            if !over {
+                self.machines[at].flights.push(flight);
+                continue;
+            }
+            self.machines[at].changed = true;
+            if flight.awaits.is_some() {
+                self.machines[at].failed.remove(&flight.action.lane());
+                continue;
+            }
+            let lane = flight.action.lane();
+            let was = self.judge.shape(&flight.action);
+            let action = flight.action.clone();
+            match self.land(at, flight) {
+                Ok(()) => drop(self.machines[at].failed.remove(&lane)),
+                Err(why) => self.failed(at, &action, why),
+            }
+            if was {
+                self.judge_data();
+            }
+        }
+    }
+
+    fn failed(&mut self, at: usize, action: &HostAction, why: String) {
+        let now = self.machines[at].clock.read(self.now);
+        if let HostAction::Send { grain, node, .. } | HostAction::Ask { grain, node } = action {
+            let name = self.truth.grain_name(*grain);
+            let target = self.truth.node_name(*node);
+            let known = self.machines[at].copies.entry((*grain, *node)).or_default();
+            known.snapshots = None;
+            if known.trouble.as_ref() != Some(&why) {
+                known.trouble = Some(why.clone());
+                let who = format!("{}/host", self.machines[at].name);
+                self.say(&who, &format!("copy of {name} on {target}: {why}"));
+            }
+        }
+        let machine = &mut self.machines[at];
+        machine.changed = true;
+        let lane = action.lane();
+        let attempts = machine.failed.get(&lane).map_or(1, |failure| failure.attempts + 1);
+        let pause = (500 << attempts.min(6)).min(RETRY_MS_MAX);
+        let retry_at = now + Span::from_ms(pause);
+        machine.failed.insert(lane, Failure { attempts, retry_at, why });
+    }
+
+    /// The effect of an action.
+    fn land(&mut self, at: usize, flight: Flight) -> Effect {
+        let Flight { action, begun, seen, .. } = flight;
+        match action {
+            HostAction::Create { grain, epoch } => {
+                if self.machines[at].datasets.contains_key(&grain) {
+                    return Err("it exists already".to_owned());
+                }
+                let dataset = Dataset::new(DataRole::Owner, epoch);
+                self.machines[at].datasets.insert(grain, dataset);
+                Ok(())
+            }
+            HostAction::Promote { grain, epoch } => self.promote(at, grain, epoch),
+            HostAction::Demote { grain, epoch } => {
+                let dataset = self.dataset(at, grain)?;
+                if dataset.unfrozen() > 0 {
+                    return Err("it has writes of its own".to_owned());
+                }
+                dataset.role = DataRole::Standby;
+                dataset.epoch = epoch;
+                self.machines[at].dirty.remove(&grain);
+                Ok(())
+            }
+            HostAction::SetAside { grain, base, name } => self.set_aside(at, grain, base, name),
+            HostAction::CloneFrom { grain, epoch, from, snapshot } => {
+                self.clone_from(at, grain, epoch, from, snapshot)
+            }
+            HostAction::Restore { grain, operation, snapshot } => {
+                let dataset = self.dataset(at, grain)?;
+                let frozen = dataset.frozen(snapshot).ok_or("there is no such snapshot")?;
+                dataset.head = frozen.content.clone();
+                dataset.reshaped = true;
+                dataset.restored = Some(operation);
+                self.machines[at].dirty.remove(&grain);
+                Ok(())
+            }
+            HostAction::Snapshot { grain, name } => self.freeze(at, grain, name, begun.wall),
+            HostAction::Probe { grain } => {
+                let (_, write) = self.sizes.get(&grain).copied().unwrap_or((0, 1));
+                let bytes = Bytes(seen * write);
+                let dirty = Dirty { bytes, at: begun.wall, probed: begun.boot };
+                self.machines[at].dirty.insert(grain, dirty);
+                Ok(())
+            }
+            HostAction::Prune { grain, snapshots } => self.prune(at, grain, &snapshots),
+            HostAction::Release { grain, tag } => {
+                self.dataset(at, grain)?.held.remove(&tag);
+                Ok(())
+            }
+            HostAction::Destroy { grain } => {
+                self.machines[at].datasets.remove(&grain);
+                self.machines[at].dirty.remove(&grain);
+                Ok(())
+            }
+            HostAction::Describe { grain, generation } => {
+                self.dataset(at, grain)?.described = generation;
+                Ok(())
+            }
+            HostAction::Ask { grain, node } => self.copy_states(at, grain, node),
+            HostAction::Send { grain, node, from, to } => self.receive(at, grain, node, from, to),
+            HostAction::Start { .. }
+            | HostAction::Stop { .. }
+            | HostAction::Arm { .. }
+            | HostAction::Extend { .. } => self.land_run(at, &action),
+            HostAction::Tell { command } => self.report(at, *command),
+        }
+    }
+
+    fn dataset(&mut self, at: usize, grain: GrainId) -> Result<&mut Dataset, String> {
+        let missing = || "there is no dataset".to_owned();
+        self.machines[at].datasets.get_mut(&grain).ok_or_else(missing)
+    }
+
+    fn promote(&mut self, at: usize, grain: GrainId, epoch: Epoch) -> Effect {
+        let dataset = self.dataset(at, grain)?;
+        dataset.role = DataRole::Owner;
+        dataset.epoch = epoch;
+        self.machines[at].dirty.remove(&grain);
+        Ok(())
+    }
+
+    fn set_aside(
+        &mut self,
+        at: usize,
+        grain: GrainId,
+        base: Option<Guid>,
+        name: SnapshotName,
+    ) -> Effect {
+        self.guids += 1;
+        let guid = Guid(self.guids);
+        let created = super::machine::wall(self.now);
+        let machine = &mut self.machines[at];
+        let old = machine.datasets.get(&grain).ok_or("there is no dataset")?;
+        let key = (grain, old.epoch);
+        if machine.orphans.contains_key(&key) {
+            return Err(format!("there is an orphan of epoch {} already", old.epoch));
+        }
+        let kept = base
+            .and_then(|base| old.snapshots.iter().position(|frozen| frozen.snapshot.guid == base));
+        let kept = kept.map_or(0, |position| position + 1);
+        let shared = old.snapshots[..kept].to_vec();
+        let base_content = shared.last().map(|frozen| frozen.content.clone()).unwrap_or_default();
+        let everything = old.everything();
+        let snapshot = Snapshot { name, guid, created };
+        let aside = Aside {
+            newer: everything.without(&base_content).len(),
+            head: Frozen { snapshot, content: old.head.clone() },
+            content: everything,
+            base,
+        };
+        let mut rest = Dataset::new(DataRole::Standby, old.epoch);
+        rest.head = base_content;
+        rest.snapshots = shared;
+        rest.restored = old.restored;
+        machine.orphans.insert(key, aside);
+        match kept {
+            0 => drop(machine.datasets.remove(&grain)),
+            _ => drop(machine.datasets.insert(grain, rest)),
+        }
+        machine.dirty.remove(&grain);
+        Ok(())
+    }
+
+    fn clone_from(
+        &mut self,
+        at: usize,
+        grain: GrainId,
+        epoch: Epoch,
+        from: GrainId,
+        snapshot: Guid,
+    ) -> Effect {
+        let source = self.dataset(at, from)?;
+        let frozen = source.frozen(snapshot).ok_or("there is no such snapshot")?;
+        let (writes, name) = (frozen.content.len(), self.truth.grain_name(from));
+        let (size, write) = self.sizes.get(&from).copied().unwrap_or((0, 1));
+        self.sizes.insert(grain, (size + writes * write, write));
+        self.machines[at].datasets.insert(grain, Dataset::new(DataRole::Owner, epoch));
+        let who = format!("{}/host", self.machines[at].name);
+        let clone = self.truth.grain_name(grain);
+        self.say(&who, &format!("{clone} has {writes} writes of {name}"));
+        Ok(())
+    }
+
+    fn freeze(
+        &mut self,
+        at: usize,
+        grain: GrainId,
+        name: SnapshotName,
+        created: scrap_schema::time::Timestamp,
+    ) -> Effect {
+        self.guids += 1;
+        let guid = Guid(self.guids);
+        let dataset = self.dataset(at, grain)?;
+        if dataset.role != DataRole::Owner {
+            return Err("it is a copy".to_owned());
+        }
+        if !dataset.snapshots.iter().any(|frozen| frozen.snapshot.name == name) {
+            let content = dataset.head.clone();
+            let snapshot = Snapshot { name, guid, created };
+            dataset.snapshots.push(Frozen { snapshot, content });
+            dataset.reshaped = false;
+        }
+        self.machines[at].dirty.remove(&grain);
+        Ok(())
+    }
+
+    fn prune(&mut self, at: usize, grain: GrainId, guids: &[Guid]) -> Effect {
+        let dataset = self.dataset(at, grain)?;
+        let newest = dataset.snapshots.last().map(|frozen| frozen.snapshot.guid);
+        let held: Vec<Guid> = dataset.held.values().copied().collect();
+        if guids.iter().any(|guid| held.contains(guid) || newest == Some(*guid)) {
+            return Err("a snapshot is held".to_owned());
+        }
+        dataset.snapshots.retain(|frozen| !guids.contains(&frozen.snapshot.guid));
+        Ok(())
+    }
+
+    fn copy_states(&mut self, at: usize, grain: GrainId, node: NodeId) -> Effect {
+        let peer = self.machine_of(node).ok_or("no such node")?;
+        if !self.reach(at, peer) {
+            return Err("it cannot be reached".to_owned());
+        }
+        let theirs = self.machines[peer].datasets.get(&grain);
+        let theirs = theirs.map_or_else(Vec::new, |dataset| {
+            dataset.snapshots.iter().map(|frozen| frozen.snapshot.guid).collect()
+        });
+        let machine = &mut self.machines[at];
+        machine.copies.entry((grain, node)).or_default().snapshots = Some(theirs);
+        Ok(())
+    }
+
+    fn receive(
+        &mut self,
+        at: usize,
+        grain: GrainId,
+        node: NodeId,
+        from: Option<Guid>,
+        to: Guid,
+    ) -> Effect {
+        let peer = self.machine_of(node).ok_or("no such node")?;
+        let bytes = self.stream_bytes(at, grain, from, to);
+        let sender = self.machines[at].datasets.get(&grain).ok_or("there is no dataset")?;
+        let epoch = sender.epoch;
+        let frozen = sender.frozen(to).ok_or("the snapshot is gone")?.clone();
+        if self.admit(at, grain, peer, from)? == Admitted::SetAsideFirst {
+            let held = self.machines[peer].datasets.get(&grain);
+            let (last, was) = held.map_or((0, epoch), |data| {
+                let last = data.snapshots.iter().map(|frozen| frozen.snapshot.name.seq).max();
+                (last.unwrap_or(0), data.epoch)
+            });
+            let name = SnapshotName { epoch: was, seq: last + 1, purpose: Purpose::Orphan };
+            self.set_aside(peer, grain, None, name)?;
+        }
+        let receiver = &mut self.machines[peer];
+        receiver.changed = true;
+        let copy = receiver
+            .datasets
+            .entry(grain)
+            .or_insert_with(|| Dataset::new(DataRole::Standby, epoch));
+        copy.epoch = epoch;
+        copy.head = frozen.content.clone();
+        copy.snapshots.push(frozen);
+        let tag = hold_tag(node);
+        self.dataset(at, grain)?.held.insert(tag, to);
+        let known = self.machines[at].copies.entry((grain, node)).or_default();
+        known.snapshots.get_or_insert_default().push(to);
+        known.rounds += 1;
+        known.rate = if bytes > 0 { self.rate } else { known.rate };
+        let trouble = known.trouble.take().is_some();
+        let first = known.rounds == 1 && from.is_none();
+        if trouble || first {
+            let who = format!("{}/host", self.machines[at].name);
+            let (name, node) = (self.truth.grain_name(grain), self.truth.node_name(node));
+            let sent = Bytes(bytes).rounded();
+            let what = if from.is_none() { "all data" } else { "an increment" };
+            self.say(&who, &format!("copy of {name} on {node}: {what} sent, {sent}"));
+        }
+        Ok(())
+    }
+
+    fn land_run(&mut self, at: usize, action: &HostAction) -> Effect {
+        let now = self.machines[at].now(self.now);
+        match action {
+            HostAction::Start { grain, epoch, deadline } => {
+                let machine = &mut self.machines[at];
+                let started = now.wall;
+                let instance = Instance { epoch: *epoch, deadline: *deadline, started };
+                machine.instances.insert(*grain, instance);
+                let run = RunFacts {
+                    epoch: *epoch,
+                    alive: true,
+                    up: true,
+                    armed: deadline.is_some(),
+                    ready: None,
+                    healthy: None,
+                    stopping: None,
+                    stopped: None,
+                };
+                machine.runs.insert(*grain, run);
+                self.check_health(at);
+                Ok(())
+            }
+            HostAction::Stop { grain, .. } => {
+                let machine = &mut self.machines[at];
+                let ran = machine.instances.remove(grain).is_some();
+                if let Some(run) = machine.runs.get_mut(grain) {
+                    run.alive = false;
+                    run.up = false;
+                    run.stopped.get_or_insert(now.boot);
+                }
+                if ran {
+                    self.host_says(at, *grain, "is stopped");
+                }
+                Ok(())
+            }
+            HostAction::Arm { grain, deadline } => {
+                let machine = &mut self.machines[at];
+                if let (Some(instance), Some(run)) =
+                    (machine.instances.get_mut(grain), machine.runs.get_mut(grain))
+                {
+                    instance.deadline = Some(*deadline);
+                    run.armed = true;
+                }
+                Ok(())
+            }
+            HostAction::Extend { deadline } => {
+                let machine = &mut self.machines[at];
+                for instance in machine.instances.values_mut() {
+                    if let Some(known) = instance.deadline.as_mut().filter(|it| **it > now.boot) {
+                        *known = (*known).max(*deadline);
+                    }
+                }
+                machine.extended = Some(*deadline);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A line about a grain on a machine.
+    pub(super) fn host_says(&mut self, at: usize, grain: GrainId, what: &str) {
+        let who = format!("{}/host", self.machines[at].name);
+        let name = self.truth.grain_name(grain);
+        self.say(&who, &format!("{name} {what}"));
+    }
+
+    fn report(&mut self, at: usize, command: scrap_schema::command::Command) -> Effect {
+        let who = format!("{}/node", self.machines[at].name);
+        let told = super::HostAction::Tell { command: Box::new(command.clone()) };
+        match self.propose(Some(at), command) {
+            Err(NoLeader) => Err("no leader".to_owned()),
+            Ok(applied) => {
+                self.tell(&who, &applied.events);
+                if let Err(refusal) = applied.outcome {
+                    return Err(refusal.to_string());
+                }
+                let index = self.truth.index;
+                let begun = self.machines[at].now(self.now);
+                let end = self.now;
+                let flight = Flight { action: told, begun, end, awaits: Some(index), seen: 0 };
+                self.machines[at].flights.push(flight);
+                Ok(())
+            }
+        }
+    }
+}

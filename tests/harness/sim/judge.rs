@@ -1,0 +1,350 @@
+//! What must never be (RELIABILITY §2), looked for after every step and at every entry of the log; and the ledger of what
+//! clients wrote, so that every real loss is known.
+
+use std::collections::BTreeMap;
+
+use scrap_decide::apply::Applied;
+use scrap_decide::cluster::{Cluster, Key, Outcome};
+use scrap_decide::obey::{DataRole, HostAction};
+use scrap_decide::refusal::Refusal;
+use scrap_schema::command::{AssignCause, Command, Proposal};
+use scrap_schema::id::{Epoch, GrainId, NodeId};
+use scrap_schema::operation::Loss;
+use scrap_schema::snapshot::Snapshot;
+use scrap_schema::time::Timestamp;
+use scrap_schema::unit::Span;
+use serde_json::{Value, json};
+
+use super::Sim;
+use super::disk::Content;
+use super::machine::wall;
+
+/// What was written and what was found.
+#[derive(Debug, Default)]
+pub struct Judge {
+    /// Everything that must not be. The first one ends a run.
+    pub found: Vec<String>,
+    /// When each write of a grain was acknowledged.
+    pub ledger: BTreeMap<GrainId, Vec<Timestamp>>,
+    /// From what a grain went on in its present epoch.
+    base: BTreeMap<GrainId, Content>,
+    /// Whether rows are compared at every entry.
+    pub compare_rows: bool,
+    /// Failovers so far.
+    pub failovers: u64,
+}
+
+impl Judge {
+    /// Whether an action can make data disappear.
+    #[must_use]
+    pub fn shape(&self, action: &HostAction) -> bool {
+        matches!(
+            action,
+            HostAction::Promote { .. }
+                | HostAction::Demote { .. }
+                | HostAction::SetAside { .. }
+                | HostAction::Restore { .. }
+                | HostAction::Prune { .. }
+                | HostAction::Destroy { .. }
+                | HostAction::Send { .. }
+        )
+    }
+
+    /// The leader's own decision was refused for another reason than that the world has moved on.
+    pub fn refusal(&mut self, words: &str, outcome: &Result<Outcome, Refusal>) {
+        if let Err(refusal) = outcome
+            && !Sim::is_harmless(refusal)
+        {
+            self.found.push(format!("the leader decided `{words}`, apply refused it: {refusal}"));
+        }
+    }
+
+    /// Rows that changed without being touched: the store would lose them.
+    pub fn untouched(
+        &mut self,
+        before: &Cluster,
+        after: &Cluster,
+        applied: &Applied,
+        command: &Command,
+    ) {
+        if !self.compare_rows {
+            return;
+        }
+        let (before, after) = (rows(before), rows(after));
+        for key in before.keys().chain(after.keys()) {
+            if before.get(key) != after.get(key) && !applied.touched.contains(key) {
+                self.found.push(format!("{command}: {key:?} changed and is not touched"));
+            }
+        }
+        if applied.outcome.is_err() && !applied.touched.is_empty() {
+            self.found.push(format!("{command}: was refused and touched {:?}", applied.touched));
+        }
+    }
+}
+
+/// Every row as the store would write it.
+#[must_use]
+pub fn rows(cluster: &Cluster) -> BTreeMap<Key, Value> {
+    let row = |key: &Key| match key {
+        Key::Identity => json!(cluster.identity),
+        Key::Node(id) => json!(cluster.nodes.get(id)),
+        Key::Policy(name) => json!(cluster.policies.get(name)),
+        Key::Grain(id) => json!(cluster.grains.get(id)),
+        Key::Purged(id) => json!(cluster.purged.contains(id)),
+        Key::Operation(id) => json!(cluster.operations.get(id)),
+        Key::Orphan(key) => json!(cluster.orphans.get(key)),
+        Key::Answer(key) => json!(cluster.answers.get(key)),
+        Key::Event(index, place) => json!(cluster.events.get(&(*index, *place))),
+    };
+    cluster.keys().into_iter().map(|key| (key.clone(), row(&key))).collect()
+}
+
+impl Sim {
+    fn find(&mut self, what: String) {
+        self.judge.found.push(format!("at {} s: {what}", self.now / 1000));
+    }
+
+    /// Every running grain takes a write.
+    pub(super) fn write(&mut self) {
+        let at = wall(self.now);
+        let mut wrong = Vec::new();
+        for machine in self.machines.iter_mut().filter(|machine| machine.up) {
+            for (grain, instance) in &machine.instances {
+                if machine.sick.contains(grain) {
+                    continue;
+                }
+                let Some(dataset) = machine.datasets.get_mut(grain) else {
+                    wrong.push(format!("{grain} runs on {} without data", machine.name));
+                    continue;
+                };
+                if dataset.role != DataRole::Owner || dataset.epoch != instance.epoch {
+                    let (role, name) = (dataset.role, &machine.name);
+                    wrong.push(format!(
+                        "{grain} of epoch {} writes on {name} into {role:?} of epoch {}",
+                        instance.epoch, dataset.epoch
+                    ));
+                    continue;
+                }
+                let ledger = self.judge.ledger.entry(*grain).or_default();
+                dataset.head.write(u32::try_from(ledger.len()).unwrap());
+                ledger.push(at);
+            }
+        }
+        wrong.into_iter().for_each(|what| self.find(what));
+    }
+
+    /// I1, I2, I3.
+    pub(super) fn judge_step(&mut self) {
+        let mut live: BTreeMap<GrainId, &str> = BTreeMap::new();
+        let mut heads: BTreeMap<(GrainId, Epoch), &str> = BTreeMap::new();
+        let mut found = Vec::new();
+        for machine in &self.machines {
+            let name = machine.name.as_str();
+            for (grain, instance) in machine.instances.iter().filter(|_| machine.up) {
+                if let Some(other) = live.insert(*grain, name) {
+                    found.push(format!(
+                        "I1: grain {} runs on {other} and on {name}",
+                        self.truth.grain_name(*grain)
+                    ));
+                }
+                let owned = self.truth.grains.get(grain).is_none_or(|grain| {
+                    grain
+                        .tenures
+                        .iter()
+                        .any(|tenure| tenure.epoch == instance.epoch && tenure.node == machine.id)
+                });
+                if !owned {
+                    found.push(format!(
+                        "I2: {} runs on {name} in epoch {}, which is not its",
+                        self.truth.grain_name(*grain),
+                        instance.epoch
+                    ));
+                }
+            }
+            for (grain, dataset) in &machine.datasets {
+                if dataset.role == DataRole::Owner
+                    && let Some(other) = heads.insert((*grain, dataset.epoch), name)
+                {
+                    let what = self.truth.grain_name(*grain);
+                    found.push(format!(
+                        "I3: {other} and {name} both have the head of {what}, epoch {}",
+                        dataset.epoch
+                    ));
+                }
+            }
+        }
+        found.into_iter().for_each(|what| self.find(what));
+        if self.truth.index != self.checked {
+            self.checked = self.truth.index;
+            self.contradictions();
+        }
+    }
+
+    /// I7: every acknowledged write is somewhere, unless its grain was removed by a person.
+    pub fn judge_data(&mut self) {
+        let mut found = Vec::new();
+        for (grain, ledger) in &self.judge.ledger {
+            if self.truth.purged.contains(grain) {
+                continue;
+            }
+            let mut left = Content::all(u32::try_from(ledger.len()).unwrap());
+            for machine in &self.machines {
+                if let Some(dataset) = machine.datasets.get(grain) {
+                    left = left.without(&dataset.everything());
+                }
+                for (_, aside) in machine.orphans.iter().filter(|((of, _), _)| of == grain) {
+                    left = left.without(&aside.content);
+                }
+            }
+            if !left.is_empty() {
+                let name = self.truth.grain_name(*grain);
+                found.push(format!("I7: writes {left:?} of {name} are nowhere any more"));
+            }
+        }
+        found.into_iter().for_each(|what| self.find(what));
+    }
+
+    /// What an entry promises must be true when it is committed: I4, I5, I6, and the reported loss.
+    pub(super) fn judge_entry(&mut self, before: &Cluster, proposal: &Proposal, applied: &Applied) {
+        let after = std::mem::take(&mut self.truth);
+        self.judge.untouched(before, &after, applied, &proposal.command);
+        self.truth = after;
+        if applied.outcome.is_err() || applied.outcome == Ok(Outcome::Unchanged) {
+            return;
+        }
+        match &proposal.command {
+            Command::FenceNode { node, .. } | Command::LeaveNode { node, .. } => {
+                self.judge_fence(*node)
+            }
+            Command::AssignGrain { grain, to, base: Some(base), cause, .. } => {
+                self.judge_assign(before, *grain, *to, base, cause);
+            }
+            Command::GrainArmed { grain, .. } => {
+                let unarmed = self.machines.iter().find(|machine| {
+                    machine.up
+                        && machine.instances.get(grain).is_some_and(|it| it.deadline.is_none())
+                });
+                if let Some(machine) = unarmed {
+                    let what = format!(
+                        "I5: {} counts as armed and runs on {} without a deadline",
+                        self.truth.grain_name(*grain),
+                        machine.name
+                    );
+                    self.find(what);
+                }
+            }
+            Command::GrainStopped { grain, .. } | Command::GrainReleased { grain, .. } => {
+                let name = self.truth.grain_name(*grain);
+                if self
+                    .machines
+                    .iter()
+                    .any(|machine| machine.up && machine.instances.contains_key(grain))
+                {
+                    self.find(format!("{name} was said to be stopped while it runs"));
+                }
+            }
+            _ => (),
+        }
+    }
+
+    fn judge_fence(&mut self, node: NodeId) {
+        let Some(at) = self.machine_of(node).filter(|at| self.machines[*at].up) else { return };
+        let machine = &self.machines[at];
+        let armed = machine.instances.keys().find(|grain| {
+            self.truth
+                .grains
+                .get(*grain)
+                .is_some_and(|grain| grain.armed && grain.owner == Some(node))
+        });
+        if let Some(grain) = armed {
+            let what = format!(
+                "I5: {} counts as fenced while {} runs there",
+                machine.name,
+                self.truth.grain_name(*grain)
+            );
+            self.find(what);
+        }
+    }
+
+    fn judge_assign(
+        &mut self,
+        before: &Cluster,
+        grain: GrainId,
+        to: NodeId,
+        base: &Snapshot,
+        cause: &AssignCause,
+    ) {
+        let name = before.grain_name(grain);
+        let Some(was) = before.grains.get(&grain) else { return };
+        if let Some(other) =
+            self.machines.iter().find(|it| it.up && it.instances.contains_key(&grain))
+        {
+            let what = format!("I4: {name} is given away while it runs on {}", other.name);
+            return self.find(what);
+        }
+        let target = self.machine_of(to).and_then(|at| self.machines[at].datasets.get(&grain));
+        let Some(content) = target.and_then(|it| it.frozen(base.guid)).map(|it| it.content.clone())
+        else {
+            let what = format!(
+                "{name} is given to node {to}, which does not have the state it should go on from"
+            );
+            return self.find(what);
+        };
+        let head = was.owner.and_then(|owner| self.machine_of(owner));
+        let head = head.and_then(|at| self.machines[at].datasets.get(&grain));
+        let head = head.filter(|data| data.role == DataRole::Owner && data.epoch == was.epoch);
+        let main = head.map_or_else(
+            || self.judge.base.get(&grain).cloned().unwrap_or_default(),
+            |data| data.head.clone(),
+        );
+        let lost = main.without(&content);
+        self.judge.base.insert(grain, content);
+        match cause {
+            AssignCause::Place => (),
+            AssignCause::Migrate { .. } => {
+                if !lost.is_empty() {
+                    self.find(format!(
+                        "I6: the planned move of {name} loses {} writes",
+                        lost.len()
+                    ));
+                }
+            }
+            AssignCause::Failover { loss } => {
+                self.judge.failovers += 1;
+                self.judge_loss(grain, &name, &lost, loss.as_ref());
+            }
+        }
+    }
+
+    fn judge_loss(&mut self, grain: GrainId, name: &str, lost: &Content, loss: Option<&Loss>) {
+        let Some((first, last)) = lost.bounds() else {
+            return self.say("client", &format!("{name}: no write is gone"));
+        };
+        let ledger = self.judge.ledger.get(&grain).cloned().unwrap_or_default();
+        let time =
+            |number: u32| ledger.get(usize::try_from(number).unwrap()).copied().unwrap_or_default();
+        let (first, last) = (time(first), time(last));
+        let count = lost.len();
+        let window = last.since(first).rounded();
+        self.say("client", &format!("{name}: {count} writes of {window} are gone"));
+        match loss {
+            Some(loss) if loss.from <= first && last <= loss.until => (),
+            Some(loss) => {
+                let early = loss.from.since(first);
+                let late = last.since(loss.until);
+                self.find(format!(
+                    "{name} lost more than was reported: {} before, {} after",
+                    early.rounded(),
+                    late.rounded()
+                ));
+            }
+            None => self.find(format!("{name} lost {count} writes and none was reported")),
+        }
+    }
+
+    /// Whether a silence is long enough to be worth a look. Used by scripts.
+    #[must_use]
+    pub fn quiet_for(&self) -> Span {
+        Span::from_ms(self.now - self.entries.last().map_or(0, |(at, _)| *at))
+    }
+}

@@ -1,0 +1,45 @@
+//! Host actions in the operator's words: names, not ids; only those that matter to a person.
+
+use scrap_decide::cluster::Cluster;
+use scrap_decide::obey::HostAction;
+
+/// The line for an action, if it is worth one.
+#[must_use]
+pub fn action(cluster: &Cluster, action: &HostAction) -> Option<String> {
+    let name = |grain| cluster.grain_name(grain);
+    match action {
+        HostAction::Start { grain, epoch, deadline } => {
+            let how = if deadline.is_some() { "under the lease" } else { "without a lease" };
+            Some(format!("start {}, epoch {epoch}, {how}", name(*grain)))
+        }
+        HostAction::Stop { grain, why, .. } => Some(format!("stop {}: {why}", name(*grain))),
+        HostAction::Arm { grain, .. } => Some(format!("put {} under the lease", name(*grain))),
+        HostAction::Promote { grain, epoch } => {
+            Some(format!("promote the copy of {}, epoch {epoch}", name(*grain)))
+        }
+        HostAction::Demote { grain, .. } => {
+            Some(format!("make the data of {} a copy", name(*grain)))
+        }
+        HostAction::SetAside { grain, base, .. } => {
+            let all = if base.is_some() { "diverged" } else { "all" };
+            Some(format!("set {all} data of {} aside", name(*grain)))
+        }
+        HostAction::CloneFrom { grain, from, .. } => {
+            Some(format!("clone {} from {}", name(*grain), name(*from)))
+        }
+        HostAction::Restore { grain, snapshot, .. } => {
+            Some(format!("restore {} to snapshot {snapshot}", name(*grain)))
+        }
+        HostAction::Destroy { grain } => Some(format!("remove the data of {}", name(*grain))),
+        HostAction::Create { .. }
+        | HostAction::Snapshot { .. }
+        | HostAction::Probe { .. }
+        | HostAction::Prune { .. }
+        | HostAction::Release { .. }
+        | HostAction::Describe { .. }
+        | HostAction::Ask { .. }
+        | HostAction::Send { .. }
+        | HostAction::Extend { .. }
+        | HostAction::Tell { .. } => None,
+    }
+}
