@@ -189,7 +189,8 @@ impl Sim {
             }
             let mut left = Content::all(u32::try_from(ledger.len()).unwrap());
             // Heads first: they have nearly everything.
-            let datasets = || self.machines.iter().filter_map(|machine| machine.datasets.get(grain));
+            let datasets =
+                || self.machines.iter().filter_map(|machine| machine.datasets.get(grain));
             let asides = self.machines.iter().flat_map(|machine| &machine.orphans);
             let asides = asides.filter(|((of, _), _)| of == grain).map(|(_, aside)| &aside.content);
             let frozen = datasets().flat_map(|data| data.snapshots.iter().map(|it| &it.content));

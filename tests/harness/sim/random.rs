@@ -240,7 +240,9 @@ impl Case {
             }
             Fault::Heal => "heal".to_owned(),
             Fault::Elect(a) => format!("elect {}", n(a)),
-            Fault::CutStreams(a, b, state) => format!("cut-streams {} {} {}", n(a), n(b), on(state)),
+            Fault::CutStreams(a, b, state) => {
+                format!("cut-streams {} {} {}", n(a), n(b), on(state))
+            }
             Fault::Migrate(a, b) => format!("migrate {} to {}", g(a), n(b)),
             Fault::Cancel(a) => format!("cancel {}", g(a)),
             Fault::Drain(a) => format!("drain {}", n(a)),
@@ -274,7 +276,11 @@ impl Case {
     pub fn play(&self) -> Result<u64> {
         let mut log = String::new();
         self.try_play(&mut log).with_context(|| {
-            format!("--- world.toml\n{}\n--- script\n{}\n--- log\n{log}", self.world(), self.script())
+            format!(
+                "--- world.toml\n{}\n--- script\n{}\n--- log\n{log}",
+                self.world(),
+                self.script()
+            )
         })
     }
 
@@ -283,12 +289,8 @@ impl Case {
         let script = Script::parse(&self.script())?;
         let mut sim = world.build(self.seed)?;
         sim.judge.compare_rows = self.seed % 8 == 0;
-        sim.weather = Weather {
-            lag_ms: 5,
-            stalls: self.stalls,
-            stall_ms: 25_000,
-            losses: self.stalls / 2,
-        };
+        sim.weather =
+            Weather { lag_ms: 5, stalls: self.stalls, stall_ms: 25_000, losses: self.stalls / 2 };
         sim.kill_slack = sim.chance(2) * 3_900;
         for order in &script.orders {
             sim.run_until(order.at * 1000);
@@ -352,7 +354,12 @@ fn alive(sim: &Sim) -> Result<()> {
     for operation in sim.truth.operations.values().filter(|it| !it.state.is_final()) {
         let grain = operation.work.grain().map(Subject::Grain);
         let said = waits(Subject::Operation(operation.id)) || grain.is_some_and(waits);
-        ensure!(said, "{} {} is not over and has no reason", operation.work.word(), operation.target);
+        ensure!(
+            said,
+            "{} {} is not over and has no reason",
+            operation.work.word(),
+            operation.target
+        );
     }
     Ok(())
 }
