@@ -103,7 +103,7 @@ async fn a_full_disk_stops_one_node_and_not_the_cluster() -> anyhow::Result<()> 
         eprintln!("SKIPPED: no file system can be mounted here: {why}");
         return Ok(());
     }
-    let spec = Spec { small_disk: Some(("cy", 24)), ..Spec::new(3) };
+    let spec = Spec { small_disk: Some(("cy", 96)), ..Spec::new(3) };
     let mut cluster = Cluster::start(spec).await?;
     let book = cluster.guestbook("ada", 2).await?;
     let writer = Writer::start(&book);

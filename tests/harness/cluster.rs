@@ -213,6 +213,19 @@ impl Cluster {
         .await
     }
 
+    /// Waits until a node itself can answer for the cluster again.
+    ///
+    /// # Errors
+    /// If it cannot in time.
+    pub async fn answers(&self, server: &str) -> anyhow::Result<()> {
+        let ready = api::Call::get("/readyz");
+        wait_for(SOON, &format!("{server} is ready"), async || {
+            let answer = self.api.ask(server, &ready).await?;
+            Ok((answer.status == 200).then_some(()))
+        })
+        .await
+    }
+
     /// Waits until a node is in this state.
     ///
     /// # Errors

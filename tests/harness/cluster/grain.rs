@@ -89,7 +89,8 @@ impl Guestbook {
         };
         Ok(format!(
             "apiVersion: scrap/v1\nkind: Grain\nmetadata:\n  name: {name}\n  labels: {{app: book}}\nspec:\n  \
-             command: [{program}]\n  env: {{PORT: \"{port}\"}}\n  health:\n    \
+             command: [{program}]\n  env: {{PORT: \"{port}\"}}\n  \
+             resources: {{cpu: 0.1, memory: 32MiB, disk: 16MiB}}\n  health:\n    \
              http: {{port: {port}, path: /healthz}}\n    every: 200ms\n    grace: 20s\n  \
              protect: {protect}\n  stop: {{timeout: 3s}}\n{place}",
             name = self.name,
