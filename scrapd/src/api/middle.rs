@@ -104,3 +104,31 @@ pub(super) async fn not_this_way(method: Method, uri: Uri) -> Failure {
     Failure::new(Code::MethodNotAllowed, format!("`{path}` does not take {method}"))
         .hint("the header Allow lists the methods that it takes")
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::body::Body;
+    use axum::middleware::from_fn;
+    use axum::routing::get;
+    use http_body_util::BodyExt;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_a_problem_with_the_id_of_the_request() {
+        async fn broken() -> String {
+            panic!("on purpose")
+        }
+        let router: Router = Router::new().route("/", get(broken)).layer(from_fn(around));
+        let response = router.oneshot(Request::new(Body::empty())).await.unwrap();
+        assert_eq!(response.status().as_u16(), 500);
+        assert_eq!(response.headers()[header::CONTENT_TYPE], PROBLEM_JSON);
+        let id = response.headers()[HEADER_REQUEST_ID].to_str().unwrap().to_owned();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let problem: Problem = serde_json::from_slice(&body).unwrap();
+        assert_eq!((problem.code, problem.request_id), (Code::Internal, Some(id)));
+        assert!(!problem.detail.contains("on purpose"), "{}", problem.detail);
+    }
+}

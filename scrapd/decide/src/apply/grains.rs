@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use scrap_schema::command::GrainText;
 use scrap_schema::event::{Severity, Topic};
 use scrap_schema::id::{Epoch, GrainId, Name, OperationId};
-use scrap_schema::operation::{Phase, Work};
+use scrap_schema::operation::{OperationState, Phase, Summary, Work};
 use scrap_schema::spec::{GrainSpec, Labels};
 use scrap_schema::time::Timestamp;
 
-use super::operations::begin;
+use super::operations::{begin, finish};
 use super::{About, Change, unchanged_since};
 use crate::cluster::{Grain, Key, Outcome, Stage};
 use crate::refusal::Refusal;
@@ -76,6 +76,31 @@ pub(super) fn not_busy(grain: &Grain) -> Result<(), Refusal> {
             operation: operation.to_string(),
         }),
     }
+}
+
+/// Ends the operation that brings a grain up or down, because a person wants something else of it now: otherwise a grain that
+/// can never start could neither be stopped nor removed. Refuses while any other operation works on it.
+pub(super) fn supersede(change: &mut Change<'_>, id: GrainId) -> Result<(), Refusal> {
+    let grain = change.look(id)?;
+    let running = grain.operation.and_then(|id| change.cluster.operations.get(&id));
+    let Some(running) = running else { return Ok(()) };
+    match running.work {
+        Work::Create { .. } | Work::Start { .. } | Work::Stop { .. } | Work::Restart { .. } => (),
+        Work::Migrate { .. }
+        | Work::Failover { .. }
+        | Work::Drain { .. }
+        | Work::Snapshot { .. }
+        | Work::Restore { .. }
+        | Work::Clone { .. } => return not_busy(grain),
+    }
+    let message = "something else was asked for meanwhile".to_owned();
+    let summary = Summary { message, ..Summary::default() };
+    let operation = running.id;
+    if let Stage::Restarting { operation } = &mut change.grain(id)?.stage {
+        *operation = None;
+    }
+    finish(change, operation, OperationState::Cancelled, &summary)?;
+    Ok(())
 }
 
 /// Refuses a grain in the trash.
@@ -148,7 +173,7 @@ pub(super) fn trash(
     let grain = change.look(id)?;
     not_trashed(grain)?;
     unchanged_since("grain", &grain.name, grain.modified, if_index)?;
-    not_busy(grain)?;
+    supersede(change, id)?;
     let index = change.index;
     let grain = change.grain(id)?;
     grain.trashed_until = Some(keep_until);
