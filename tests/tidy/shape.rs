@@ -90,6 +90,19 @@ fn has_no_unfinished_work(source: &Source) -> Vec<String> {
     in_text.chain(in_code).map(|word| format!("{}: `{word}`", source.path)).collect()
 }
 
+fn has_no_conflict(source: &Source) -> Vec<String> {
+    let marks = ["<".repeat(7), ">".repeat(7)];
+    let lines = source.text.lines().filter(|line| marks.iter().any(|mark| line.starts_with(mark)));
+    lines.map(|line| format!("{}: `{line}`", source.path)).collect()
+}
+
+#[test]
+fn no_merge_is_left_half_done() {
+    let text = format!("fn a() {{}}\n{} HEAD\n", "<".repeat(7));
+    assert_eq!(has_no_conflict(&Source::new("a.rs", &text)).len(), 1);
+    every_source(has_no_conflict);
+}
+
 #[test]
 fn every_module_says_its_room() {
     assert_eq!(begins_with_its_room(&Source::new("a.rs", "use x;\n")).len(), 1);
