@@ -118,16 +118,6 @@ impl Inner {
         }
     }
 
-<<<<<<< HEAD
-    async fn arm(&self, grain: GrainId, deadline: BootTime) -> Found<()> {
-        self.live(grain).await?;
-        let asked: std::io::Result<Status> =
-            call::ask(&self.folder(grain), &Request::Arm { deadline }).await;
-        asked.map(|_| ()).map_err(|error| io_cause("its keeper does not answer", error))
-    }
-
-=======
->>>>>>> host
     async fn extend(&self, grain: GrainId, deadline: BootTime) -> Found<()> {
         let limit = Instant::now() + EXTEND;
         loop {
@@ -143,8 +133,6 @@ impl Inner {
                 Err(_) => sleep(Duration::from_millis(10)).await,
             }
         }
-<<<<<<< HEAD
-=======
     }
 
     async fn arm(&self, grain: GrainId, deadline: BootTime) -> Found<()> {
@@ -152,7 +140,6 @@ impl Inner {
         let asked: std::io::Result<Status> =
             call::ask(&self.folder(grain), &Request::Arm { deadline }).await;
         asked.map(|_| ()).map_err(|error| io_cause("its keeper does not answer", error))
->>>>>>> host
     }
 
     async fn live(&self, grain: GrainId) -> Found<Record> {
