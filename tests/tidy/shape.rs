@@ -1,7 +1,7 @@
 //! The shape of a source: how it begins, how long it and its functions are, words that mean unfinished work.
 //!
-//! A function is counted from the line of its `fn` to the line of its closing brace, both included; comments and blank
-//! lines count, attributes and the doc comment above it do not. Functions without a body are not counted.
+//! A function is counted from the line of its `fn` to the line of its closing brace, both included. Comments and blank
+//! lines count; lines that are inside a string do not (a golden is data), nor do attributes and the doc comment above.
 
 use crate::every_source;
 use crate::source::Source;
@@ -10,6 +10,9 @@ use crate::source::Source;
 const FILE_MAX: usize = 800;
 /// The end of a function.
 const FUNCTION_MAX: usize = 70;
+
+/// Functions that are one list: a sentence for each variant of an enum, which is matched in full.
+const EXEMPT: [(&str, &str); 1] = [("schema/src/command.rs", "fn fmt(")];
 
 fn begins_with_its_room(source: &Source) -> Vec<String> {
     let first = source.text.lines().next().unwrap_or_default();
@@ -65,8 +68,16 @@ fn functions_are_short(source: &Source) -> Vec<String> {
             && after.is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
         let Some(end) = declared.then(|| end_of_body(&source.code, at)).flatten() else { continue };
         let (first, last) = (line_of(&source.code, at), line_of(&source.code, end));
-        let lines = last - first + 1;
-        if lines > FUNCTION_MAX {
+        let inside_a_string = (first..=last).filter(|line| {
+            let nth =
+                |text: &str| text.lines().nth(line - 1).is_some_and(|line| !line.trim().is_empty());
+            nth(&source.strings) && !nth(&source.code)
+        });
+        let lines = last - first + 1 - inside_a_string.count();
+        let exempt = EXEMPT.iter().any(|(path, declared)| {
+            *path == source.path && source.code[at..].starts_with(declared)
+        });
+        if lines > FUNCTION_MAX && !exempt {
             found.push(format!(
                 "{}:{first}: a function of {lines} lines, at most {FUNCTION_MAX}",
                 source.path
