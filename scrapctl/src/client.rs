@@ -182,6 +182,7 @@ impl Client {
                     attempt: Attempt {
                         server: reply.server,
                         outcome: format!("answered with HTTP status {}", reply.status),
+                        connected: true,
                         problem: None,
                     },
                     sent: true,
@@ -258,7 +259,7 @@ impl Client {
         end: Instant,
     ) -> Result<reqwest::Response, Verdict<T>> {
         let again = |outcome: String, sent: bool| Verdict::Again {
-            attempt: Attempt { server: shown(server), outcome, problem: None },
+            attempt: Attempt { server: shown(server), outcome, connected: sent, problem: None },
             sent,
         };
         let Some(request) = call.build(&self.http, server) else {
@@ -315,7 +316,7 @@ impl Client {
 }
 
 fn lost(server: &str, outcome: String) -> Verdict<Reply> {
-    let attempt = Attempt { server: shown(server), outcome, problem: None };
+    let attempt = Attempt { server: shown(server), outcome, connected: true, problem: None };
     Verdict::Again { attempt, sent: true }
 }
 

@@ -21,7 +21,7 @@ pub(crate) mod wait;
 use std::cell::Cell;
 use std::time::Duration;
 
-use scrap_schema::problem::{Code, Exit};
+use scrap_schema::problem::Exit;
 use scrap_schema::time::Timestamp;
 use serde::de::DeserializeOwned;
 
@@ -35,6 +35,8 @@ use crate::settings::Settings;
 
 /// How long people wait for a leader before they are shown what a node knows by itself.
 const PATIENCE_OF_PEOPLE: Duration = Duration::from_secs(5);
+/// How long one node may look for a leader until the next one is asked.
+const ANSWER_FOR_PEOPLE: Duration = Duration::from_secs(3);
 
 /// What every verb has.
 pub(crate) struct Ctx {
@@ -71,6 +73,11 @@ impl Ctx {
         }
     }
 
+    /// Whether what was read is old, because the cluster does not answer.
+    pub(crate) fn is_old(&self) -> bool {
+        self.old.get()
+    }
+
     /// Reads. People without a leader are shown what a node knows by itself, with its age; programs get an error.
     pub(crate) async fn read<T: DeserializeOwned>(&self, call: Call) -> Result<T, Failure> {
         if self.settings.stale || self.old.get() {
@@ -79,8 +86,9 @@ impl Ctx {
         if !self.for_people() {
             return self.client.value(&call).await;
         }
-        match self.client.value(&call.clone().patient(PATIENCE_OF_PEOPLE)).await {
-            Err(failure) if lacks_leader(&failure) => match self.read_stale(call).await {
+        let asked = call.clone().patient(PATIENCE_OF_PEOPLE).answered_within(ANSWER_FOR_PEOPLE);
+        match self.client.value(&asked).await {
+            Err(failure @ Failure::Unreachable { .. }) => match self.read_stale(call).await {
                 Ok(value) => {
                     self.old.set(true);
                     Ok(value)
@@ -98,19 +106,11 @@ impl Ctx {
         if !self.old.get() {
             let server = shown(&reply.server);
             let age = reply.age_ms.map_or("an unknown time".to_owned(), span);
-            let why = if self.settings.stale { "" } else { "no leader: " };
+            let why = if self.settings.stale { "" } else { "the cluster does not answer: " };
             self.print.note(&format!("{why}this is what {server} knew {age} ago"));
         }
         Ok(value)
     }
-}
-
-fn lacks_leader(failure: &Failure) -> bool {
-    let Failure::Unreachable { tried, .. } = failure else { return false };
-    let codes = tried.iter().filter_map(|attempt| attempt.problem.as_ref().map(|it| it.code));
-    codes.into_iter().any(|code| {
-        matches!(code, Code::NoLeader | Code::NoQuorum | Code::Unavailable | Code::Timeout)
-    })
 }
 
 /// Does what was asked.

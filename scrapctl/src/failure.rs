@@ -104,6 +104,8 @@ pub(crate) struct Attempt {
     pub(crate) server: String,
     /// What happened.
     pub(crate) outcome: String,
+    /// Whether it took the request at all.
+    pub(crate) connected: bool,
     /// What the cluster's own problem was, if it answered with one.
     pub(crate) problem: Option<Box<Problem>>,
 }

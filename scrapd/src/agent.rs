@@ -109,7 +109,7 @@ pub async fn gather(
     // What an earlier daemon was granted is still granted: its keepers hold the deadline.
     let deadline = instances.iter().filter_map(|instance| instance.deadline).max();
     let granted = deadline.map(|deadline| BootTime(deadline.0.saturating_sub(timing.lease.ms())));
-    updates.push(Update::Instances(instances));
+    updates.push(Update::Instances(instances, 0));
     updates.push(Update::Granted(granted));
     agent.update(updates);
     Ok(())
@@ -121,11 +121,14 @@ pub async fn run(daemon: Arc<Daemon>, shutdown: CancellationToken) {
     let tasks = tokio_util::task::TaskTracker::new();
     let mut looked = BootTime::default();
     let mut measured = BootTime::default();
+    let mut look = None::<tokio::task::JoinHandle<()>>;
     while !shutdown.is_cancelled() {
         let now = clock::now();
-        if now.boot.since(looked) >= LOOK_EVERY {
+        // In a task of its own: a keeper that is slow to answer must not hold up the lease of the others.
+        let looking = look.as_ref().is_some_and(|look| !look.is_finished());
+        if now.boot.since(looked) >= LOOK_EVERY && !looking {
             looked = now.boot;
-            look(&daemon).await;
+            look = Some(tasks.spawn(look_at_runs(daemon.clone())));
         }
         if now.boot.since(measured) >= MEASURE_EVERY {
             measured = now.boot;
@@ -201,9 +204,12 @@ async fn carry_out(daemon: Arc<Daemon>, action: HostAction) {
 }
 
 /// Looks at what runs: a grain may end, and its keeper with it, without anybody's order.
-async fn look(daemon: &Daemon) {
+async fn look_at_runs(daemon: Arc<Daemon>) {
+    let as_of = daemon.agent.with(|state| state.changes);
     match daemon.host.runtime.list().await {
-        Ok(instances) => daemon.agent.with(|state| state.take(Update::Instances(instances))),
+        Ok(instances) => {
+            daemon.agent.with(|state| state.take(Update::Instances(instances, as_of)));
+        }
         Err(error) => warn!(error = execute::chain(&error), "cannot see what runs"),
     }
 }

@@ -78,7 +78,7 @@ pub async fn execute(daemon: &Daemon, action: HostAction) -> Done {
         HostAction::Stop { grain, grace, why: _ } => stop(daemon, grain, grace).await,
         HostAction::Arm { grain, deadline } => {
             host.runtime.arm(grain, deadline).await?;
-            Ok(vec![Update::Instances(host.runtime.list().await?)])
+            Ok(vec![Update::Armed(grain)])
         }
         HostAction::Extend { deadline } => {
             host.runtime.extend(deadline).await?;

@@ -306,7 +306,7 @@ impl Consensus {
             let state = metrics.borrow_watched().running_state.clone();
             match state {
                 Err(Fatal::Stopped) if self.inner.closing.load(Ordering::SeqCst) => (),
-                Err(error) => return error::chain(&error),
+                Err(error) => return error.to_string(),
                 Ok(()) => (),
             }
             if metrics.changed().await.is_err() {
@@ -353,6 +353,10 @@ fn config(settings: &Settings) -> Result<Arc<Config>, OpenError> {
         // A follower that is further behind gets the snapshot even if the log reaches back.
         replication_lag_threshold: compaction.snapshot_every.saturating_mul(2),
         enable_pre_vote: Some(true),
+        // A leader that was killed may have sent entries that it had not written yet, and they may be committed by the
+        // others. Leading on in the same term it would give their indexes to other entries, and the states would differ.
+        // So it stands for election like everybody else, in a new term.
+        enable_leader_restore: Some(false),
         ..Config::default()
     };
     config.validate().map(Arc::new).map_err(|error| OpenError::Timers(error.to_string()))

@@ -173,7 +173,7 @@ impl Sim {
     /// # Errors
     /// There is no leader in reach that can commit.
     pub fn propose(&mut self, from: Option<usize>, command: Command) -> Result<Applied, NoLeader> {
-        let leader = self.leader.filter(|leader| self.has_majority(*leader)).ok_or(NoLeader)?;
+        let leader = self.leader().ok_or(NoLeader)?;
         if from.is_some_and(|from| !self.reach(from, leader)) {
             return Err(NoLeader);
         }
@@ -215,7 +215,9 @@ impl Sim {
 
     /// Applies what a machine has got of the log.
     fn catch_up(&mut self, at: usize) {
-        let Some(leader) = self.leader else { return };
+        let Some(leader) = self.leader.filter(|at| self.machines[*at].leading.is_some()) else {
+            return;
+        };
         if !self.machines[at].is_running() || !self.reach(leader, at) {
             return;
         }

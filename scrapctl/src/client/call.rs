@@ -153,6 +153,12 @@ impl Call {
         self
     }
 
+    /// Answered by each node within this time, or else the next one is asked.
+    pub(crate) fn answered_within(mut self, limit: Duration) -> Self {
+        self.answer_within = limit;
+        self
+    }
+
     /// Tried for so long.
     pub(crate) fn patient(mut self, patience: Duration) -> Self {
         self.patience = patience;

@@ -36,7 +36,7 @@ pub(super) fn judge<T>(problem: Problem, repeat: Repeat, server: &str) -> Verdic
     let sent = passing(problem.code) == Passing::MaybeDone;
     let outcome = problem.detail.clone();
     let problem = Some(Box::new(problem));
-    let attempt = Attempt { server: server.to_owned(), outcome, problem };
+    let attempt = Attempt { server: server.to_owned(), outcome, connected: true, problem };
     Verdict::Again { attempt, sent }
 }
 
@@ -81,7 +81,6 @@ fn passing(code: Code) -> Passing {
         | Code::OwnerAlive
         | Code::InUse
         | Code::LastNode
-        | Code::WrongState
         | Code::NotCancellable
         | Code::OperationFailed
         | Code::NotTrusted

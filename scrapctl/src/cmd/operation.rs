@@ -20,6 +20,8 @@ use crate::render::operations;
 const POLL: Duration = Duration::from_secs(1);
 /// Shortest time between two questions, whatever a node does.
 const POLL_PAUSE: Duration = Duration::from_millis(100);
+/// How long an operation waits for the same reason until a person is told.
+const WAITING_AFTER: Duration = Duration::from_secs(2);
 /// How long nobody need answer before waiting is given up: longer than an election and a failover.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -193,16 +195,47 @@ async fn watch_one(
         .patient(PATIENCE);
     let mut before: Option<OperationView> = None;
     let mut now = begun;
+    let mut waits = Waits::default();
     loop {
-        board.update(place, before.as_ref(), &now, &ctx.clock());
+        let shown = waits.worth_saying(&now, Instant::now());
+        board.update(place, before.as_ref(), &shown, &ctx.clock());
         if now.state.is_final() {
             return Ok(now);
         }
         let asked = Instant::now();
         let next = ctx.client.value(&call).await;
-        let next = next.map_err(|failure| still_there(failure, now.id))?;
-        before = Some(std::mem::replace(&mut now, next));
+        now = next.map_err(|failure| still_there(failure, now.id))?;
+        before = Some(shown);
         tokio::time::sleep_until(asked + POLL_PAUSE).await;
+    }
+}
+
+/// Since when an operation waits for the same reason.
+#[derive(Debug, Default)]
+struct Waits {
+    since: Option<(String, Instant)>,
+}
+
+impl Waits {
+    /// The operation without a reason to wait that a person need not know: one that is over in a moment, as every
+    /// start of a program is.
+    fn worth_saying(&mut self, operation: &OperationView, now: Instant) -> OperationView {
+        let mut shown = operation.clone();
+        let Some(waiting) = &operation.waiting else {
+            self.since = None;
+            return shown;
+        };
+        let since = match &self.since {
+            Some((reason, since)) if *reason == waiting.reason => *since,
+            Some(_) | None => {
+                self.since = Some((waiting.reason.clone(), now));
+                now
+            }
+        };
+        if waiting.hint.is_none() && now.duration_since(since) < WAITING_AFTER {
+            shown.waiting = None;
+        }
+        shown
     }
 }
 
@@ -213,10 +246,41 @@ fn still_there(failure: Failure, id: OperationId) -> Failure {
             tried.push(crate::failure::Attempt {
                 server: format!("operation {id}"),
                 outcome: format!("accepted; look after it: scrapctl op attach {id}"),
+                connected: false,
                 problem: None,
             });
             Failure::Unreachable { tried, sent: false }
         }
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use scrap_schema::api::WaitingView;
+
+    use super::*;
+    use crate::values;
+
+    #[test]
+    fn a_reason_is_said_when_it_lasts_or_has_a_hint() {
+        let begin = Instant::now();
+        let mut waits = Waits::default();
+        let mut said = |reason: &str, hint: Option<&str>, seconds: u64| {
+            let waiting = WaitingView {
+                subject: "grain web".to_owned(),
+                reason: reason.to_owned(),
+                hint: hint.map(str::to_owned),
+            };
+            let operation = OperationView { waiting: Some(waiting), ..values::operation() };
+            let now = begin + Duration::from_secs(seconds);
+            waits.worth_saying(&operation, now).waiting.is_some()
+        };
+        assert!(!said("ada starts it", None, 0));
+        assert!(!said("ada starts it", None, 1));
+        assert!(said("ada starts it", None, 2));
+        assert!(!said("something else", None, 3));
+        assert!(said("no room", Some("drain it"), 3));
+        assert!(!said("ada starts it", None, 4));
     }
 }

@@ -15,7 +15,7 @@ pub(crate) async fn status(ctx: &Ctx) -> Result<(), Failure> {
     show::one(
         ctx,
         &cluster,
-        |theme| status::text(&cluster, wide, theme),
+        |theme| status::text(&cluster, wide, ctx.is_old(), theme),
         |theme| status::grid(&cluster, theme),
     )
 }

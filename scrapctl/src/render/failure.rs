@@ -70,7 +70,9 @@ fn details(text: &mut String, failure: &Failure, verbose: bool) {
                 let reasons: Vec<String> = candidate.reasons.iter().map(|it| clean(it)).collect();
                 text.push_str(&format!("  {}: {}\n", candidate.node, reasons.join("; ")));
             }
-            for fault in &problem.errors {
+            // One fault is what the headline says already.
+            let said = |fault: &FieldError| fault.detail == problem.detail;
+            for fault in problem.errors.iter().filter(|fault| !said(fault)) {
                 fault_lines(text, None, fault);
             }
             if let Some(operation) = &problem.operation {
@@ -149,6 +151,9 @@ fn advice(failure: &Failure) -> Option<String> {
                 .hint
                 .clone()
                 .unwrap_or_else(|| "what a node knows by itself is shown with --stale".to_owned()),
+            None if tried.iter().any(|attempt| attempt.connected) => {
+                "what a node knows by itself is shown with --stale".to_owned()
+            }
             None => "is scrapd running? name other nodes with --server, or once for all with \
                      `scrapctl context add`"
                 .to_owned(),

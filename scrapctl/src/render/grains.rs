@@ -249,17 +249,20 @@ fn snapshots(text: &mut String, snapshots: &[Snapshot], clock: &Clock, theme: Th
     }
     text.push_str(&theme.paint(Tone::Strong, "snapshots"));
     text.push('\n');
-    for snapshot in snapshots {
-        let name = snapshot_name(snapshot);
+    let names: Vec<String> = snapshots.iter().map(snapshot_name).collect();
+    let width = names.iter().map(String::len).max().unwrap_or_default();
+    for (snapshot, name) in snapshots.iter().zip(names) {
         let when = clock.moment(snapshot.created);
-        text.push_str(&format!("  {name:<24}{when}  {}\n", snapshot.guid));
+        text.push_str(&format!("  {name:<width$}  {when}  {}\n", snapshot.guid));
     }
 }
 
-/// What a person calls a snapshot.
+/// What a person calls a snapshot. One without a name of its own is known by its guid.
 pub(crate) fn snapshot_name(snapshot: &Snapshot) -> String {
     match &snapshot.name.purpose {
         Purpose::User(name) => name.to_string(),
-        Purpose::Replication | Purpose::Final(_) | Purpose::Orphan => snapshot.name.to_string(),
+        Purpose::Replication => "(replication)".to_owned(),
+        Purpose::Final(_) => "(state before a change)".to_owned(),
+        Purpose::Orphan => "(set aside)".to_owned(),
     }
 }

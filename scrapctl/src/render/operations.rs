@@ -223,6 +223,7 @@ pub(crate) fn loss(loss: &Loss, clock: &Clock) -> String {
     };
     let window = span(loss.window_ms);
     let bytes = match loss.last_known_bytes {
+        Some(Bytes(0)) => ", of which its node had reported nothing".to_owned(),
         Some(bytes) => format!(", {} or more", bytes.rounded()),
         None => String::new(),
     };

@@ -2,7 +2,7 @@
 
 use scrap_schema::api::OrphanView;
 
-use super::grains::{field, snapshot_name};
+use super::grains::field;
 use super::grid::{Cell, Column, Grid};
 use super::text::{Clock, Theme, Tone, clean, short_size};
 
@@ -45,8 +45,8 @@ pub(crate) fn info(orphan: &OrphanView, clock: &Clock, theme: Theme) -> String {
     }
     field("node", orphan.node.as_str());
     field("written in", &format!("epoch {}", orphan.epoch));
-    let (head, taken) = (snapshot_name(&orphan.head), clock.moment(orphan.head.created));
-    field("last state", &format!("{head} of {taken}"));
+    let (head, taken) = (orphan.head.guid, clock.moment(orphan.head.created));
+    field("last state", &format!("{taken}, snapshot {head}"));
     match orphan.base {
         Some(base) => field("in common", &format!("up to snapshot {base}")),
         None => field("in common", "nothing"),

@@ -26,9 +26,13 @@ pub(crate) fn health(health: ClusterHealth) -> (&'static str, Tone) {
     }
 }
 
-/// The answer of `status`.
-pub(crate) fn text(cluster: &ClusterView, wide: bool, theme: Theme) -> String {
+/// The answer of `status`. An old one must not look like the present.
+pub(crate) fn text(cluster: &ClusterView, wide: bool, old: bool, theme: Theme) -> String {
     let (word, tone) = health(cluster.health);
+    let (word, tone) = match old {
+        true => (format!("NOT ANSWERING, was {word}"), Tone::Bad),
+        false => (word.to_owned(), tone),
+    };
     let worst = match (cluster.worst_lag_ms, &cluster.worst_lag_grain) {
         (Some(ms), Some(grain)) => format!("worst replica {} ({grain})", span(ms)),
         (Some(ms), None) => format!("worst replica {}", span(ms)),
@@ -37,7 +41,7 @@ pub(crate) fn text(cluster: &ClusterView, wide: bool, theme: Theme) -> String {
     let mut text = format!(
         "{}   {}   {}/{} nodes   {}/{} grains running   {worst}\n",
         theme.paint(Tone::Strong, cluster.name.as_str()),
-        theme.paint(tone, word),
+        theme.paint(tone, &word),
         cluster.nodes_online,
         cluster.nodes,
         cluster.grains_running,

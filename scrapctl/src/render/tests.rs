@@ -116,7 +116,7 @@ fn a_grain_in_trouble() {
           bob         14 min behind, 3M to send, not reachable, node bob is suspect
           cy          nothing yet
         snapshots
-          before-upgrade          2026-11-20 23:00:00  000000000000a1b2
+          before-upgrade  2026-11-20 23:00:00  000000000000a1b2
         last failover
           2026-11-20 00:00:00  bob → ada, epoch 4: lost at most what was written in 12 s, 2026-11-19 23:59:48 to 2026-11-20 00:00:00, 180.0 KiB or more
         waiting: grain mail-alice: bob does not answer
@@ -200,7 +200,7 @@ fn status_of_a_healthy_cluster_is_one_line() {
     expect![[r#"
         home   HEALTHY   3/3 nodes   11/11 grains running   worst replica 14 s (xmpp)
     "#]]
-    .assert_eq(&status::text(&cluster(), false, PLAIN));
+    .assert_eq(&status::text(&cluster(), false, false, PLAIN));
 }
 
 #[test]
@@ -225,7 +225,7 @@ fn status_says_why() {
         1 orphan of diverged data: scrapctl orphan ls
         there is no leader
     "#]]
-    .assert_eq(&status::text(&cluster, false, PLAIN));
+    .assert_eq(&status::text(&cluster, false, false, PLAIN));
 }
 
 #[test]
@@ -253,7 +253,7 @@ fn orphans_as_a_table_and_in_full() {
           grain       mail-alice
           node        bob
           written in  epoch 3
-          last state  scrap.0000000000000003.0000000000000028.orphan of 2026-11-20 00:00:00
+          last state  2026-11-20 00:00:00, snapshot 000000000000beef
           in common   up to snapshot 00000000000000a1
           newer       about 180.0 KiB that only this copy has
           used        2.0 MiB
@@ -434,7 +434,7 @@ fn no_text_from_the_cluster_reaches_the_terminal_as_it_is() {
         grains::grid(&[grain], PLAIN).table(&list, true, PLAIN).unwrap(),
         nodes::info(&poison(&node("ada")), &clock, PLAIN),
         nodes::grid(&[poison(&node("ada"))], PLAIN).table(&list, true, PLAIN).unwrap(),
-        status::text(&poison(&cluster), true, PLAIN),
+        status::text(&poison(&cluster), true, true, PLAIN),
         events::line(&poison(&event(1, 0, "x")), &clock, PLAIN),
         orphans::info(&poison(&orphan()), &clock, PLAIN),
         orphans::grid(&[poison(&orphan())], &clock, PLAIN).table(&list, true, PLAIN).unwrap(),

@@ -139,9 +139,20 @@ fn people_without_a_leader_see_what_a_node_knows() {
     });
     let ran = run(&[&node.address], &["status"]);
     assert_eq!(ran.status, 6, "{ran:?}");
-    assert!(ran.stdout.starts_with("home   HEALTHY"), "{ran:?}");
-    assert!(ran.stderr.contains("no leader: this is what"), "{ran:?}");
+    assert!(ran.stdout.starts_with("home   NOT ANSWERING, was HEALTHY"), "{ran:?}");
+    assert!(ran.stderr.contains("the cluster does not answer: this is what"), "{ran:?}");
     assert!(ran.stderr.contains("knew 12 s ago"), "{ran:?}");
+}
+
+#[test]
+fn people_see_what_a_node_knows_when_it_only_looks_for_a_leader() {
+    let node = Node::start(|seen, _| match seen.line.contains("stale=true") {
+        true => ok(&cluster()),
+        false => Act::Silence,
+    });
+    let ran = run(&[&nobody(), &node.address], &["status"]);
+    assert_eq!(ran.status, 6, "{ran:?}");
+    assert!(ran.stdout.starts_with("home   NOT ANSWERING, was HEALTHY"), "{ran:?}");
 }
 
 #[test]

@@ -172,19 +172,17 @@ impl Inner {
             }
             return Ok(Known::Ended(record));
         }
-        // Its last record may be a moment older than its end.
+        // It says so after it has verified it, and then touches nothing any more.
+        if record.status.state == State::Stopped {
+            return Ok(Known::Ended(record));
+        }
         if record.keeper.is_alive() {
             return Ok(Known::Live(record));
         }
-        Ok(match record.status.state {
-            State::Stopped => Known::Ended(record),
-            State::Running | State::BackingOff | State::Stopping => {
-                // Read again: it may have written its end between our reading and our looking.
-                match tokio::fs::read(&path).await.map(|text| serde_json::from_slice(&text)) {
-                    Ok(Ok(now)) => decide(now),
-                    Ok(Err(_)) | Err(_) => Known::Deserted(record),
-                }
-            }
+        // Read again: it may have written its end between our reading and our looking.
+        Ok(match tokio::fs::read(&path).await.map(|text| serde_json::from_slice(&text)) {
+            Ok(Ok(now)) => decide(now),
+            Ok(Err(_)) | Err(_) => Known::Deserted(record),
         })
     }
 }

@@ -51,6 +51,9 @@ pub struct State {
     pub(crate) measured: BTreeMap<GrainId, Measured>,
     /// Counts starts, so that a watcher of an earlier run falls silent.
     pub(crate) starts: BTreeMap<GrainId, u64>,
+    /// Number of starts and stops that have ended here, and which was the last one of a grain.
+    pub(crate) changes: u64,
+    changed: BTreeMap<GrainId, u64>,
     pub(crate) meter: Meter,
 }
 
@@ -110,10 +113,12 @@ pub enum Update {
     Orphan(GrainId, Epoch, OrphanFacts),
     /// What was written since the newest snapshot.
     Dirty(GrainId, Dirty),
-    /// Everything that runs.
-    Instances(Vec<Instance>),
+    /// Everything that runs, seen when so many starts and stops had ended here.
+    Instances(Vec<Instance>, u64),
     /// A grain was started.
     Started(GrainId, Epoch, bool),
+    /// A running grain has a deadline from now on.
+    Armed(GrainId),
     /// The order to stop it was given.
     Stopping(GrainId, Timestamp),
     /// It is verified stopped.
@@ -147,8 +152,13 @@ impl State {
                     data.dirty = Some(dirty);
                 }
             }
-            Update::Instances(instances) => self.instances(instances),
+            Update::Instances(instances, as_of) => self.instances(instances, as_of),
             Update::Started(grain, epoch, armed) => self.started(grain, epoch, armed),
+            Update::Armed(grain) => {
+                if let Some(run) = self.facts.runs.get_mut(&grain) {
+                    run.armed = true;
+                }
+            }
             Update::Stopping(grain, at) => {
                 if let Some(run) = self.facts.runs.get_mut(&grain) {
                     run.stopping = Some(at);
@@ -203,7 +213,7 @@ impl State {
         self.facts.data.insert(grain, facts);
     }
 
-    fn instances(&mut self, instances: Vec<Instance>) {
+    fn instances(&mut self, instances: Vec<Instance>, as_of: u64) {
         let now = clock::now();
         for instance in &instances {
             let alive = match instance.state {
@@ -214,6 +224,7 @@ impl State {
             };
             let up = instance.state == InstanceState::Running;
             self.restarts.insert(instance.grain, (instance.restarts, instance.last_exit.clone()));
+            let newer = self.is_newer(instance.grain, as_of);
             let run = self.facts.runs.entry(instance.grain).or_insert_with(|| RunFacts {
                 epoch: instance.epoch,
                 alive,
@@ -225,7 +236,7 @@ impl State {
                 stopped: (!alive).then_some(now.boot),
             });
             // An order to start or stop that is under way knows better.
-            if self.facts.busy.contains(&Lane::Run(instance.grain)) {
+            if newer {
                 continue;
             }
             if run.alive && !alive {
@@ -241,8 +252,9 @@ impl State {
         // One that the runtime does not know any more does not run; when it was stopped is still of interest.
         let known: BTreeSet<GrainId> = instances.iter().map(|instance| instance.grain).collect();
         for (grain, run) in &mut self.facts.runs {
+            let changed = self.changed.get(grain).is_some_and(|changed| *changed > as_of);
             let gone = run.alive && !known.contains(grain);
-            if gone && !self.facts.busy.contains(&Lane::Run(*grain)) {
+            if gone && !changed && !self.facts.busy.contains(&Lane::Run(*grain)) {
                 run.alive = false;
                 run.up = false;
                 run.stopped = Some(now.boot);
@@ -250,7 +262,19 @@ impl State {
         }
     }
 
+    /// Whether an order to start or stop the grain is under way or has ended since: it knows better than a look.
+    fn is_newer(&self, grain: GrainId, as_of: u64) -> bool {
+        let changed = self.changed.get(&grain).is_some_and(|changed| *changed > as_of);
+        changed || self.facts.busy.contains(&Lane::Run(grain))
+    }
+
+    fn note_change(&mut self, grain: GrainId) {
+        self.changes = self.changes.saturating_add(1);
+        self.changed.insert(grain, self.changes);
+    }
+
     fn started(&mut self, grain: GrainId, epoch: Epoch, armed: bool) {
+        self.note_change(grain);
         let start = self.starts.entry(grain).or_default();
         *start = start.saturating_add(1);
         let run = RunFacts {
@@ -267,6 +291,7 @@ impl State {
     }
 
     fn stopped(&mut self, grain: GrainId) {
+        self.note_change(grain);
         let now = clock::boot_time();
         if let Some(run) = self.facts.runs.get_mut(&grain) {
             run.alive = false;

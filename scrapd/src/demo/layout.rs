@@ -10,7 +10,6 @@ use scrap_schema::id::Name;
 use scrap_schema::node::{Addresses, NodeRole};
 use scrap_schema::spec::Labels;
 use scrap_schema::timing::Timing;
-use scrap_schema::unit::{Bytes, MilliCpu};
 use serde::{Deserialize, Serialize};
 
 use crate::args::Demo;
@@ -218,12 +217,8 @@ impl DemoNode {
                 runtime: RuntimeKind::Process,
                 keeper: None,
             },
-            // Three nodes share one machine: each says a part of it.
-            reserve: Reserve {
-                cpu: Some(MilliCpu(2000)),
-                memory: Some(Bytes(1 << 30)),
-                disk: Some(Bytes(8 << 30)),
-            },
+            // What the machine uses is measured for the whole machine: so are the facts.
+            reserve: Reserve::default(),
             on_shutdown: OnShutdown::Stop,
             log: Log { format: LogFormat::Text, filter: LOG_FILTER.to_owned() },
             timing: Timing::default(),

@@ -62,7 +62,9 @@ pub(super) async fn foreground(layout: &Layout) -> anyhow::Result<()> {
             }
         }
     }
-    say("stopping all nodes and their grains");
+    if started.is_ok() {
+        say("stopping all nodes and their grains");
+    }
     let stopped = stop_nodes(layout).await;
     started.map(drop).and(stopped)
 }
@@ -76,10 +78,10 @@ fn obituary((name, status): &Ended) {
 }
 
 async fn start(layout: &Layout, children: &mut JoinSet<Ended>) -> anyhow::Result<()> {
-    layout.write()?;
     // What a supervisor has left that died without a word.
     stop_nodes(layout).await?;
     ports::check(layout)?;
+    layout.write()?;
     Record::of(std::process::id())?.write(&layout.dir.join("demo.pid"))?;
     let (first, others) = layout.nodes.split_first().context("a demo has nodes")?;
     if Identity::find(&first.config().data_dir)?.is_none() {

@@ -138,6 +138,7 @@ impl Machine {
             source,
         };
         snapshot::remove_temporary(dir).map_err(cleaning)?;
+        snapshot::remove_damaged(dir).await?;
         let (db, stored) = StateDb::open(&path).await?;
         let published = Arc::new(Published {
             cluster: RwLock::default(),

@@ -12,7 +12,7 @@ use scrap_schema::id::NodeId;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::types::{Logged, Raft};
+use super::types::{Logged, Metrics, Raft};
 use super::wire::{Forwarded, PROPOSAL_LIMIT};
 use super::{Committed, Inner, NotLeader, ProposeError};
 
@@ -26,7 +26,10 @@ pub(super) enum Attempt {
     /// Applied.
     Done(Committed),
     /// Nothing was proposed.
-    NotNow,
+    NotNow {
+        /// Who may lead.
+        leader: Option<NodeId>,
+    },
     /// It may have happened or may happen still.
     Unknown,
     /// The consensus of this node has stopped; nothing was proposed.
@@ -42,6 +45,7 @@ impl Inner {
         }
         let began = Instant::now();
         let deadline = began + self.settings.timers.propose;
+        let mut asking = Asking::default();
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -49,7 +53,8 @@ impl Inner {
             }
             let mut metrics = self.raft.metrics();
             let now = metrics.borrow_watched().clone();
-            let attempt = match now.current_leader {
+            let attempt = match asking.whom(&now) {
+                _ if now.running_state.is_err() => Attempt::Closed,
                 Some(leader) if leader == self.settings.node.0 => {
                     self.propose_here(proposal, left).await
                 }
@@ -58,8 +63,7 @@ impl Inner {
                     let address = address.map(|node| node.addr.as_str());
                     self.forward(NodeId(leader), address, proposal, left).await
                 }
-                None if now.running_state.is_err() => Attempt::Closed,
-                None => Attempt::NotNow,
+                None => Attempt::NotNow { leader: None },
             };
             match attempt {
                 Attempt::Done(committed) => return Ok(committed),
@@ -67,7 +71,8 @@ impl Inner {
                     return Err(ProposeError::Unknown { waited: began.elapsed() });
                 }
                 Attempt::Closed => return Err(ProposeError::Closed),
-                Attempt::NotNow => {
+                Attempt::NotNow { leader } => {
+                    asking.refused(leader);
                     // A change or the end of the pause: both mean looking again.
                     let _ = tokio::time::timeout(PAUSE.min(left), metrics.changed()).await;
                 }
@@ -85,12 +90,15 @@ impl Inner {
         let fresh =
             self.quorum_age(&now).is_some_and(|age| age < self.settings.timers.election_min);
         if !fresh {
-            return Attempt::NotNow;
+            let leader = now.current_leader.filter(|leader| *leader != now.id).map(NodeId);
+            return Attempt::NotNow { leader };
         }
         let written = self.raft.client_write(Logged(proposal.clone()));
         match tokio::time::timeout(limit, written).await {
             Ok(Ok(response)) => response.data.map_or(Attempt::Unknown, Attempt::Done),
-            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => Attempt::NotNow,
+            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward)))) => {
+                Attempt::NotNow { leader: forward.leader_id.map(NodeId) }
+            }
             // Too late, thrown away by another leader, or stopped in the middle.
             Ok(Err(RaftError::APIError(_) | RaftError::Fatal(_))) | Err(_) => Attempt::Unknown,
         }
@@ -105,14 +113,41 @@ impl Inner {
     ) -> Attempt {
         match self.peers.propose(leader, address, proposal, limit).await {
             Ok(Forwarded::Committed { committed }) => Attempt::Done(committed),
-            Ok(Forwarded::NotNow) => Attempt::NotNow,
+            Ok(Forwarded::NotNow { leader }) => Attempt::NotNow { leader },
             Ok(Forwarded::Unknown) => Attempt::Unknown,
-            Err(error) if error.never_arrived() => Attempt::NotNow,
+            Err(error) if error.never_arrived() => Attempt::NotNow { leader: None },
             Err(error) => {
                 tracing::debug!(%leader, error = %super::error::chain(&error), "no answer of the leader");
                 Attempt::Unknown
             }
         }
+    }
+}
+
+/// Whom to ask next. A node that has been away may believe in a leader that is none any more, and at a new address the real one
+/// does not reach it: then whom the others name, and after that one voter after the other.
+#[derive(Default)]
+struct Asking {
+    named: Option<NodeId>,
+    refusals: usize,
+}
+
+impl Asking {
+    fn whom(&mut self, now: &Metrics) -> Option<u64> {
+        if let Some(named) = self.named.take() {
+            return Some(named.0);
+        }
+        if self.refusals.is_multiple_of(2) && now.current_leader.is_some() {
+            return now.current_leader;
+        }
+        let others: Vec<u64> =
+            now.membership_config.voter_ids().filter(|voter| *voter != now.id).collect();
+        others.get(self.refusals.checked_div(2)?.checked_rem(others.len())?).copied()
+    }
+
+    fn refused(&mut self, named: Option<NodeId>) {
+        self.named = named;
+        self.refusals += 1;
     }
 }
 

@@ -126,7 +126,8 @@ async fn propose(
     let limit = consensus.inner.settings.timers.propose;
     Json(match consensus.inner.propose_here(&proposal, limit).await {
         Attempt::Done(committed) => Forwarded::Committed { committed },
-        Attempt::NotNow | Attempt::Closed => Forwarded::NotNow,
+        Attempt::NotNow { leader } => Forwarded::NotNow { leader },
+        Attempt::Closed => Forwarded::NotNow { leader: None },
         Attempt::Unknown => Forwarded::Unknown,
     })
 }

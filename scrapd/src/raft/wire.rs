@@ -1,5 +1,6 @@
 //! What peers say to each other: paths, headers, the head of a snapshot. Both sides of a call are described here and nowhere else.
 
+use scrap_schema::id::NodeId;
 use serde::{Deserialize, Serialize};
 
 use super::Committed;
@@ -46,7 +47,10 @@ pub(crate) enum Forwarded {
         committed: Committed,
     },
     /// Nothing was proposed: ask the leader, or wait for one.
-    NotNow,
+    NotNow {
+        /// The leader, as far as the answering node knows.
+        leader: Option<NodeId>,
+    },
     /// It may have happened or may happen still.
     Unknown,
 }

@@ -56,6 +56,24 @@ pub(crate) fn remove_temporary(dir: &Path) -> io::Result<()> {
     remove(dir, |name| name.contains(TEMPORARY))
 }
 
+/// Removes the newest snapshot if it is damaged: `state.db` has all of it, and a new one is made from there. A follower would
+/// refuse it again and again.
+///
+/// # Errors
+/// If the folder cannot be read or the file not removed.
+pub(crate) async fn remove_damaged(dir: &Path) -> Result<(), StoreError> {
+    let fail = |path: &Path, what, source| StoreError::File { path: path.to_owned(), what, source };
+    let newest = newest_snapshot(dir).map_err(|error| fail(dir, "looking for snapshots", error))?;
+    let Some(path) = newest else { return Ok(()) };
+    match load_snapshot(&path).await {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "a damaged snapshot is removed");
+            std::fs::remove_file(&path).map_err(|error| fail(&path, "removing it", error))
+        }
+    }
+}
+
 fn remove(dir: &Path, which: impl Fn(&str) -> bool) -> io::Result<()> {
     for entry in std::fs::read_dir(dir)? {
         let entry = entry?;

@@ -188,13 +188,17 @@ impl Sim {
                 continue;
             }
             let mut left = Content::all(u32::try_from(ledger.len()).unwrap());
-            for machine in &self.machines {
-                if let Some(dataset) = machine.datasets.get(grain) {
-                    left = left.without(&dataset.everything());
+            // Heads first: they have nearly everything.
+            let datasets =
+                || self.machines.iter().filter_map(|machine| machine.datasets.get(grain));
+            let asides = self.machines.iter().flat_map(|machine| &machine.orphans);
+            let asides = asides.filter(|((of, _), _)| of == grain).map(|(_, aside)| &aside.content);
+            let frozen = datasets().flat_map(|data| data.snapshots.iter().map(|it| &it.content));
+            for content in datasets().map(|data| &data.head).chain(asides).chain(frozen) {
+                if left.is_empty() {
+                    break;
                 }
-                for (_, aside) in machine.orphans.iter().filter(|((of, _), _)| of == grain) {
-                    left = left.without(&aside.content);
-                }
+                left = left.without(content);
             }
             if !left.is_empty() {
                 let name = self.truth.grain_name(*grain);

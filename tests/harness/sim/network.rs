@@ -85,7 +85,7 @@ impl Sim {
     /// The machine that leads and can commit.
     #[must_use]
     pub fn leader(&self) -> Option<usize> {
-        self.leader.filter(|leader| self.has_majority(*leader))
+        self.leader.filter(|at| self.machines[*at].leading.is_some() && self.has_majority(*at))
     }
 
     pub(super) fn elect(&mut self) {

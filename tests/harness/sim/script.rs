@@ -77,7 +77,7 @@ impl Sim {
         Ok(())
     }
 
-    fn obey_order(&mut self, words: &str) -> Result<()> {
+    pub(super) fn obey_order(&mut self, words: &str) -> Result<()> {
         let parts: Vec<&str> = words.split_whitespace().collect();
         match parts.as_slice() {
             ["network", node, state] => {

@@ -228,6 +228,9 @@ impl World {
             for (name, setting) in &self.grain {
                 self.force_copies(sim, name, setting)?;
             }
+            if sim.quiet_for() >= Span::from_secs(20) {
+                break;
+            }
         }
         for (name, setting) in &self.grain {
             let grain = sim.truth.grain_named(name).context("a grain is missing")?;

@@ -23,6 +23,7 @@ fn attempt(server: &str, outcome: &str, problem: Option<Problem>) -> Attempt {
     Attempt {
         server: server.to_owned(),
         outcome: outcome.to_owned(),
+        connected: !outcome.starts_with("cannot"),
         problem: problem.map(Box::new),
     }
 }
@@ -95,11 +96,11 @@ fn nobody_answers() {
         false,
         6,
         expect![[r#"
-        error: no node answers
-          ada:7272: cannot be reached (connection refused)
-          bob:7272: gave no answer within 8 s
-          hint: is scrapd running? name other nodes with --server, or once for all with `scrapctl context add`
-    "#]],
+            error: no node answers
+              ada:7272: cannot be reached (connection refused)
+              bob:7272: gave no answer within 8 s
+              hint: what a node knows by itself is shown with --stale
+        "#]],
     );
     check(
         Failure::Unreachable { tried, sent: true },

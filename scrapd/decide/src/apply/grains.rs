@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use scrap_schema::command::GrainText;
 use scrap_schema::event::{Severity, Topic};
 use scrap_schema::id::{Epoch, GrainId, Name, OperationId};
-use scrap_schema::operation::{Phase, Work};
+use scrap_schema::operation::{OperationState, Phase, Summary, Work};
 use scrap_schema::spec::{GrainSpec, Labels};
 use scrap_schema::time::Timestamp;
 
-use super::operations::begin;
+use super::operations::{begin, finish};
 use super::{About, Change, unchanged_since};
 use crate::cluster::{Grain, Key, Outcome, Stage};
 use crate::refusal::Refusal;
@@ -76,6 +76,31 @@ pub(super) fn not_busy(grain: &Grain) -> Result<(), Refusal> {
             operation: operation.to_string(),
         }),
     }
+}
+
+/// Ends the operation that brings a grain up or down, because a person wants something else of it now: otherwise a grain that
+/// can never start could neither be stopped nor removed. Refuses while any other operation works on it.
+pub(super) fn supersede(change: &mut Change<'_>, id: GrainId) -> Result<(), Refusal> {
+    let grain = change.look(id)?;
+    let running = grain.operation.and_then(|id| change.cluster.operations.get(&id));
+    let Some(running) = running else { return Ok(()) };
+    match running.work {
+        Work::Create { .. } | Work::Start { .. } | Work::Stop { .. } | Work::Restart { .. } => (),
+        Work::Migrate { .. }
+        | Work::Failover { .. }
+        | Work::Drain { .. }
+        | Work::Snapshot { .. }
+        | Work::Restore { .. }
+        | Work::Clone { .. } => return not_busy(grain),
+    }
+    let message = "something else was asked for meanwhile".to_owned();
+    let summary = Summary { message, ..Summary::default() };
+    let operation = running.id;
+    if let Stage::Restarting { operation } = &mut change.grain(id)?.stage {
+        *operation = None;
+    }
+    finish(change, operation, OperationState::Cancelled, &summary)?;
+    Ok(())
 }
 
 /// Refuses a grain in the trash.
@@ -148,7 +173,17 @@ pub(super) fn trash(
     let grain = change.look(id)?;
     not_trashed(grain)?;
     unchanged_since("grain", &grain.name, grain.modified, if_index)?;
-    not_busy(grain)?;
+    let making = making(change, grain);
+    if matches!(grain.stage, Stage::Cloning { .. }) {
+        if making.is_none() {
+            not_busy(grain)?;
+        }
+        return never_mind(change, id, making);
+    }
+    match making {
+        Some(operation) => give_up_making(change, operation)?,
+        None => supersede(change, id)?,
+    }
     let index = change.index;
     let grain = change.grain(id)?;
     grain.trashed_until = Some(keep_until);
@@ -158,6 +193,44 @@ pub(super) fn trash(
     let message = format!("grain {name} is in the trash until {keep_until}");
     change.tell(Topic::Grain, Severity::Warning, About::grain(id), message);
     Ok(Outcome::Done)
+}
+
+/// The operation that makes this grain, if it is still under way: removing the grain is how a person gives that up.
+fn making(change: &Change<'_>, grain: &Grain) -> Option<OperationId> {
+    let operation = change.cluster.operations.get(&grain.operation?)?;
+    let makes = matches!(operation.work, Work::Create { .. } | Work::Clone { .. });
+    (makes && !operation.state.is_final()).then_some(operation.id)
+}
+
+fn give_up_making(change: &mut Change<'_>, operation: OperationId) -> Result<(), Refusal> {
+    let summary = Summary { message: "the grain was removed".to_owned(), ..Summary::default() };
+    finish(change, operation, OperationState::Cancelled, &summary).map(|_| ())
+}
+
+/// A clone that has no data yet leaves nothing to keep in the trash.
+fn never_mind(
+    change: &mut Change<'_>,
+    id: GrainId,
+    operation: Option<OperationId>,
+) -> Result<Outcome, Refusal> {
+    let name = change.look(id)?.name.clone();
+    change.grain(id)?.stage = Stage::Settled;
+    if let Some(operation) = operation {
+        give_up_making(change, operation)?;
+    }
+    change.cluster.names.remove(&name);
+    forget(change, id, &name);
+    Ok(Outcome::Done)
+}
+
+/// Removes a grain for good.
+fn forget(change: &mut Change<'_>, id: GrainId, name: &Name) {
+    change.cluster.grains.remove(&id);
+    change.cluster.purged.insert(id);
+    change.touch(Key::Grain(id));
+    change.touch(Key::Purged(id));
+    let message = format!("grain {name} and its data were removed for good");
+    change.tell(Topic::Grain, Severity::Warning, About::grain(id), message);
 }
 
 pub(super) fn undelete(change: &mut Change<'_>, id: GrainId) -> Result<Outcome, Refusal> {
@@ -194,11 +267,6 @@ pub(super) fn purge(change: &mut Change<'_>, id: GrainId) -> Result<Outcome, Ref
             is: "still running: it is being stopped".to_owned(),
         });
     }
-    change.cluster.grains.remove(&id);
-    change.cluster.purged.insert(id);
-    change.touch(Key::Grain(id));
-    change.touch(Key::Purged(id));
-    let message = format!("grain {name} and its data were removed for good");
-    change.tell(Topic::Grain, Severity::Warning, About::grain(id), message);
+    forget(change, id, &name);
     Ok(Outcome::Done)
 }

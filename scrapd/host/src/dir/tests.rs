@@ -152,3 +152,17 @@ async fn a_stream_that_claims_too_much_is_refused_early() {
     let refused = pool.receive(WEB, Epoch(1), None, &mut large.as_slice()).await.unwrap_err();
     assert!(matches!(refused.cause, Cause::NoSpace), "{refused:?}");
 }
+
+#[tokio::test]
+async fn a_new_head_need_not_be_read_again() {
+    let (_root, pool) = pool().await;
+    pool.create(WEB, Epoch(1), Bytes(0)).await.unwrap();
+    fs::write(pool.path(WEB).join("a"), b"contents").unwrap();
+    pool.snapshot(WEB, &name(1, Purpose::Replication), Timestamp(1)).await.unwrap();
+    pool.set_role(WEB, Role::Standby, Epoch(2)).await.unwrap();
+    pool.set_role(WEB, Role::Owner, Epoch(3)).await.unwrap();
+    let folder = pool.inner.folder(ID);
+    let known = folder.known(&folder.must().unwrap()).unwrap();
+    let stat = rustix::fs::stat(pool.path(WEB).join("a")).unwrap();
+    assert!(known.index.seen[&"a".parse().unwrap()].proves(&stat));
+}

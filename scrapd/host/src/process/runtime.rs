@@ -2,10 +2,12 @@
 
 use std::process::Stdio;
 use std::sync::Arc;
+use std::time::Duration;
 
 use scrap_schema::id::GrainId;
 use scrap_schema::time::BootTime;
 use scrap_schema::unit::{Bytes, Span};
+use tokio::time::{Instant, sleep};
 
 use super::{Inner, Known, ProcessRuntime, call, error, io_cause, start};
 use crate::keeper::log;
@@ -15,6 +17,9 @@ use crate::run;
 use crate::runtime::{
     Exec, ExecChild, Instance, InstanceState, LogChunk, Result, Runtime, RuntimeCause, Start, Usage,
 };
+
+/// How long an extension is tried.
+const EXTEND: Duration = Duration::from_secs(1);
 
 type Found<T> = std::result::Result<T, RuntimeCause>;
 
@@ -110,6 +115,23 @@ impl Inner {
             Known::Ended(_) => Ok(()),
             Known::Deserted(record) => self.bury(record).await.map(|_| ()),
             Known::Live(record) => call::end(&self.folder(grain), record, grace).await,
+        }
+    }
+
+    async fn extend(&self, grain: GrainId, deadline: BootTime) -> Found<()> {
+        let limit = Instant::now() + EXTEND;
+        loop {
+            let Known::Live(_) = self.known(grain).await? else { return Ok(()) };
+            let asked: std::io::Result<Status> =
+                call::ask(&self.folder(grain), &Request::Extend { deadline }).await;
+            match asked {
+                Ok(_) => return Ok(()),
+                Err(error) if Instant::now() >= limit => {
+                    return Err(io_cause("its keeper does not answer", error));
+                }
+                // It may be ending at this moment, or beginning.
+                Err(_) => sleep(Duration::from_millis(10)).await,
+            }
         }
     }
 
@@ -238,21 +260,7 @@ impl Runtime for ProcessRuntime {
         for grain in grains {
             let inner = Arc::clone(&self.inner);
             asked.spawn(async move {
-                let Known::Live(record) =
-                    inner.known(grain).await.map_err(error("extend", grain))?
-                else {
-                    return Ok(());
-                };
-                let asked: std::io::Result<Status> =
-                    call::ask(&inner.folder(grain), &Request::Extend { deadline }).await;
-                match asked {
-                    // It ended meanwhile.
-                    Err(_) if !record.keeper.is_alive() => Ok(()),
-                    asked => asked
-                        .map(|_| ())
-                        .map_err(|error| io_cause("its keeper does not answer", error))
-                        .map_err(error("extend", grain)),
-                }
+                inner.extend(grain, deadline).await.map_err(error("extend", grain))
             });
         }
         let mut result = Ok(());

@@ -254,9 +254,11 @@ async fn usage_counts_everything_that_runs_or_ran() {
         "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; sleep 1000 & echo $$ > main; wait";
     bench.runtime.start(bench.shell(script, 1)).await.unwrap();
     bench.pid_in("main").await;
-    wait_until(async || bench.runtime.usage(WEB).await.unwrap().processes == 2).await;
-    let usage = bench.runtime.usage(WEB).await.unwrap();
-    assert!(usage.cpu_ms > 0 && usage.memory.0 > 100_000, "{usage:?}");
+    let measured = async || {
+        let usage = bench.runtime.usage(WEB).await.unwrap();
+        usage.processes == 2 && usage.cpu_ms > 0 && usage.memory.0 > 100_000
+    };
+    wait_until(measured).await;
     bench.runtime.stop(WEB, GRACE).await.unwrap();
 }
 
@@ -303,4 +305,21 @@ async fn an_impossible_folder_or_keeper_is_named() {
     let missing = root.path().join("no-keeper");
     let refused = ProcessRuntime::open(&root.path().join("run"), missing).await.unwrap_err();
     assert!(refused.to_string().contains("no-keeper"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_keeper_that_slept_over_its_deadline_hears_no_extension() {
+    use rustix::process::{Pid, Signal, kill_process};
+    let bench = ProcessBench::new().await;
+    let deadline = soon(800);
+    let order = Start { deadline: Some(deadline), ..bench.order(1) };
+    bench.runtime.start(order).await.unwrap();
+    let keeper = Pid::from_raw(bench.keeper_pid()).unwrap();
+    kill_process(keeper, Signal::STOP).unwrap();
+    let runtime = bench.runtime.clone();
+    let extended = tokio::spawn(async move { runtime.extend(soon(600_000)).await });
+    wait_until(async || soon(0) > deadline).await;
+    kill_process(keeper, Signal::CONT).unwrap();
+    extended.await.unwrap().unwrap();
+    wait_for_state(&bench.runtime, InstanceState::Stopped).await;
 }

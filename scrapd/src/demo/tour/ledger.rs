@@ -45,6 +45,8 @@ pub(super) struct Lost {
     pub(super) bytes: u64,
     /// When the first one was sent and the last one answered.
     pub(super) window: Option<(Timestamp, Timestamp)>,
+    /// When the first one was certainly written, and when the last one certainly was not yet.
+    pub(super) certain: Option<(Timestamp, Timestamp)>,
 }
 
 impl Lost {
@@ -88,6 +90,9 @@ impl Ledger {
             lost.bytes += ack.bytes;
             let from = lost.window.map_or(ack.sent, |(from, _)| from);
             lost.window = Some((from, ack.answered));
+            // An entry is written at some moment between its sending and its answer.
+            let first = lost.certain.map_or(ack.answered, |(first, _)| first);
+            lost.certain = Some((first, ack.sent));
         }
         lost
     }
@@ -115,15 +120,21 @@ impl Ledger {
 
 /// Whether a report of a loss covers what was really lost; if not, in which way.
 pub(super) fn understated(lost: &Lost, reported: Option<&Loss>) -> Option<String> {
-    let (from, until) = lost.window?;
+    let (written, unwritten) = lost.certain?;
     let Some(reported) = reported else {
         return Some(format!("{} entries are lost, and no loss was reported", lost.entries));
     };
-    if from < reported.from {
-        return Some(format!("an entry of {from} is lost, the report begins at {}", reported.from));
+    if written < reported.from {
+        return Some(format!(
+            "an entry answered at {written} is lost, the report begins at {}",
+            reported.from
+        ));
     }
-    if until > reported.until {
-        return Some(format!("an entry of {until} is lost, the report ends at {}", reported.until));
+    if unwritten > reported.until {
+        return Some(format!(
+            "an entry sent at {unwritten} is lost, the report ends at {}",
+            reported.until
+        ));
     }
     None
 }
@@ -179,15 +190,21 @@ mod tests {
         let lost = ledger.lost(&kept);
         assert_eq!((lost.entries, lost.bytes), (2, 20));
         assert_eq!(lost.window, Some((Timestamp(115), Timestamp(140))));
+        assert_eq!(lost.certain, Some((Timestamp(120), Timestamp(135))));
     }
 
     #[test]
     fn a_report_must_cover_the_loss() {
-        let lost = Lost { entries: 2, bytes: 20, window: Some((Timestamp(115), Timestamp(140))) };
-        assert_eq!(understated(&lost, Some(&loss(115, 140))), None);
+        let lost = Lost {
+            entries: 2,
+            bytes: 20,
+            window: None,
+            certain: Some((Timestamp(120), Timestamp(135))),
+        };
+        assert_eq!(understated(&lost, Some(&loss(120, 135))), None);
         assert_eq!(understated(&lost, Some(&loss(0, 500))), None);
-        assert!(understated(&lost, Some(&loss(116, 140))).unwrap().contains("begins"));
-        assert!(understated(&lost, Some(&loss(100, 139))).unwrap().contains("ends"));
+        assert!(understated(&lost, Some(&loss(121, 140))).unwrap().contains("begins"));
+        assert!(understated(&lost, Some(&loss(100, 134))).unwrap().contains("ends"));
         assert!(understated(&lost, None).unwrap().contains("no loss was reported"));
         assert_eq!(understated(&Lost::default(), None), None);
     }

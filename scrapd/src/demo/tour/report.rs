@@ -193,6 +193,7 @@ mod tests {
                     entries: 17,
                     bytes: 1190,
                     window: Some((Timestamp(2_000), Timestamp(2_340))),
+                    certain: Some((Timestamp(2_010), Timestamp(2_330))),
                 },
                 reported: FailoverView {
                     at: Timestamp(22_000),

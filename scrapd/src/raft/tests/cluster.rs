@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
-use super::lab::{Lab, change, form, ids, keyed, plain, policy_seconds, put_policy, wait_for};
+use super::lab::{
+    Lab, change, form, ids, keyed, new_node, plain, policy_seconds, put_policy, wait_for,
+};
 use crate::raft::{Compaction, Members, MembersError, NotLeader, ProposeError};
-use scrap_schema::id::NodeId;
+use scrap_schema::command::Command;
+use scrap_schema::id::{BootId, NodeId};
+use scrap_schema::node::NodeFacts;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_node_is_a_cluster_and_becomes_three() {
@@ -219,6 +223,68 @@ async fn a_broken_snapshot_is_refused_and_harms_nobody() {
         assert_eq!(answer.status().as_u16(), 400, "{bytes:?}: {}", answer.text().await.unwrap());
     }
     change(&node.consensus, put_policy("gold", 1)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_with_an_altered_row_is_refused() {
+    let lab = Lab::one().await;
+    let mut other = Lab::one().await;
+    change(&other.nodes[&NodeId(1)].consensus, put_policy("gold", 1)).await;
+    other.stop(NodeId(1)).await;
+    let file = other.path(NodeId(1)).join("state.db");
+    super::restart::sql(
+        &file,
+        "PRAGMA journal_mode = DELETE; DELETE FROM object WHERE kind = 'event'",
+    )
+    .await;
+    let applied = super::restart::applied(&file).await;
+    let bytes = std::fs::read(&file).unwrap();
+    let head = serde_json::json!({
+        "vote": {"leader_id": {"term": 99, "node_id": 9}, "committed": true},
+        "meta": {
+            "last_log_id": applied,
+            "last_membership": {"log_id": null, "membership": {"configs": [], "nodes": {}}},
+        },
+        "bytes": bytes.len(),
+    });
+    let head = serde_json::to_vec(&head).unwrap();
+    let body =
+        [&u32::try_from(head.len()).unwrap().to_be_bytes(), head.as_slice(), &bytes].concat();
+    let node = &lab.nodes[&NodeId(1)];
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let answer = client
+        .post(format!("http://{}/raft/snapshot", node.address))
+        .header(crate::raft::wire::CLUSTER, super::lab::CLUSTER.to_string())
+        .header(crate::raft::wire::TO, "1")
+        .body(body)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(answer.status().as_u16(), 400);
+    let text = answer.text().await.unwrap();
+    assert!(text.contains("the hash of its rows"), "{text}");
+    change(&node.consensus, put_policy("gold", 1)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_comes_back_elsewhere_makes_itself_known() {
+    let mut lab = Lab::three(Compaction::default()).await;
+    let old = lab.leader().await;
+    let moved = *lab.nodes.keys().find(|node| **node != old).unwrap();
+    lab.stop(moved).await;
+    // It does not even know the leader of now.
+    let third = *lab.nodes.keys().find(|node| **node != old).unwrap();
+    lab.nodes[&old].consensus.hand_over(Some(third)).await;
+    lab.forget(moved);
+    lab.start(moved.0).await;
+    let register = Command::RegisterNode {
+        node: moved,
+        boot: BootId(1),
+        addresses: new_node(moved.0, lab.nodes[&moved].address).addresses,
+        facts: NodeFacts::default(),
+    };
+    let done = change(&lab.nodes[&moved].consensus, register).await;
+    lab.agree_at(done.index).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

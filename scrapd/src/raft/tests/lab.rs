@@ -194,6 +194,11 @@ impl Lab {
         node
     }
 
+    /// Its next start is at another address.
+    pub(super) fn forget(&mut self, node: NodeId) {
+        self.addresses.remove(&node);
+    }
+
     pub(super) async fn stop(&mut self, node: NodeId) {
         self.nodes.remove(&node).unwrap().stop().await;
     }

@@ -11,11 +11,21 @@ use crate::raft::{Compaction, Consensus, OpenError};
 use crate::store::StoreError;
 
 /// Runs statements on a file that nobody else has open.
-async fn sql(path: &Path, statements: &'static str) {
+pub(super) async fn sql(path: &Path, statements: &'static str) {
     let mut connection =
         SqliteConnection::connect(&format!("sqlite://{}", path.display())).await.unwrap();
     sqlx::raw_sql(statements).execute(&mut connection).await.unwrap();
     connection.close().await.unwrap();
+}
+
+/// The position of a state that nobody else has open.
+pub(super) async fn applied(path: &Path) -> serde_json::Value {
+    let mut connection =
+        SqliteConnection::connect(&format!("sqlite://{}", path.display())).await.unwrap();
+    let query = sqlx::query_scalar("SELECT body FROM meta WHERE name = 'applied'");
+    let body: Vec<u8> = query.fetch_one(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+    serde_json::from_slice(&body).unwrap()
 }
 
 async fn open_error(dir: &Path, node: u64, cluster: ClusterId) -> StoreError {
@@ -168,8 +178,30 @@ async fn an_idle_cluster_writes_nothing() {
     // Heartbeats go on meanwhile: confirmations are answered by the same rounds.
     let confirmed = lab.nodes[&leader].consensus.confirm_leadership().await.unwrap();
     assert_eq!(confirmed, done.index);
-    let began = tokio::time::Instant::now();
-    wait_for("many heartbeats", || (began.elapsed().as_millis() > 1_500).then_some(())).await;
+    let follower = lab.nodes.iter().find(|(node, _)| **node != leader).unwrap().1;
+    let mut heard = std::collections::BTreeSet::new();
+    wait_for("many heartbeats", || {
+        heard.insert(follower.consensus.inner.heard.load(std::sync::atomic::Ordering::Relaxed));
+        (heard.len() > 15).then_some(())
+    })
+    .await;
     let after: Vec<_> = lab.nodes.keys().map(|node| footprint(&lab.path(*node))).collect();
     assert_eq!(before, after);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_not_completed_goes_and_a_damaged_snapshot_is_made_again() {
+    let (mut lab, index, hash) =
+        stopped_with_entries(Compaction { snapshot_every: 10, keep: 2 }).await;
+    let dir = lab.path(NodeId(1));
+    let half = [dir.join("building-0.tmp"), dir.join("incoming-7.tmp-journal")];
+    half.iter().for_each(|path| std::fs::write(path, b"half").unwrap());
+    let path = crate::store::snapshot::newest_snapshot(&dir).unwrap().unwrap();
+    sql(&path, "UPDATE object SET body = CAST('{}' AS BLOB) WHERE kind = 'event'").await;
+    let damaged = std::fs::read(&path).unwrap();
+    lab.start(1).await;
+    assert!(half.iter().all(|path| !path.exists()));
+    let made = crate::store::snapshot::newest_snapshot(&dir).unwrap().unwrap();
+    assert_ne!(std::fs::read(made).unwrap(), damaged);
+    assert_eq!(lab.nodes[&NodeId(1)].consensus.hash_at(Some(index)), Some((index, hash)));
 }

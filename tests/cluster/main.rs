@@ -1,0 +1,13 @@
+//! Real clusters of real processes: what an operator and a grain's visitors see when machines, daemons and disks fail.
+//! No test measures speed; limits are generous.
+#![expect(clippy::print_stderr, reason = "figures for whoever reads the test's output")]
+
+mod fail_over;
+mod idle;
+mod leader;
+mod lease;
+mod lifecycle;
+mod many;
+mod migrate;
+mod soak;
+mod two;

@@ -1,0 +1,27 @@
+//! Random worlds under random faults: safety after every step, liveness when everything is healed. A failing case prints a ready
+//! scenario. `PROPTEST_CASES=5000` for a long run.
+
+use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
+use scrap_tests::sim::random::case;
+
+fn config() -> ProptestConfig {
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
+    ProptestConfig {
+        cases: cases.unwrap_or(24),
+        max_shrink_iters: 150,
+        failure_persistence: Some(Box::new(FileFailurePersistence::Off)),
+        ..ProptestConfig::default()
+    }
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn no_history_breaks_a_promise(case in case()) {
+        if let Err(why) = case.play() {
+            return Err(TestCaseError::fail(format!("{why:#}")));
+        }
+    }
+}
