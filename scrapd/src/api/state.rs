@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::{Answer, Failure};
 use super::input::Asked;
-use super::view::{self, Held, Raft, World};
+use super::view::{self, Raft, World};
 use crate::daemon::Daemon;
 
 /// The state of every handler.
@@ -56,8 +56,7 @@ impl Api {
         let now = clock::now();
         consensus.read(|cluster| {
             self.daemon.leader.with(|observed, waiting| {
-                let held: Vec<Held> =
-                    waiting.iter().map(|waiting| Held::of(waiting, cluster)).collect();
+                let held = view::by_subject(waiting);
                 f(&World { cluster, observed, held: &held, raft: &raft, now })
             })
         })

@@ -248,6 +248,16 @@ async fn a_set_of_manifests_is_all_or_nothing() {
     lab.ask("POST", "/v1/apply", &[JSON], &bad).await.ok(400);
     lab.get("/v1/grains/new").await.ok(404);
 
+    let unknown = set
+        .replace("metadata: {name: mail", "metadata: {name: chat")
+        .replace("command: [x]", "command: [x], protect: nobody");
+    let unknown = lab.ask("POST", "/v1/apply", &[YAML], &unknown).await.ok(400).json();
+    assert_eq!(
+        (&unknown["code"], &unknown["errors"][0]["line"]),
+        (&json!("bad-manifest"), &json!(11))
+    );
+    lab.get("/v1/grains/chat").await.ok(404);
+
     finish(&lab, made).await;
     let pruned =
         lab.ask("POST", "/v1/apply?prune=app=web", &[JSON], &manifest("web")).await.ok(200).json();
