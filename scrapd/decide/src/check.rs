@@ -98,22 +98,22 @@ fn ownership(cluster: &Cluster, grain: &Grain, found: &mut Vec<Contradiction>) {
 
 fn stage(cluster: &Cluster, grain: &Grain, found: &mut Vec<Contradiction>) {
     let id = grain.id;
-    let (of, to) = match &grain.stage {
-        Stage::Unplaced | Stage::Settled => (None, None),
-        Stage::Warming { operation, to } | Stage::Quiescing { operation, to } => {
-            (Some(*operation), Some(*to))
-        }
-        Stage::Released { operation, to, .. } => {
+    let to = match &grain.stage {
+        Stage::Warming { to, .. } | Stage::Quiescing { to, .. } => Some(*to),
+        Stage::Released { to, .. } => {
             if grain.started.is_some() {
                 found.push(Contradiction::RunsWhileReleased { grain: id });
             }
-            (Some(*operation), Some(*to))
+            Some(*to)
         }
-        Stage::Landing { operation, .. }
-        | Stage::Restoring { operation, .. }
-        | Stage::Cloning { operation, .. } => (Some(*operation), None),
-        Stage::Restarting { operation } => (*operation, None),
+        Stage::Unplaced
+        | Stage::Settled
+        | Stage::Landing { .. }
+        | Stage::Restarting { .. }
+        | Stage::Restoring { .. }
+        | Stage::Cloning { .. } => None,
     };
+    let of = grain.stage.operation();
     if to.is_some() && to == grain.owner {
         found.push(Contradiction::MovesInPlace { grain: id });
     }

@@ -398,6 +398,23 @@ impl Cluster {
     }
 }
 
+impl Stage {
+    /// The operation that this stage is part of.
+    #[must_use]
+    pub fn operation(&self) -> Option<OperationId> {
+        match self {
+            Self::Unplaced | Self::Settled => None,
+            Self::Warming { operation, .. }
+            | Self::Quiescing { operation, .. }
+            | Self::Released { operation, .. }
+            | Self::Landing { operation, .. }
+            | Self::Restoring { operation, .. }
+            | Self::Cloning { operation, .. } => Some(*operation),
+            Self::Restarting { operation } => *operation,
+        }
+    }
+}
+
 impl Grain {
     /// Whether it should run now.
     #[must_use]
@@ -428,10 +445,9 @@ impl Grain {
         receivers
     }
 
-    /// The state where the line of data of a later epoch forked off the line of `epoch`: what this node has beyond it is diverged.
-    /// Outer `None`: no later epoch began from a state that is known.
-    #[must_use]
-    pub fn fork_after(&self, epoch: Epoch) -> Option<&Tenure> {
-        self.tenures.iter().find(|tenure| tenure.epoch > epoch)
+    /// The states where later epochs forked off the line of `epoch`: what a node has of it beyond any of them is diverged.
+    pub fn forks_after(&self, epoch: Epoch) -> impl Iterator<Item = &Snapshot> {
+        let later = self.tenures.iter().filter(move |tenure| tenure.epoch > epoch);
+        later.filter_map(|tenure| tenure.base.as_ref())
     }
 }

@@ -42,7 +42,7 @@ pub(crate) fn begin(
     if drain.cancel_requested {
         return false;
     }
-    if grain.operation.is_some() {
+    if grain.operation.is_some_and(|held| held != drain.id) {
         let reason = WaitReason::GrainBusy { grain: grain.name.to_string() };
         plan.wait(Subject::Operation(drain.id), reason);
         return true;

@@ -167,7 +167,9 @@ fn all_heard(view: View<'_>, grain: &Grain) -> bool {
 
 /// Every complete copy on the grain's own line, with what its promotion would lose.
 pub(crate) fn copies(view: View<'_>, grain: &Grain, last_heard: Timestamp) -> Vec<Copy> {
-    let lease = view.cluster.timing().lease;
+    // Until then the owner may have written: what runs under the lease is dead by then.
+    let timing = view.cluster.timing();
+    let fence = timing.lease + timing.kill;
     let mut copies = Vec::new();
     for node in view.cluster.nodes.values().filter(|node| node.liveness.is_online()) {
         let report =
@@ -180,7 +182,7 @@ pub(crate) fn copies(view: View<'_>, grain: &Grain, last_heard: Timestamp) -> Ve
         let seen = view.observed.copy(grain, node.id).filter(|copy| copy.common == Some(head.guid));
         let current_to = seen.and_then(|copy| copy.current_to).unwrap_or(head.created);
         let from = current_to.max(head.created);
-        let until = (last_heard + lease).max(from);
+        let until = (last_heard + fence).max(from);
         let loss = Loss {
             from,
             until,
@@ -194,8 +196,6 @@ pub(crate) fn copies(view: View<'_>, grain: &Grain, last_heard: Timestamp) -> Ve
 
 /// A state that a later epoch did not leave behind: everything beyond a fork is diverged.
 pub(crate) fn on_main_line(grain: &Grain, head: &Snapshot) -> bool {
-    match grain.fork_after(head.name.epoch).and_then(|tenure| tenure.base.as_ref()) {
-        Some(base) => order(head) <= order(base),
-        None => true,
-    }
+    // Every later epoch counts, not only the next one: a later one may have begun from an older copy.
+    grain.forks_after(head.name.epoch).all(|base| order(head) <= order(base))
 }

@@ -44,6 +44,14 @@ pub(crate) fn begin(view: View<'_>, grain: &Grain, loads: &mut Loads, plan: &mut
         give_up(plan, true, "nothing was changed".to_owned());
         return true;
     }
+    if to.is_some() && to == grain.owner {
+        let owner = grain.owner.map_or_else(String::new, |owner| view.cluster.node_name(owner));
+        let message = format!("grain {} is on node {owner} already", grain.name);
+        let summary = Summary { message, ..Summary::default() };
+        let (operation, failed, cancelled) = (operation.id, false, false);
+        plan.commands.push(Command::FinishOperation { operation, failed, cancelled, summary });
+        return true;
+    }
     match target(view, grain, to, loads) {
         Ok(to) => {
             loads.will_run(to, grain);

@@ -30,6 +30,8 @@ pub struct Heard {
     pub boot: BootId,
     /// When it last spoke, by this leader's clock at receipt.
     pub last: BootTime,
+    /// Its own boot clock when it sent the newest of what was heard.
+    pub sent: BootTime,
     /// Its own wall clock when it sent that.
     pub wall: Timestamp,
     /// This leader's wall clock at receipt.
@@ -45,8 +47,8 @@ pub struct Heard {
 /// Something whose duration matters to a decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mark {
-    /// This start of a node's daemon is registered.
-    Boot(NodeId, BootId),
+    /// This start of a node is online.
+    Online(NodeId, BootId),
     /// A node's countdown stands at this tick.
     Tick(NodeId, u32),
     /// An operation is in this phase.
@@ -71,6 +73,11 @@ impl Observed {
         if !known {
             *heard = Heard::new(renewal, now);
         }
+        // Overtaken on its way by a newer one: it says nothing about now.
+        if renewal.sent < heard.sent {
+            return heard.full;
+        }
+        heard.sent = renewal.sent;
         if renewal.full {
             heard.grains.clear();
             heard.full = true;
@@ -96,11 +103,14 @@ impl Observed {
             marks.insert(mark, self.marks.get(&mark).copied().unwrap_or(now.boot));
         };
         for node in cluster.nodes.values() {
-            if let Some(boot) = node.boot {
-                keep(Mark::Boot(node.id, boot));
-            }
-            if let Liveness::Suspect { ticks, .. } = node.liveness {
-                keep(Mark::Tick(node.id, ticks));
+            match (&node.liveness, node.boot) {
+                (Liveness::Suspect { ticks, .. }, _) => keep(Mark::Tick(node.id, *ticks)),
+                (Liveness::Online, Some(boot)) => keep(Mark::Online(node.id, boot)),
+                (Liveness::Online, None)
+                | (
+                    Liveness::Joining | Liveness::Fenced { .. } | Liveness::Away { .. },
+                    Some(_) | None,
+                ) => (),
             }
         }
         for operation in cluster.operations.values().filter(|operation| !operation.state.is_final())
@@ -127,14 +137,13 @@ impl Observed {
         self.marks.get(&mark).map_or(Span::ZERO, |since| now.since(*since))
     }
 
-    /// For how long a node has been silent. Silence before this leader listened, or before the node's daemon had registered,
-    /// does not count.
+    /// For how long a node has been silent. Silence before this leader listened, and before the node registered, does not count.
     #[must_use]
     pub fn silence(&self, node: NodeId, boot: Option<BootId>, now: BootTime) -> Span {
         let heard = self.nodes.get(&node).filter(|heard| Some(heard.boot) == boot);
-        let registered = boot.and_then(|boot| self.marks.get(&Mark::Boot(node, boot)));
-        let began = self.since.max(registered.copied().unwrap_or(now));
-        now.since(heard.map_or(began, |heard| heard.last.max(began)))
+        let last = heard.map_or(self.since, |heard| heard.last.max(self.since));
+        let online = boot.and_then(|boot| self.marks.get(&Mark::Online(node, boot)).copied());
+        now.since(online.map_or(last, |online| online.max(last)))
     }
 
     /// A node's report about a grain.
@@ -175,6 +184,7 @@ impl Heard {
         Self {
             boot: renewal.boot,
             last: now.boot,
+            sent: renewal.sent,
             wall: renewal.wall,
             received: now.wall,
             usage: renewal.usage,

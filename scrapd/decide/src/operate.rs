@@ -47,6 +47,12 @@ fn end(view: View<'_>, operation: &Operation, grain: &Grain) -> End {
     let owner = grain.owner.map_or_else(String::new, |owner| view.cluster.node_name(owner));
     let waits = |reason: WaitReason| End::Waits(Some(reason));
     if grain.owner.is_some_and(|owner| !view.is_online(owner)) && !is_failover(operation) {
+        if matches!(operation.work, Work::Stop { .. }) && is_surely_stopped(view, grain) {
+            return done(format!(
+                "grain {} is stopped: the lease of node {owner} has ended",
+                grain.name
+            ));
+        }
         return waits(WaitReason::OwnerSilent { owner });
     }
     match &operation.work {
@@ -96,7 +102,14 @@ fn end(view: View<'_>, operation: &Operation, grain: &Grain) -> End {
 }
 
 fn is_failover(operation: &Operation) -> bool {
-    matches!(operation.work, Work::Failover { .. } | Work::Migrate { .. })
+    matches!(operation.work, Work::Failover { .. })
+}
+
+/// It should not run, and its owner's lease has ended.
+fn is_surely_stopped(view: View<'_>, grain: &Grain) -> bool {
+    let owner = grain.owner.and_then(|owner| view.cluster.nodes.get(&owner));
+    let ended = owner.is_some_and(|owner| owner.liveness.is_surely_stopped());
+    !grain.wants_to_run() && grain.armed && ended
 }
 
 /// Committed as stopped, and its owner reports no process.

@@ -182,6 +182,7 @@ pub trait Runtime: Send + Sync + 'static {
     fn extend(&self, deadline: BootTime) -> impl Future<Output = Result<()>> + Send;
 
     /// Gives a running instance without a deadline one; an instance that has one keeps the later of both.
+    /// One that does not run is refused with [`RuntimeCause::NotRunning`].
     fn arm(&self, grain: GrainId, deadline: BootTime) -> impl Future<Output = Result<()>> + Send;
 
     /// What an instance uses now.

@@ -63,7 +63,8 @@ impl Sim {
             | HostAction::CloneFrom { .. }
             | HostAction::Destroy { .. } => 100,
             HostAction::Restore { .. } | HostAction::Start { .. } => 200,
-            HostAction::Ask { .. } => 50,
+            // Never in a tight circle.
+            HostAction::Ask { .. } => 500,
             HostAction::Stop { grain, grace, .. } => {
                 self.slow_stops.get(grain).copied().unwrap_or(STOP_MS).min(grace.ms()).max(50)
             }
@@ -386,6 +387,11 @@ impl Sim {
                 let last = data.snapshots.iter().map(|frozen| frozen.snapshot.name.seq).max();
                 (last.unwrap_or(0), data.epoch)
             });
+            // As `set_role` does before: two orphans of one epoch cannot be.
+            let taken = self.machines[peer].orphans.contains_key(&(grain, was));
+            if let Some(data) = self.machines[peer].datasets.get_mut(&grain).filter(|_| taken) {
+                data.epoch = epoch;
+            }
             let name = SnapshotName { epoch: was, seq: last + 1, purpose: Purpose::Orphan };
             self.set_aside(peer, grain, None, name)?;
         }

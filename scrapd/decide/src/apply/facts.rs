@@ -7,7 +7,7 @@ use scrap_schema::operation::{OperationState, Phase, Summary, Work};
 use scrap_schema::snapshot::Snapshot;
 use scrap_schema::time::Timestamp;
 
-use super::operations::{enter, finish};
+use super::operations::{enter, finish, running};
 use super::{About, Change};
 use crate::cluster::{Key, Orphan, OrphanKey, Outcome, Stage};
 use crate::refusal::Refusal;
@@ -143,6 +143,7 @@ fn taken(
     snapshot: &Snapshot,
 ) -> Result<Outcome, Refusal> {
     change.look_in(id, epoch)?;
+    running(change, operation)?;
     remember(change, id, snapshot)?;
     let summary =
         Summary { message: format!("snapshot {} taken", snapshot.guid), ..Summary::default() };

@@ -173,7 +173,17 @@ pub(super) fn trash(
     let grain = change.look(id)?;
     not_trashed(grain)?;
     unchanged_since("grain", &grain.name, grain.modified, if_index)?;
-    supersede(change, id)?;
+    let making = making(change, grain);
+    if matches!(grain.stage, Stage::Cloning { .. }) {
+        if making.is_none() {
+            not_busy(grain)?;
+        }
+        return never_mind(change, id, making);
+    }
+    match making {
+        Some(operation) => give_up_making(change, operation)?,
+        None => supersede(change, id)?,
+    }
     let index = change.index;
     let grain = change.grain(id)?;
     grain.trashed_until = Some(keep_until);
@@ -183,6 +193,44 @@ pub(super) fn trash(
     let message = format!("grain {name} is in the trash until {keep_until}");
     change.tell(Topic::Grain, Severity::Warning, About::grain(id), message);
     Ok(Outcome::Done)
+}
+
+/// The operation that makes this grain, if it is still under way: removing the grain is how a person gives that up.
+fn making(change: &Change<'_>, grain: &Grain) -> Option<OperationId> {
+    let operation = change.cluster.operations.get(&grain.operation?)?;
+    let makes = matches!(operation.work, Work::Create { .. } | Work::Clone { .. });
+    (makes && !operation.state.is_final()).then_some(operation.id)
+}
+
+fn give_up_making(change: &mut Change<'_>, operation: OperationId) -> Result<(), Refusal> {
+    let summary = Summary { message: "the grain was removed".to_owned(), ..Summary::default() };
+    finish(change, operation, OperationState::Cancelled, &summary).map(|_| ())
+}
+
+/// A clone that has no data yet leaves nothing to keep in the trash.
+fn never_mind(
+    change: &mut Change<'_>,
+    id: GrainId,
+    operation: Option<OperationId>,
+) -> Result<Outcome, Refusal> {
+    let name = change.look(id)?.name.clone();
+    change.grain(id)?.stage = Stage::Settled;
+    if let Some(operation) = operation {
+        give_up_making(change, operation)?;
+    }
+    change.cluster.names.remove(&name);
+    forget(change, id, &name);
+    Ok(Outcome::Done)
+}
+
+/// Removes a grain for good.
+fn forget(change: &mut Change<'_>, id: GrainId, name: &Name) {
+    change.cluster.grains.remove(&id);
+    change.cluster.purged.insert(id);
+    change.touch(Key::Grain(id));
+    change.touch(Key::Purged(id));
+    let message = format!("grain {name} and its data were removed for good");
+    change.tell(Topic::Grain, Severity::Warning, About::grain(id), message);
 }
 
 pub(super) fn undelete(change: &mut Change<'_>, id: GrainId) -> Result<Outcome, Refusal> {
@@ -219,11 +267,6 @@ pub(super) fn purge(change: &mut Change<'_>, id: GrainId) -> Result<Outcome, Ref
             is: "still running: it is being stopped".to_owned(),
         });
     }
-    change.cluster.grains.remove(&id);
-    change.cluster.purged.insert(id);
-    change.touch(Key::Grain(id));
-    change.touch(Key::Purged(id));
-    let message = format!("grain {name} and its data were removed for good");
-    change.tell(Topic::Grain, Severity::Warning, About::grain(id), message);
+    forget(change, id, &name);
     Ok(Outcome::Done)
 }

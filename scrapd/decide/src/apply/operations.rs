@@ -32,6 +32,7 @@ pub(super) fn apply(change: &mut Change<'_>, command: &Command) -> Result<Outcom
                 (false, true) => OperationState::Cancelled,
                 (false, false) => OperationState::Succeeded,
             };
+            nothing_under_way(change.cluster, *operation)?;
             finish(change, *operation, state, summary)
         }
         Command::OperationStuck { operation, node, why } => stuck(change, *operation, *node, why),
@@ -262,7 +263,10 @@ fn clone(
     Ok(())
 }
 
-fn running<'a>(change: &'a Change<'_>, id: OperationId) -> Result<&'a Operation, Refusal> {
+pub(super) fn running<'a>(
+    change: &'a Change<'_>,
+    id: OperationId,
+) -> Result<&'a Operation, Refusal> {
     let missing = || Refusal::NotFound { what: "operation".to_owned(), name: id.to_string() };
     let operation = change.cluster.operations.get(&id).ok_or_else(missing)?;
     if operation.state.is_final() {
@@ -345,6 +349,16 @@ pub(super) fn enter(
     Ok(Outcome::Done)
 }
 
+/// Refuses to end an operation from outside while a grain is in one of its stages: that stage has an end of its own.
+fn nothing_under_way(cluster: &Cluster, id: OperationId) -> Result<(), Refusal> {
+    match cluster.grains.values().find(|grain| grain.stage.operation() == Some(id)) {
+        Some(grain) => {
+            Err(Refusal::out_of_date(format!("grain {} is in the middle of it", grain.name)))
+        }
+        None => Ok(()),
+    }
+}
+
 /// Ends an operation and gives its grain or node back.
 pub(super) fn finish(
     change: &mut Change<'_>,
@@ -415,18 +429,21 @@ fn stuck(
     why: &str,
 ) -> Result<Outcome, Refusal> {
     let operation = running(change, id)?;
-    if let Some(grain) = operation.work.grain().filter(|id| change.cluster.grains.contains_key(id))
-    {
-        let grain = change.grain(grain)?;
-        match grain.stage {
-            Stage::Restarting { .. } | Stage::Restoring { .. } => grain.stage = Stage::Settled,
-            Stage::Unplaced
-            | Stage::Settled
+    let grain = operation.work.grain().and_then(|id| change.cluster.grains.get(&id));
+    if let Some(grain) = grain.filter(|grain| grain.stage.operation() == Some(id)) {
+        let grain = grain.id;
+        match change.look(grain)?.stage {
+            // Before the assignment everything goes back to where it was.
+            Stage::Restarting { .. }
+            | Stage::Restoring { .. }
             | Stage::Warming { .. }
             | Stage::Quiescing { .. }
-            | Stage::Released { .. }
-            | Stage::Landing { .. }
-            | Stage::Cloning { .. } => (),
+            | Stage::Released { .. } => change.grain(grain)?.stage = Stage::Settled,
+            // From here the only way is forward.
+            Stage::Landing { .. } | Stage::Cloning { .. } => {
+                return Err(Refusal::out_of_date("it cannot be given up any more"));
+            }
+            Stage::Unplaced | Stage::Settled => (),
         }
     }
     let message = format!("node {}: {why}", change.cluster.node_name(node));

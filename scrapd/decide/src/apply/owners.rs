@@ -76,11 +76,57 @@ fn assign(
         }
         _ => Stage::Settled,
     };
+    let interrupted = grain.stage.operation();
     take_over(change, id, to, base, stage)?;
     if let AssignCause::Migrate { operation } = cause {
         enter(change, *operation, Phase::Start)?;
     }
-    tell(change, id, from, to, cause)
+    let outcome = tell(change, id, from, to, cause)?;
+    if let (AssignCause::Failover { .. }, Some(operation)) = (cause, interrupted) {
+        interrupt(change, id, from, operation)?;
+    }
+    Ok(outcome)
+}
+
+/// A failover in the middle of an operation: what its owner was doing will not be done any more.
+fn interrupt(
+    change: &mut Change<'_>,
+    id: GrainId,
+    from: Option<NodeId>,
+    operation: OperationId,
+) -> Result<(), Refusal> {
+    let Some(running) = change.cluster.operations.get(&operation) else { return Ok(()) };
+    if running.state.is_final() {
+        return Ok(());
+    }
+    let ends = match running.work {
+        Work::Migrate { .. } | Work::Restore { .. } | Work::Clone { .. } => true,
+        // The drain goes on with its other grains.
+        Work::Drain { .. } => {
+            change.grain(id)?.operation = None;
+            false
+        }
+        // Done when the grain answers, wherever that is.
+        Work::Create { .. }
+        | Work::Start { .. }
+        | Work::Stop { .. }
+        | Work::Restart { .. }
+        | Work::Failover { .. }
+        | Work::Snapshot { .. } => false,
+    };
+    if ends {
+        let from = from.map_or_else(String::new, |from| change.cluster.node_name(from));
+        let name = change.look(id)?.name.clone();
+        let message =
+            format!("node {from} went away in the middle of it; grain {name} goes on from a copy");
+        finish(
+            change,
+            operation,
+            OperationState::Failed,
+            &Summary { message, ..Summary::default() },
+        )?;
+    }
+    Ok(())
 }
 
 /// The change of owner itself.

@@ -56,10 +56,16 @@ fn clone(
     let Some(source) = here.host.data.get(&from) else { return };
     let (grain, epoch) = (here.grain.id, here.grain.epoch);
     let frozen = source.last_for(operation).map(|frozen| frozen.guid);
-    match snapshot.or(frozen) {
+    // The source may have moved away in the meantime: then its newest state here is taken as it is.
+    let newest = match source.role {
+        DataRole::Owner => None,
+        DataRole::Standby => source.snapshots.last().map(|newest| newest.guid),
+    };
+    match snapshot.or(frozen).or(newest) {
         Some(snapshot) => {
             actions.push(HostAction::CloneFrom { grain, epoch, from, snapshot });
         }
+        None if source.role == DataRole::Standby => (),
         None => {
             let epoch = here.cluster.grains.get(&from).map_or(epoch, |source| source.epoch);
             let name = next_name(epoch, source, Purpose::Final(operation));
@@ -229,8 +235,18 @@ fn fork(here: Here<'_>, data: &DataFacts) -> Option<Guid> {
 
 fn set_aside(here: Here<'_>, data: &DataFacts, actions: &mut Vec<HostAction>) {
     let grain = here.grain.id;
+    // A copy that diverges twice without having received anything between: its second orphan needs an epoch of its own.
+    if data.role == DataRole::Standby && here.host.orphans.contains_key(&(grain, data.epoch)) {
+        actions.push(HostAction::Demote { grain, epoch: here.grain.epoch });
+        return;
+    }
     let base = fork(here, data);
-    let name = next_name(data.epoch, data, Purpose::Orphan);
+    // The name of a call that was broken off is kept: by it the host knows its own half-done work.
+    let begun = data.snapshots.last().filter(|head| head.name.purpose == Purpose::Orphan);
+    let name = match begun {
+        Some(begun) => begun.name.clone(),
+        None => next_name(data.epoch, data, Purpose::Orphan),
+    };
     actions.push(HostAction::SetAside { grain, base, name });
 }
 

@@ -173,7 +173,9 @@ fn fact(here: Here<'_>) -> Option<Command> {
 /// Whether everything of the grain that runs here would die by itself with the lease.
 fn is_disciplined(here: Here<'_>) -> bool {
     let held = here.host.lease.is_held(here.cluster.timing(), here.now.boot);
-    held && here.run.is_none_or(|run| !run.alive || run.armed)
+    // A start that is under way may have been ordered without a deadline.
+    let starting = here.host.busy.contains(&Lane::Run(here.grain.id));
+    held && !starting && here.run.is_none_or(|run| !run.alive || run.armed)
 }
 
 /// Started, stopped.

@@ -38,10 +38,16 @@ fn should_run(here: Here<'_>) -> Result<(), StopReason> {
         return Err(StopReason::OldEpoch);
     }
     let timing = here.cluster.timing();
-    if under_lease(here) && here.grain.armed && !here.host.lease.is_held(timing, here.now.boot) {
+    if here.grain.armed && !here.host.lease.is_held(timing, here.now.boot) && !is_kept(here) {
         return Err(StopReason::LeaseEnds);
     }
     Ok(())
+}
+
+/// A daemon that has just started knows of no grant yet. What it found running under the lease dies by itself at the deadline that
+/// it was given, so it may run until then.
+fn is_kept(here: Here<'_>) -> bool {
+    here.host.lease.granted.is_none() && here.run.is_some_and(|run| run.alive && run.armed)
 }
 
 fn is_of_old_epoch(here: Here<'_>) -> bool {

@@ -93,18 +93,23 @@ fn look(here: Here<'_>, data: &DataFacts, actions: &mut Vec<HostAction>) {
         | Stage::Cloning { .. } => (),
     }
     let name = || next_name(epoch, data, Purpose::Replication);
-    let Some(dirty) = data.dirty else {
-        match data.snapshots.is_empty() {
-            // The first copy needs a first state, even an empty one.
-            true => actions.push(HostAction::Snapshot { grain, name: name() }),
-            false => actions.push(HostAction::Probe { grain }),
-        }
+    let Some(newest) = data.snapshots.last() else {
+        // The first copy needs a first state, even an empty one.
+        actions.push(HostAction::Snapshot { grain, name: name() });
         return;
     };
-    if dirty.bytes.0 > 0 || data.snapshots.is_empty() {
-        actions.push(HostAction::Snapshot { grain, name: name() });
-    } else if here.now.boot.since(dirty.probed) >= interval(here) {
-        actions.push(HostAction::Probe { grain });
+    let every = interval(here);
+    // A wall clock that was set back must not stop the copies.
+    let is_due = here.now.wall < newest.created || here.now.wall.since(newest.created) >= every;
+    match data.dirty {
+        Some(dirty) if dirty.bytes.0 == 0 => {
+            if here.now.boot.since(dirty.probed) >= every {
+                actions.push(HostAction::Probe { grain });
+            }
+        }
+        Some(_) if is_due => actions.push(HostAction::Snapshot { grain, name: name() }),
+        None if is_due => actions.push(HostAction::Probe { grain }),
+        Some(_) | None => (),
     }
 }
 

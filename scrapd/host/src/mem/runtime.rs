@@ -249,12 +249,12 @@ impl Runtime for MemRuntime {
     }
 
     async fn arm(&self, grain: GrainId, deadline: BootTime) -> Result<()> {
-        self.change(grain, |row| {
-            if row.is_live() {
-                row.instance.deadline = row.instance.deadline.max(Some(deadline));
-            }
-        });
-        Ok(())
+        self.with(|rows| {
+            let row = rows.get_mut(&grain).filter(|row| row.is_live());
+            let row = row.ok_or_else(|| not_running("arm", grain))?;
+            row.instance.deadline = row.instance.deadline.max(Some(deadline));
+            Ok(())
+        })
     }
 
     async fn extend(&self, deadline: BootTime) -> Result<()> {

@@ -118,13 +118,6 @@ impl Inner {
         }
     }
 
-    async fn arm(&self, grain: GrainId, deadline: BootTime) -> Found<()> {
-        self.live(grain).await?;
-        let asked: std::io::Result<Status> =
-            call::ask(&self.folder(grain), &Request::Arm { deadline }).await;
-        asked.map(|_| ()).map_err(|error| io_cause("its keeper does not answer", error))
-    }
-
     async fn extend(&self, grain: GrainId, deadline: BootTime) -> Found<()> {
         let limit = Instant::now() + EXTEND;
         loop {
@@ -140,6 +133,13 @@ impl Inner {
                 Err(_) => sleep(Duration::from_millis(10)).await,
             }
         }
+    }
+
+    async fn arm(&self, grain: GrainId, deadline: BootTime) -> Found<()> {
+        self.live(grain).await?;
+        let asked: std::io::Result<Status> =
+            call::ask(&self.folder(grain), &Request::Arm { deadline }).await;
+        asked.map(|_| ()).map_err(|error| io_cause("its keeper does not answer", error))
     }
 
     async fn live(&self, grain: GrainId) -> Found<Record> {

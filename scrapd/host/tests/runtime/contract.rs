@@ -33,6 +33,7 @@ macro_rules! suite {
             a_passed_deadline_ends_it_for_good
             a_start_after_its_deadline_is_refused
             without_a_deadline_none_is_given
+            arming_gives_a_deadline
             an_empty_command_is_refused
             the_log_can_be_followed
             exec_runs_beside_the_program
@@ -203,6 +204,20 @@ pub(crate) async fn without_a_deadline_none_is_given<B: Bench>() {
     bench.runtime().extend(soon(1000)).await.unwrap();
     assert_eq!(instance(bench.runtime()).await.unwrap().deadline, None);
     bench.runtime().stop(WEB, GRACE).await.unwrap();
+}
+
+pub(crate) async fn arming_gives_a_deadline<B: Bench>() {
+    let bench = B::new().await;
+    let r = bench.runtime();
+    assert_cause!(r.arm(WEB, soon(1000)).await, RuntimeCause::NotRunning);
+    r.start(bench.order(1)).await.unwrap();
+    let (first, later) = (soon(600_000), soon(700_000));
+    for (given, held) in [(first, first), (later, later), (first, later)] {
+        r.arm(WEB, given).await.unwrap();
+        assert_eq!(instance(r).await.unwrap().deadline, Some(held));
+    }
+    r.stop(WEB, GRACE).await.unwrap();
+    assert_cause!(r.arm(WEB, soon(1000)).await, RuntimeCause::NotRunning);
 }
 
 pub(crate) async fn an_empty_command_is_refused<B: Bench>() {
