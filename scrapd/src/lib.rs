@@ -43,7 +43,7 @@ use scrap_host::dir::DirDatasets;
 use scrap_host::mem::{MemDatasets, MemRuntime};
 use scrap_host::process::ProcessRuntime;
 use scrap_schema::command::{Command, Proposal};
-use scrap_schema::node::NodeRole;
+use scrap_schema::node::{NodeFacts, NodeRole};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -87,33 +87,8 @@ async fn node(
 ) -> anyhow::Result<()> {
     let api_listener = listen(config.listen.api, "the API").await?;
     let peer_listener = listen(config.listen.peer, "other nodes").await?;
-    let host = Arc::new(hands(&config).await?);
-    let facts = facts::measure(&config)?;
-    let settings = config.raft_settings(identity.node, identity.cluster_id);
-    let consensus = core.spawn(Consensus::open(settings)).await??;
-    let daemon = Arc::new(Daemon {
-        me: identity.node,
-        name: identity.name.clone(),
-        cluster_id: identity.cluster_id,
-        consensus: consensus.clone(),
-        leader: leader::Memory::default(),
-        agent: agent::Handle::default(),
-        host: host.clone(),
-        peers: Peers::new(consensus.clone())?,
-        http: reqwest::Client::builder()
-            .no_proxy()
-            .connect_timeout(Duration::from_secs(2))
-            .build()?,
-        started: clock::boot_time(),
-        addresses: config.advertise.clone(),
-        shutdown: shutdown.clone(),
-    });
-    let timing = consensus.read(|cluster| cluster.timing());
-    agent::gather(&host, &daemon.agent, timing)
-        .await
-        .map_err(|error| anyhow::anyhow!(execute::chain(error.as_ref())))
-        .context("cannot read what is on this host")?;
-    daemon.agent.with(|state| state.disk = facts.disk);
+    let (daemon, facts) = assemble(&config, &identity, &core, shutdown.clone()).await?;
+    let consensus = daemon.consensus.clone();
 
     let hands_stop = CancellationToken::new();
     let doors_stop = CancellationToken::new();
@@ -163,6 +138,43 @@ async fn node(
     consensus.close().await;
     info!(node = %identity.name, "ended");
     Ok(())
+}
+
+/// Opens the databases and the hands, and looks at what is on this host.
+async fn assemble(
+    config: &Config,
+    identity: &Identity,
+    core: &tokio::runtime::Handle,
+    shutdown: CancellationToken,
+) -> anyhow::Result<(Arc<Daemon>, NodeFacts)> {
+    let host = Arc::new(hands(config).await?);
+    let facts = facts::measure(config)?;
+    let settings = config.raft_settings(identity.node, identity.cluster_id);
+    let consensus = core.spawn(Consensus::open(settings)).await??;
+    let daemon = Arc::new(Daemon {
+        me: identity.node,
+        name: identity.name.clone(),
+        cluster_id: identity.cluster_id,
+        consensus: consensus.clone(),
+        leader: leader::Memory::default(),
+        agent: agent::Handle::default(),
+        host: host.clone(),
+        peers: Peers::new(consensus.clone())?,
+        http: reqwest::Client::builder()
+            .no_proxy()
+            .connect_timeout(Duration::from_secs(2))
+            .build()?,
+        started: clock::boot_time(),
+        addresses: config.advertise.clone(),
+        shutdown,
+    });
+    let timing = consensus.read(|cluster| cluster.timing());
+    agent::gather(&host, &daemon.agent, timing)
+        .await
+        .map_err(|error| anyhow::anyhow!(execute::chain(error.as_ref())))
+        .context("cannot read what is on this host")?;
+    daemon.agent.with(|state| state.disk = facts.disk);
+    Ok((daemon, facts))
 }
 
 async fn listen(address: std::net::SocketAddr, whom: &str) -> anyhow::Result<TcpListener> {
