@@ -127,8 +127,7 @@ async fn waiting_ends_with_the_operation() {
 async fn a_request_that_waits_gets_the_end() {
     let lab = Lab::one().await;
     lab.grain("web").await;
-    let asked =
-        lab.ask("POST", "/v1/grains/web/restart", &[("prefer", "respond-async, wait=30")], "");
+    let asked = lab.ask("POST", "/v1/grains/web/stop", &[("prefer", "respond-async, wait=30")], "");
     let ended = async {
         let mut changes = lab.nodes[0].daemon.consensus.changes();
         loop {
