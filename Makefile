@@ -5,6 +5,8 @@ CARGO ?= cargo
 CARGO_FLAGS ?=
 BIN_DIR ?= target/debug
 DEMO_DIR ?= .demo
+# Names of benches, such as `writes list`; all if nobody says.
+BENCH ?=
 
 help: ## Print these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | awk -F '\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -29,6 +31,14 @@ test: tools ## Run every test (with cargo-nextest if it is installed)
 		echo "cargo-nextest is not installed: plain cargo test it is"; \
 		$(CARGO) test --workspace --no-fail-fast; \
 	fi
+
+soak: build ## Kill daemons a hundred times under load, watch an idle cluster for a minute
+	@SCRAP_KILL_ROUNDS=100 SCRAP_IDLE_SECS=60 $(CARGO) test $(CARGO_FLAGS) -p scrap-tests --test cluster -- \
+		--nocapture --test-threads 1 soak idle
+
+bench: tools ## Measure real clusters with optimised programs; `make bench BENCH=writes` measures one thing
+	@$(CARGO) build --release --workspace --bins
+	@$(CARGO) bench -p scrap-tests --bench cluster -- $(BENCH)
 
 verify: tools ## What CI asks for: format, lints, tests, documentation; changes no file
 	@$(CARGO) fmt --all --check
@@ -56,4 +66,4 @@ man: build ## Write the manual pages of scrapctl into target/man
 tools:
 	@./.ci/tools
 
-.PHONY: help build demo demo-stop test verify fix bless man tools
+.PHONY: help build demo demo-stop test soak bench verify fix bless man tools

@@ -31,6 +31,17 @@ const MEASURED: [&str; 24] = [
     "newer",
 ];
 
+/// How much differs from run to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Level {
+    /// Nothing but the texts that were named.
+    Exact,
+    /// Ids, times, durations, sizes.
+    Usual,
+    /// Every number that stands alone too.
+    Numbers,
+}
+
 /// What to replace.
 #[derive(Debug, Default)]
 pub(crate) struct Redact {
@@ -43,20 +54,26 @@ impl Redact {
     }
 
     /// Line by line.
-    pub(crate) fn text(&self, text: &str) -> String {
-        text.lines().map(|line| format!("{}\n", self.line(line))).collect()
+    pub(crate) fn text(&self, text: &str, level: Level) -> String {
+        text.lines().map(|line| format!("{}\n", self.line(line, level))).collect()
     }
 
     /// One line.
-    pub(crate) fn line(&self, line: &str) -> String {
+    pub(crate) fn line(&self, line: &str, level: Level) -> String {
         let mut line = line.to_owned();
         for (text, with) in &self.texts {
             line = line.replace(text, with);
         }
+        if level == Level::Exact {
+            return line;
+        }
+        // What a grain or a node uses now.
+        let used = line.trim_start().starts_with("cpu ");
+        let numbers = used || level == Level::Numbers;
         if let Some(field) = measured(&line) {
             return field;
         }
-        squeeze(&words(&line))
+        squeeze(&words(&line, numbers)).replace("<[span]", "[span]")
     }
 }
 
@@ -75,7 +92,7 @@ fn is_word(byte: char) -> bool {
 }
 
 /// Replaces words, and a number together with the unit behind it.
-fn words(line: &str) -> String {
+fn words(line: &str, numbers: bool) -> String {
     let mut pieces: Vec<&str> = Vec::new();
     let mut rest = line;
     while let Some(first) = rest.chars().next() {
@@ -101,6 +118,10 @@ fn words(line: &str) -> String {
             (None, Some(unit)) if is_number(word) && SIZES.contains(&unit) => {
                 text.push_str("[size]");
                 at += 2;
+            }
+            // A number in front of everything else is an index of the log.
+            (None, _) if is_number(word) && (numbers || text.trim().is_empty()) => {
+                text.push_str(&format!("[n]{tail}"));
             }
             (None, _) => text.push_str(piece),
         }
@@ -166,22 +187,33 @@ fn squeeze(line: &str) -> String {
 mod tests {
     use super::*;
 
-    fn check(line: &str, expected: &str) {
-        assert_eq!(Redact::default().line(line), expected);
+    fn check(level: Level, line: &str, expected: &str) {
+        assert_eq!(Redact::default().line(line, level), expected);
     }
 
     #[test]
     fn what_changes_is_replaced_by_its_kind() {
+        let check = |line, expected| check(Level::Usual, line, expected);
         check("web   running   0.8 s  1.2 MiB", "web  running  [span]  [size]");
         check("at 2026-11-21T02:07:23.085Z: done", "at [time]: done");
         check("operation 01m7xxqgk6eqss63e6a10qg2n3 of web", "operation [id] of web");
         check("  \"lagMs\": 1234,", "  \"lagMs\": [measured],");
         check("took 350ms.", "took [span].");
+        check("     49  grain book, epoch 4", "     [n]  grain book, epoch 4");
+        check("  cpu  1.05 used of 64 cores", "  cpu  [n] used of [n] cores");
     }
 
     #[test]
     fn what_stays_is_left_alone() {
-        check("grain web is on node ada, epoch 2", "grain web is on node ada, epoch 2");
-        check("  copies: 2", "  copies: 2");
+        let check = |line| check(Level::Usual, line, line);
+        check("grain web is on node ada, epoch 2");
+        check("  copies: 2");
+        check("at 127.0.0.1:1 nobody listens");
+    }
+
+    #[test]
+    fn levels_replace_more_or_less() {
+        check(Level::Exact, "every 15s  2 copies", "every 15s  2 copies");
+        check(Level::Numbers, "every 15s  2 copies", "every [span]  [n] copies");
     }
 }

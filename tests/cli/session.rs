@@ -49,17 +49,17 @@ async fn empty_cluster_and_nodes() -> anyhow::Result<()> {
     let t = &session.terminal;
     t.golden("status-empty", &["status"])?;
     t.golden("ls-empty", &["ls"])?;
-    t.golden("node-ls", &["node", "ls"])?;
+    t.rough("node-ls", &["node", "ls"])?;
     t.golden("node-ls-name", &["node", "ls", "-o", "name"])?;
     t.golden("node-info", &["node", "info", "bob"])?;
-    t.golden("policy-ls", &["policy", "ls"])?;
-    t.golden("policy-info", &["policy", "info", "standard"])?;
+    t.exact("policy-ls", &["policy", "ls"])?;
+    t.exact("policy-info", &["policy", "info", "standard"])?;
     t.golden("orphan-ls-empty", &["orphan", "ls"])?;
     t.golden("op-ls-empty", &["op", "ls"])?;
     t.golden("wait-cluster", &["wait", "cluster", "--for", "quorum"])?;
     t.golden("wait-node", &["wait", "node/cy", "--for", "online"])?;
-    t.golden("explain", &["explain", "grain.spec.protect"])?;
-    t.golden("context-show", &["context", "show"])?;
+    t.exact("explain", &["explain", "grain.spec.protect"])?;
+    t.exact("context-show", &["context", "show"])?;
     t.golden("node-cordon", &["node", "cordon", "cy"])?;
     t.golden("node-uncordon", &["node", "uncordon", "cy"])?;
     t.golden("api", &["api", "GET", "/v1/policies/prompt"])?;
@@ -70,10 +70,12 @@ async fn empty_cluster_and_nodes() -> anyhow::Result<()> {
 async fn a_grain_from_manifest_to_trash() -> anyhow::Result<()> {
     let mut session = Session::start().await?;
     session.cluster.api.apply(&policy(1)).await?;
-    let (_, file) = session.book("book", "ada")?;
+    let (book, file) = session.book("book", "ada")?;
     let t = &session.terminal;
+    // The copy goes to bob: where there is a choice it is the machine's, by what is free at that moment.
+    t.run(&["node", "cordon", "cy"], "")?;
     t.golden("diff-new", &["diff", "-f", &file])?;
-    t.golden("place-file", &["place", "-f", &file, "--explain"])?;
+    t.rough("place-file", &["place", "-f", &file, "--explain"])?;
     t.golden("apply-dry-run", &["apply", "-f", &file, "--dry-run"])?;
     t.golden("apply-created", &["apply", "-f", &file, "--progress", "none"])?;
     session.cluster.is_protected("book", 1).await?;
@@ -97,14 +99,18 @@ async fn a_grain_from_manifest_to_trash() -> anyhow::Result<()> {
         ("ls-columns", &["ls", "--columns", "name,node", "--no-headers"]),
     ];
     for (name, words) in forms {
-        t.golden(name, words)?;
+        match name {
+            "ls" | "ls-wide" | "ls-csv" => t.rough(name, words)?,
+            _ => t.golden(name, words)?,
+        };
     }
     t.golden("status", &["status"])?;
     t.golden("info", &["info", "book"])?;
     t.golden("get-yaml", &["get", "grain", "book", "-o", "yaml"])?;
     t.golden("get-bare", &["get", "grain", "book", "--bare", "-o", "yaml"])?;
-    t.golden("place", &["place", "book"])?;
+    t.rough("place", &["place", "book"])?;
     t.golden("logs", &["logs", "book"])?;
+    book.sign("hello").await?;
     t.golden("exec", &["exec", "book", "--", "cat", "entries.jsonl"])?;
     t.golden("rm-dry-run", &["rm", "book", "--dry-run"])?;
     t.golden("rm", &["rm", "book", "--yes"])?;
@@ -142,18 +148,16 @@ async fn moves_and_operations() -> anyhow::Result<()> {
         "--",
         &guestbook,
     ];
+    // It is made on ada: where there is a choice it is the machine's, by what is free at that moment.
+    for node in ["bob", "cy"] {
+        t.run(&["node", "cordon", node], "")?;
+    }
     t.golden("launch", &launch)?;
+    for node in ["bob", "cy"] {
+        t.run(&["node", "uncordon", node], "")?;
+    }
     session.cluster.is_protected("book", 2).await?;
-    session.settled().await?;
-    let owner = session.cluster.api.grain("book").await?.status.node;
-    let mut others = ["ada", "bob", "cy"]
-        .into_iter()
-        .filter(|name| owner.as_ref().is_none_or(|owner| owner.as_str() != *name));
-    let other = others.next().unwrap_or("bob");
-    // Where it was placed is the machine's choice; from here on it is ours.
-    t.run(&["migrate", "book", "--to", if other == "ada" { "ada" } else { other }], "")?;
-    t.run(&["migrate", "book", "--to", "ada"], "")?;
-    session.cluster.is_protected("book", 2).await?;
+    t.run(&["node", "cordon", "cy"], "")?;
     session.settled().await?;
     t.golden("migrate-dry-run", &["migrate", "book", "--to", "bob", "--dry-run"])?;
     t.golden("migrate", &["migrate", "book", "--to", "bob", quiet])?;

@@ -9,7 +9,7 @@ use expect_test::expect_file;
 use scrap_tests::cluster::{Cluster, program};
 use tempfile::TempDir;
 
-use crate::redact::Redact;
+use crate::redact::{Level, Redact};
 
 /// What a command left behind.
 #[derive(Debug, Clone)]
@@ -77,34 +77,39 @@ impl Terminal {
 
     /// Runs it and compares with the file of this name.
     pub(crate) fn golden(&self, name: &str, words: &[&str]) -> anyhow::Result<Ran> {
-        self.golden_with(name, words, "")
+        self.compare(Level::Usual, name, words, "")
+    }
+
+    /// The same where nothing differs from run to run.
+    pub(crate) fn exact(&self, name: &str, words: &[&str]) -> anyhow::Result<Ran> {
+        self.compare(Level::Exact, name, words, "")
+    }
+
+    /// The same where every number is measured.
+    pub(crate) fn rough(&self, name: &str, words: &[&str]) -> anyhow::Result<Ran> {
+        self.compare(Level::Numbers, name, words, "")
     }
 
     /// The same with a text on its standard input.
-    pub(crate) fn golden_with(
+    pub(crate) fn compare(
         &self,
+        level: Level,
         name: &str,
         words: &[&str],
         input: &str,
     ) -> anyhow::Result<Ran> {
         let ran = self.run(words, input)?;
-        self.compare(name, words, &ran);
-        Ok(ran)
-    }
-
-    /// Compares what a command left behind with the file of this name.
-    pub(crate) fn compare(&self, name: &str, words: &[&str], ran: &Ran) {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("cli")
-            .join(self.folder)
-            .join(format!("{name}.txt"));
-        let words = self.redact.line(&words.join(" "));
-        let stdout = self.redact.text(&ran.stdout);
-        let stderr = self.redact.text(&ran.stderr);
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("cli").join(self.folder);
+        std::fs::create_dir_all(&folder)?;
+        let path = folder.join(format!("{name}.txt"));
+        let words = self.redact.line(&words.join(" "), Level::Exact);
+        let stdout = self.redact.text(&ran.stdout, level);
+        let stderr = self.redact.text(&ran.stderr, level);
         let text = format!(
             "$ scrapctl {words}\nexit {status}\n-- stdout\n{stdout}-- stderr\n{stderr}",
             status = ran.status
         );
         expect_file![path].assert_eq(&text);
+        Ok(ran)
     }
 }

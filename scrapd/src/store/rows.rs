@@ -127,3 +127,94 @@ fn orphan_key(id: &str) -> Option<OrphanKey> {
     let node = NodeId(parts.next()?.parse().ok()?);
     Some(OrphanKey { grain, epoch, node })
 }
+
+#[cfg(test)]
+mod tests {
+    use scrap_decide::apply::apply;
+    use scrap_decide::cluster::Orphan;
+    use scrap_schema::command::{Command, GrainText, IdempotencyKey, Proposal};
+    use scrap_schema::id::{GrainId, OperationId};
+    use scrap_schema::snapshot::{Guid, Purpose, Snapshot, SnapshotName};
+    use scrap_schema::spec::{Labels, Policy};
+    use scrap_schema::time::Timestamp;
+    use scrap_schema::unit::Bytes;
+
+    use super::*;
+
+    const GRAIN: GrainId = GrainId(7);
+
+    /// A state with objects of every kind.
+    fn everything() -> Cluster {
+        let mut cluster = Cluster::default();
+        let form = serde_json::json!({"do": "form-cluster", "cluster": "00000000000000000000000001",
+            "name": "home", "timing": {"renew": "1s", "suspect": "3s", "stop": "6s", "lease": "9s",
+            "kill": "4s", "tick": "2s", "ticks": 8}, "node": {"name": "n1", "role": "data",
+            "labels": {}, "addresses": {"api": "a:1", "peer": "a:2"}, "facts": {"cpu": "4",
+            "memory": "8GiB", "disk": "8GiB", "arch": "x86_64", "os": "linux", "templates": [],
+            "version": "0"}}});
+        let text = GrainText {
+            name: "web".parse().unwrap(),
+            labels: Labels::new(),
+            annotations: Labels::new(),
+            spec: serde_json::from_str("{}").unwrap(),
+        };
+        let policy = Policy::standard();
+        let commands = [
+            serde_json::from_value(form).unwrap(),
+            Command::CreateGrain { grain: GRAIN, operation: OperationId(8), text },
+            Command::PutPolicy { name: "gold".parse().unwrap(), if_index: None, policy },
+        ];
+        for (index, command) in commands.into_iter().enumerate() {
+            // An id may be any text, also one with the separators of other ids.
+            let key = IdempotencyKey { key: format!("a.b/{index}"), fingerprint: "f".to_owned() };
+            let proposal = Proposal { at: Timestamp(1_000), key: Some(key), command };
+            apply(&mut cluster, index as u64 + 1, &proposal).outcome.unwrap();
+        }
+        cluster.purged.insert(GrainId(9));
+        let name = SnapshotName { epoch: Epoch(1), seq: 2, purpose: Purpose::Orphan };
+        let head = Snapshot { name, guid: Guid(3), created: Timestamp(5) };
+        let key = OrphanKey { grain: GRAIN, epoch: Epoch(1), node: NodeId(1) };
+        let (newer, used) = (Bytes(1), Bytes(2));
+        let orphan = Orphan { key, head, base: None, newer, used, kept: Timestamp(6) };
+        cluster.orphans.insert(key, orphan);
+        cluster
+    }
+
+    #[test]
+    fn every_object_comes_back_from_its_row_with_the_same_bytes() {
+        let cluster = everything();
+        let mut kinds = std::collections::BTreeSet::new();
+        let mut back = Cluster::default();
+        back.index = cluster.index;
+        for key in cluster.keys() {
+            let name = name_of(&key);
+            let body = body_of(&cluster, &key).unwrap().unwrap();
+            assert_eq!(put_row(&mut back, name.kind, &name.id, &body).unwrap(), key);
+            assert_eq!(body_of(&back, &key).unwrap().unwrap(), body, "{key:?}");
+            kinds.insert(name.kind);
+        }
+        back.derive();
+        assert_eq!(back, cluster);
+        assert_eq!(kinds.len(), 9, "{kinds:?}");
+    }
+
+    #[test]
+    fn a_row_that_is_gone_has_no_body() {
+        assert_eq!(body_of(&Cluster::default(), &Key::Grain(GRAIN)).unwrap(), None);
+    }
+
+    #[test]
+    fn rows_that_nobody_wrote_are_refused() {
+        for (kind, id, body) in [
+            ("spaceship", "1", "{}"),
+            ("node", "one", "{}"),
+            ("node", "1", "{}"),
+            ("purged", "0000000000000000000000000!", "null"),
+            ("orphan", "1.2", "{}"),
+            ("event", "1.0", r#"{"index":2}"#),
+        ] {
+            let mut cluster = Cluster::default();
+            assert!(put_row(&mut cluster, kind, id, body.as_bytes()).is_err(), "{kind} {id}");
+        }
+    }
+}

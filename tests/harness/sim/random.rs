@@ -293,7 +293,7 @@ impl Case {
             Weather { lag_ms: 5, stalls: self.stalls, stall_ms: 25_000, losses: self.stalls / 2 };
         sim.kill_slack = sim.chance(2) * 3_900;
         for order in &script.orders {
-            sim.run_until(order.at * 1000);
+            sim.run_until(order.at);
             sim.say("script", &order.words);
             // What is not there any more cannot be worked on.
             if let Err(why) = sim.obey_order(&order.words) {

@@ -4,7 +4,7 @@ use scrap_schema::command::Command;
 use scrap_schema::event::{Severity, Topic};
 use scrap_schema::id::{Epoch, GrainId, NodeId, OperationId};
 use scrap_schema::operation::{OperationState, Phase, Summary, Work};
-use scrap_schema::snapshot::Snapshot;
+use scrap_schema::snapshot::{Purpose, Snapshot};
 use scrap_schema::time::Timestamp;
 
 use super::operations::{enter, finish, running};
@@ -145,8 +145,11 @@ fn taken(
     change.look_in(id, epoch)?;
     running(change, operation)?;
     remember(change, id, snapshot)?;
-    let summary =
-        Summary { message: format!("snapshot {} taken", snapshot.guid), ..Summary::default() };
+    let name = match &snapshot.name.purpose {
+        Purpose::User(name) => name.to_string(),
+        Purpose::Replication | Purpose::Final(_) | Purpose::Orphan => snapshot.guid.to_string(),
+    };
+    let summary = Summary { message: format!("snapshot {name} is taken"), ..Summary::default() };
     finish(change, operation, OperationState::Succeeded, &summary)
 }
 
