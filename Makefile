@@ -59,7 +59,11 @@ bless: tools ## Accept the present output as the expected one; read the diff aft
 	@UPDATE_EXPECT=1 $(CARGO) test --workspace --no-fail-fast
 	@git --no-pager diff --stat
 
+man: build ## Write the manual pages of scrapctl into target/man
+	@mkdir -p target/man
+	@$(BIN_DIR)/scrapctl man target/man
+
 tools:
 	@./.ci/tools
 
-.PHONY: help build demo demo-stop test soak bench verify fix bless tools
+.PHONY: help build demo demo-stop test soak bench verify fix bless man tools

@@ -1,6 +1,5 @@
 //! Real clusters of real processes: what an operator and a grain's visitors see when machines, daemons and disks fail.
 //! No test measures speed; limits are generous.
-#![expect(clippy::print_stderr, reason = "figures for whoever reads the test's output")]
 
 mod fail_over;
 mod idle;

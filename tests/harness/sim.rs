@@ -26,6 +26,7 @@ use scrap_decide::refusal::Refusal;
 use scrap_schema::command::{Command, Proposal};
 use scrap_schema::event::Event;
 use scrap_schema::id::GrainId;
+use scrap_schema::operation::Work;
 
 use judge::Judge;
 use machine::{Machine, wall};
@@ -67,6 +68,8 @@ pub struct Sim {
     pub weather: Weather,
     /// How long after the deadline an instance may still live.
     pub kill_slack: u64,
+    /// Names of all grains that ever were.
+    pub names: BTreeMap<GrainId, String>,
     zero: u64,
     entries: Vec<(u64, Proposal)>,
     checked: u64,
@@ -101,6 +104,7 @@ impl Sim {
             rate: 100 << 20,
             weather: Weather::fair(),
             kill_slack: 0,
+            names: BTreeMap::new(),
             zero: 0,
             entries: Vec::new(),
             checked: 0,
@@ -179,6 +183,13 @@ impl Sim {
         }
         let proposal = Proposal { at: wall(self.now), key: None, command };
         let index = u64::try_from(self.entries.len()).unwrap() + 1;
+        if let Command::CreateGrain { grain, text, .. }
+        | Command::StartOperation {
+            work: Work::Clone { grain, .. }, text: Some(text), ..
+        } = &proposal.command
+        {
+            self.names.insert(*grain, text.name.to_string());
+        }
         let before = self.truth.clone();
         let applied = scrap_decide::apply::apply(&mut self.truth, index, &proposal);
         self.judge_entry(&before, &proposal, &applied);
@@ -205,6 +216,12 @@ impl Sim {
                 }
             }
         }
+    }
+
+    /// A grain's name, also after its removal.
+    #[must_use]
+    pub fn name(&self, grain: GrainId) -> String {
+        self.names.get(&grain).cloned().unwrap_or_else(|| grain.to_string())
     }
 
     fn tell(&mut self, who: &str, events: &[Event]) {

@@ -13,7 +13,7 @@ use scrap_schema::time::Timestamp;
 use scrap_schema::unit::Span;
 
 use crate::apply::attested;
-use crate::cluster::{Grain, Liveness};
+use crate::cluster::{Grain, Liveness, Node};
 use crate::lead::{Loads, Plan, Subject, View, WaitReason};
 use crate::lease::brake;
 use crate::observed::Mark;
@@ -82,8 +82,8 @@ pub(crate) fn choose(
     owner: NodeId,
     loads: &Loads,
 ) -> Result<Copy, WaitReason> {
-    let last_heard = allowed(view, grain, owner)?;
-    let copies = copies(view, grain, last_heard);
+    let until = allowed(view, grain, owner)?;
+    let copies = copies(view, grain, until);
     let asked = asked(view, grain);
     let to = asked.and_then(|(_, to, _)| to);
     let wanted = Wanted::of(grain, Purpose::Run);
@@ -121,7 +121,7 @@ fn order(snapshot: &Snapshot) -> (scrap_schema::id::Epoch, u64) {
     (snapshot.name.epoch, snapshot.name.seq)
 }
 
-/// Whether anything may be decided about this grain at all. Returns the owner's wall clock when it was last heard.
+/// Whether anything may be decided about this grain at all. Returns until when the owner may have written, by its own wall clock.
 fn allowed(view: View<'_>, grain: &Grain, owner: NodeId) -> Result<Timestamp, WaitReason> {
     let name = view.cluster.node_name(owner);
     let Some(node) = view.cluster.nodes.get(&owner) else {
@@ -136,8 +136,9 @@ fn allowed(view: View<'_>, grain: &Grain, owner: NodeId) -> Result<Timestamp, Wa
     if !grain.armed && !attested(view.cluster, grain) {
         return Err(WaitReason::NeedsWord { owner: name });
     }
+    let until = written_until(view, node);
     if asked(view, grain).is_some() {
-        return Ok(last_heard);
+        return Ok(until);
     }
     let policy = view.cluster.policy_of(grain).failover;
     match policy.mode {
@@ -155,7 +156,7 @@ fn allowed(view: View<'_>, grain: &Grain, owner: NodeId) -> Result<Timestamp, Wa
         let left = Span::from_ms(policy.after.ms().saturating_sub(gone.ms()));
         return Err(WaitReason::GraceOfPolicy { left });
     }
-    Ok(last_heard)
+    Ok(until)
 }
 
 /// Whether every reachable node that should have a copy has told this leader everything, or has had time to.
@@ -165,11 +166,21 @@ fn all_heard(view: View<'_>, grain: &Grain) -> bool {
     heard || view.now.boot.since(view.observed.since) >= CHOOSE_AFTER
 }
 
-/// Every complete copy on the grain's own line, with what its promotion would lose.
-pub(crate) fn copies(view: View<'_>, grain: &Grain, last_heard: Timestamp) -> Vec<Copy> {
-    // Until then the owner may have written: what runs under the lease is dead by then.
+/// Until when a node may have written at most, by its own wall clock.
+pub(crate) fn written_until(view: View<'_>, node: &Node) -> Timestamp {
     let timing = view.cluster.timing();
-    let fence = timing.lease + timing.kill;
+    match node.liveness {
+        // What runs under the lease is certainly dead by then.
+        Liveness::Suspect { last_heard, .. } | Liveness::Fenced { last_heard } => {
+            last_heard + timing.lease + timing.kill
+        }
+        Liveness::Away { last_heard } => last_heard,
+        Liveness::Joining | Liveness::Online => view.now.wall,
+    }
+}
+
+/// Every complete copy on the grain's own line, with what its promotion would lose.
+pub(crate) fn copies(view: View<'_>, grain: &Grain, until: Timestamp) -> Vec<Copy> {
     let mut copies = Vec::new();
     for node in view.cluster.nodes.values().filter(|node| node.liveness.is_online()) {
         let report =
@@ -182,7 +193,7 @@ pub(crate) fn copies(view: View<'_>, grain: &Grain, last_heard: Timestamp) -> Ve
         let seen = view.observed.copy(grain, node.id).filter(|copy| copy.common == Some(head.guid));
         let current_to = seen.and_then(|copy| copy.current_to).unwrap_or(head.created);
         let from = current_to.max(head.created);
-        let until = (last_heard + fence).max(from);
+        let until = until.max(from);
         let loss = Loss {
             from,
             until,
@@ -199,3 +210,6 @@ pub(crate) fn on_main_line(grain: &Grain, head: &Snapshot) -> bool {
     // Every later epoch counts, not only the next one: a later one may have begun from an older copy.
     grain.forks_after(head.name.epoch).all(|base| order(head) <= order(base))
 }
+
+#[cfg(test)]
+mod tests;

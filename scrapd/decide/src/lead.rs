@@ -97,7 +97,7 @@ impl fmt::Display for WaitReason {
             ),
             Self::Countdown { left, tick } => {
                 let left = Span::from_ms(tick.ms().saturating_mul(u64::from(*left)));
-                write!(f, "silent; its grains may be started elsewhere in {}", left.rounded())
+                write!(f, "silent; its lease has surely ended in {}", left.rounded())
             }
             Self::NoPlace { refusals } if refusals.is_empty() => {
                 f.write_str("there is no node to take it")
@@ -138,6 +138,7 @@ impl fmt::Display for WaitReason {
             Self::Starting { owner } => write!(f, "{owner} starts it; it does not answer yet"),
             Self::Working { owner } => write!(f, "{owner} works on its data"),
             Self::GrainBusy { grain } => write!(f, "another operation works on grain {grain}"),
+            Self::Moving { left: 1 } => f.write_str("1 grain is left to move"),
             Self::Moving { left } => write!(f, "{left} grains are left to move"),
             Self::TooFewCopies { have, want, refusals } if refusals.is_empty() => {
                 write!(f, "{have} of {want} copies: there is no other node")

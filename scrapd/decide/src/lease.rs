@@ -119,3 +119,6 @@ pub fn brake(cluster: &Cluster) -> Option<(usize, usize)> {
     }
     (silent.saturating_mul(2) > all).then_some((silent, all))
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,3 +30,6 @@ pub mod voters;
 mod drain;
 mod fail_over;
 mod operate;
+
+#[cfg(test)]
+mod fixture;

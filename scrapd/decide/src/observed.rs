@@ -193,3 +193,6 @@ impl Heard {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 
 use scrap_schema::command::Command;
 use scrap_schema::operation::{Operation, Summary, Work};
+use scrap_schema::snapshot::{Guid, Purpose};
 
 use crate::cluster::{Grain, Stage};
 use crate::lead::{Plan, Subject, View, WaitReason};
@@ -88,9 +89,12 @@ fn end(view: View<'_>, operation: &Operation, grain: &Grain) -> End {
             (true, None) => waits(WaitReason::Starting { owner }),
             (false, _) => waits(WaitReason::Stopping { owner }),
         },
-        Work::Restore { .. } => {
+        Work::Restore { snapshot, .. } => {
             match (grain.stage == Stage::Settled, grain.started.is_some() == grain.wants_to_run()) {
-                (true, true) => done(format!("grain {} has its data of that snapshot", grain.name)),
+                (true, true) => {
+                    let snapshot = snapshot_name(grain, *snapshot);
+                    done(format!("grain {} has the data of snapshot {snapshot}", grain.name))
+                }
                 (true, false) => waits(WaitReason::Starting { owner }),
                 (false, _) => waits(WaitReason::Working { owner }),
             }
@@ -98,6 +102,15 @@ fn end(view: View<'_>, operation: &Operation, grain: &Grain) -> End {
         Work::Failover { .. } => failover_end(view, operation, grain, owner),
         Work::Snapshot { .. } => waits(WaitReason::Working { owner }),
         Work::Migrate { .. } | Work::Drain { .. } => End::Waits(None),
+    }
+}
+
+/// What people call a snapshot: the name that they gave it, or its guid.
+fn snapshot_name(grain: &Grain, guid: Guid) -> String {
+    let known = grain.snapshots.iter().find(|snapshot| snapshot.guid == guid);
+    match known.map(|snapshot| &snapshot.name.purpose) {
+        Some(Purpose::User(name)) => name.to_string(),
+        Some(Purpose::Replication | Purpose::Final(_) | Purpose::Orphan) | None => guid.to_string(),
     }
 }
 

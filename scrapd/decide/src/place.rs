@@ -365,3 +365,6 @@ fn is_new_domain(cluster: &Cluster, wanted: Wanted<'_>, node: &Node) -> bool {
         cluster.nodes.get(other).and_then(|node| node.labels.get(&key)) != Some(domain)
     })
 }
+
+#[cfg(test)]
+mod tests;

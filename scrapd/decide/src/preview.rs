@@ -89,8 +89,9 @@ pub fn failover(
         let refused = format!("grain {} is not placed yet", grain.name);
         return Preview { refused: Some(refused), ..Preview::default() };
     };
-    let heard = observed.nodes.get(&owner).map_or(now.wall, |heard| heard.wall);
-    let copies = fail_over::copies(view, grain, heard.max(now.wall));
+    let until =
+        cluster.nodes.get(&owner).map_or(now.wall, |node| fail_over::written_until(view, node));
+    let copies = fail_over::copies(view, grain, until);
     let order = |copy: &&fail_over::Copy| (copy.head.name.epoch, copy.head.name.seq);
     let Some(best) = copies.iter().max_by_key(order) else {
         let refused = format!("no reachable node has a copy of grain {}", grain.name);

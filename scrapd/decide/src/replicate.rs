@@ -315,3 +315,6 @@ fn needed_by_operations(cluster: &Cluster, grain: &Grain, data: &DataFacts) -> B
     }
     needed
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,10 @@
 //! `POST /v1/apply`: a set of manifests at once, all or none, or only what they would change.
 
+use std::collections::BTreeMap;
+
 use axum::extract::State;
 use scrap_decide::cluster::{Cluster, Outcome};
+use scrap_decide::refusal::Refusal;
 use scrap_host::clock;
 use scrap_schema::api::{ApplyAction, ApplyResult, ApplyView};
 use scrap_schema::command::{ApplyItem, Command, GrainText, Proposal};
@@ -45,14 +48,16 @@ pub(super) async fn apply(State(api): State<Api>, asked: Asked) -> Answer {
     if let Some(index) = check {
         unchanged_since(&before, &manifests, prune.as_ref(), index)?;
     }
+    let lines: BTreeMap<String, u32> = manifests.iter().rev().filter_map(protects).collect();
+    let refused = |refusal| refused(&before, refusal, |policy| lines.get(policy).copied());
     let items: Vec<ApplyItem> = manifests.into_iter().map(item).collect();
     let keep_until = clock::wall() + TRASH_KEPT;
     let command = Command::Apply { items: items.clone(), prune, keep_until };
     let (index, mut results) = if dry {
-        tried(&before, command)?
+        tried(&before, command)?.map_err(refused)?
     } else {
         let outcome = api.try_propose(&asked, command).await?;
-        let outcome = outcome.map_err(|refusal| refused(&before, refusal, ""))?;
+        let outcome = outcome.map_err(refused)?;
         (api.read(|cluster| cluster.index), results(outcome)?)
     };
     for result in &mut results {
@@ -62,6 +67,14 @@ pub(super) async fn apply(State(api): State<Api>, asked: Asked) -> Answer {
     }
     let changed = results.iter().any(|result| result.action != ApplyAction::Unchanged);
     Ok(shown(index, ApplyView { changed, index, items: results }))
+}
+
+/// The policy that the manifest of a grain names, and its line.
+fn protects(manifest: &Manifest) -> Option<(String, u32)> {
+    match &manifest.kind {
+        ManifestKind::Grain(spec) => Some((spec.protect.to_string(), manifest.line)),
+        ManifestKind::Policy(_) | ManifestKind::Node(_) => None,
+    }
 }
 
 fn prune(query: &Pairs) -> Answer<Option<Labels>> {
@@ -122,13 +135,15 @@ fn item(manifest: Manifest) -> ApplyItem {
 }
 
 /// What the set would do, on a copy of the state.
-fn tried(before: &Cluster, command: Command) -> Answer<(u64, Vec<ApplyResult>)> {
+fn tried(before: &Cluster, command: Command) -> Answer<Result<(u64, Vec<ApplyResult>), Refusal>> {
     let mut copy = before.clone();
     let proposal = Proposal { at: clock::wall(), key: None, command };
     let next = copy.index.saturating_add(1);
     let outcome = scrap_decide::apply::apply(&mut copy, next, &proposal).outcome;
-    let outcome = outcome.map_err(|refusal| refused(before, refusal, ""))?;
-    Ok((before.index, results(outcome)?))
+    Ok(match outcome {
+        Ok(outcome) => Ok((before.index, results(outcome)?)),
+        Err(refusal) => Err(refusal),
+    })
 }
 
 fn results(outcome: Outcome) -> Answer<Vec<ApplyResult>> {

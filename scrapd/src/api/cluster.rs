@@ -39,10 +39,8 @@ fn not_formed() -> Failure {
 pub(super) async fn cluster(State(api): State<Api>, head: Head) -> Answer {
     head.query(&["stale"])?.flag("stale")?;
     api.look(|world| {
-        if world.cluster.identity.is_none() {
-            return Err(not_formed());
-        }
-        Ok(shown(world.cluster.index, view::cluster(world)))
+        let view = view::cluster(world).ok_or_else(not_formed)?;
+        Ok(shown(world.cluster.index, view))
     })
 }
 

@@ -149,6 +149,12 @@ struct Following {
     api: Api,
     closing: Closing,
     live: Receiver<Arc<Vec<Event>>>,
+    telling: Telling,
+}
+
+/// What a stream has told and is about to tell.
+#[derive(Debug, Default)]
+struct Telling {
     /// Everything up to this index was told.
     last: u64,
     filter: Filter,
@@ -163,9 +169,9 @@ fn stream(api: &Api, closing: Closing, since: Option<u64>, filter: Filter) -> An
         still_kept(cluster, since)?;
         Ok::<_, Failure>((since.max(cluster.index), after(cluster, since)))
     })?;
-    let mut following =
-        Following { api: api.clone(), closing, live, last, filter, ready: VecDeque::new() };
-    following.push(&replay);
+    let mut telling = Telling { last, filter, ready: VecDeque::new() };
+    telling.push(&replay);
+    let following = Following { api: api.clone(), closing, live, telling };
     let frames = unfold(following, |mut following| async move {
         let frame = following.next().await?;
         Some((Ok::<_, Infallible>(frame), following))
@@ -184,7 +190,7 @@ fn after(cluster: &Cluster, since: u64) -> Vec<Event> {
 impl Following {
     async fn next(&mut self) -> Option<Frame> {
         loop {
-            if let Some(frame) = self.ready.pop_front() {
+            if let Some(frame) = self.telling.ready.pop_front() {
                 return Some(frame);
             }
             let received = tokio::select! {
@@ -192,13 +198,36 @@ impl Following {
                 () = self.closing.0.cancelled() => return None,
             };
             match received {
-                Ok(events) => self.take(&events),
+                Ok(events) => self.hear(&events),
                 Err(RecvError::Lagged(_)) => self.catch_up(),
                 Err(RecvError::Closed) => return None,
             }
         }
     }
 
+    /// Something was applied. A state that came as a snapshot has brought more than was announced: the state is read.
+    fn hear(&mut self, events: &[Event]) {
+        if events.first().is_some_and(|event| event.index > self.telling.last) {
+            self.catch_up();
+            self.telling.take(events);
+        }
+    }
+
+    /// Reads from the state what was missed; what the state has forgotten too is told as `lagged`.
+    fn catch_up(&mut self) {
+        let last = self.telling.last;
+        let (index, oldest, missed) =
+            self.api.read(|cluster| (cluster.index, oldest(cluster), after(cluster, last)));
+        if last.saturating_add(1) < oldest {
+            let data = serde_json::json!({ "oldest": oldest }).to_string();
+            self.telling.ready.push_back(Frame::default().event("lagged").data(data));
+        }
+        self.telling.last = index.max(last);
+        self.telling.push(&missed);
+    }
+}
+
+impl Telling {
     /// Takes the events of one entry, unless they were told already.
     fn take(&mut self, events: &[Event]) {
         let Some(index) = events.first().map(|event| event.index) else { return };
@@ -206,19 +235,6 @@ impl Following {
             self.last = index;
             self.push(events);
         }
-    }
-
-    /// Reads from the state what was missed; what the state has forgotten too is told as `lagged`.
-    fn catch_up(&mut self) {
-        let last = self.last;
-        let (index, oldest, missed) =
-            self.api.read(|cluster| (cluster.index, oldest(cluster), after(cluster, last)));
-        if last.saturating_add(1) < oldest {
-            let data = serde_json::json!({ "oldest": oldest }).to_string();
-            self.ready.push_back(Frame::default().event("lagged").data(data));
-        }
-        self.last = index.max(last);
-        self.push(&missed);
     }
 
     /// Frames of whole entries, in order. Only the last one of an entry carries its index: whoever breaks off in the

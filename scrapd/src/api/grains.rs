@@ -68,7 +68,8 @@ pub(super) async fn create(State(api): State<Api>, closing: Closing, asked: Aske
     let (grain, operation) = (GrainId(fresh()), fresh_operation());
     let command = Command::CreateGrain { grain, operation, text: text.clone() };
     let outcome = api.try_propose(&asked, command).await?;
-    let outcome = outcome.map_err(|refusal| api.read(|cluster| refused(cluster, refusal, "")))?;
+    let outcome =
+        outcome.map_err(|refusal| api.read(|cluster| refused(cluster, refusal, |_| None)))?;
     api.begun(outcome, wait, &closing).await
 }
 
@@ -148,7 +149,7 @@ async fn update(
     let command = Command::UpdateGrain { grain, if_index, labels, annotations, spec };
     Ok(match api.try_propose(asked, command).await? {
         Ok(_) => show_id(api, grain),
-        Err(refusal) => Err(api.read(|cluster| refused(cluster, refusal, ""))),
+        Err(refusal) => Err(api.read(|cluster| refused(cluster, refusal, |_| None))),
     })
 }
 

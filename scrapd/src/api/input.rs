@@ -321,6 +321,10 @@ impl Asked {
 
     /// The key of a request that may be repeated, with the fingerprint of everything that makes it this request.
     pub(super) fn key(&self) -> Answer<Option<IdempotencyKey>> {
+        // Only a POST needs one: the others may be repeated as they are, and a removal may take two entries of the log.
+        if self.method != Method::POST {
+            return Ok(None);
+        }
         let Some(value) = self.headers.get(HEADER_IDEMPOTENCY_KEY) else { return Ok(None) };
         let key = value.to_str().ok().filter(|key| {
             (1..=KEY_MAX).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic())

@@ -106,8 +106,12 @@ pub(super) fn nothing_lost(manifest: &Manifest) -> Answer<()> {
     if errors.is_empty() { Ok(()) } else { Err(bad_manifest(errors)) }
 }
 
-/// A refusal of what a manifest says. An unknown policy is a fault of the manifest, at its place there.
-pub(super) fn refused(cluster: &Cluster, refusal: Refusal, prefix: &str) -> Failure {
+/// A refusal of what a manifest says. An unknown policy is a fault of the manifest; `line` finds the one that names it.
+pub(super) fn refused(
+    cluster: &Cluster,
+    refusal: Refusal,
+    line: impl FnOnce(&str) -> Option<u32>,
+) -> Failure {
     let Refusal::NotFound { what, name } = &refusal else { return refusal.into() };
     if what != "policy" {
         return refusal.into();
@@ -117,6 +121,6 @@ pub(super) fn refused(cluster: &Cluster, refusal: Refusal, prefix: &str) -> Fail
         Some(near) => format!("did you mean `{near}`?"),
         None => format!("there are {}", scrap_schema::strict::list(known)),
     };
-    let pointer = format!("{prefix}/spec/protect");
-    bad_manifest(vec![FieldError::new(pointer, refusal.to_string()).with_hint(hint)])
+    let fault = FieldError::new("/spec/protect", refusal.to_string()).with_hint(hint);
+    bad_manifest(vec![FieldError { line: line(name), ..fault }])
 }

@@ -12,13 +12,14 @@ use scrap_host::clock;
 use scrap_schema::api::{HEADER_INDEX, OperationView};
 use scrap_schema::command::{Command, Proposal};
 use scrap_schema::id::{GrainId, Name, OperationId};
+use scrap_schema::unit::Span;
 use serde::Serialize;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::error::{Answer, Failure};
 use super::input::Asked;
-use super::view::{self, Held, Raft, World};
+use super::view::{self, Raft, World};
 use crate::daemon::Daemon;
 
 /// The state of every handler.
@@ -26,6 +27,9 @@ use crate::daemon::Daemon;
 pub(super) struct Api {
     pub(super) daemon: Arc<Daemon>,
 }
+
+/// A node that has not heard of its leader for this long does not say that it has one.
+const LEADER_FRESH: Span = Span::from_secs(10);
 
 /// Ends long answers when the server stops.
 #[derive(Debug, Clone, Default)]
@@ -50,14 +54,16 @@ impl Api {
         let leadership = *consensus.leadership().borrow();
         let raft = Raft {
             leads: leadership.me,
-            leader: leadership.leader,
+            // A leader that has not been heard for so long is only a memory: it may be dead, or this node cut off.
+            leader: leadership
+                .leader
+                .filter(|_| consensus.age().is_some_and(|age| age < LEADER_FRESH)),
             voters: consensus.members().voters,
         };
         let now = clock::now();
         consensus.read(|cluster| {
             self.daemon.leader.with(|observed, waiting| {
-                let held: Vec<Held> =
-                    waiting.iter().map(|waiting| Held::of(waiting, cluster)).collect();
+                let held = view::by_subject(waiting);
                 f(&World { cluster, observed, held: &held, raft: &raft, now })
             })
         })

@@ -32,8 +32,8 @@ pub(crate) struct World<'a> {
     pub(crate) cluster: &'a Cluster,
     /// What the leader has heard; empty elsewhere.
     pub(crate) observed: &'a Observed,
-    /// What the leader waits with; empty elsewhere.
-    pub(crate) held: &'a [Held],
+    /// What the leader waits with, as [`by_subject`] sorts it; empty elsewhere.
+    pub(crate) held: &'a [&'a Waiting],
     /// Who votes and leads.
     pub(crate) raft: &'a Raft,
     /// Both clocks of the answering node.
@@ -51,31 +51,14 @@ pub(crate) struct Raft {
     pub(crate) voters: BTreeSet<NodeId>,
 }
 
-/// Something that the leader waits with.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Held {
-    /// What it is about.
-    pub(crate) subject: Subject,
-    /// Why.
-    pub(crate) reason: String,
-    /// What a person can do.
-    pub(crate) hint: Option<String>,
-    /// Whether it stays so until something changes from outside; else it is work under way.
-    pub(crate) stuck: bool,
+/// What the leader waits with, ready to be looked up by its subject; of one subject what is stuck comes first.
+pub(crate) fn by_subject(waiting: &[Waiting]) -> Vec<&Waiting> {
+    let mut sorted: Vec<&Waiting> = waiting.iter().collect();
+    sorted.sort_by_key(|waiting| (waiting.subject, !is_stuck(&waiting.reason)));
+    sorted
 }
 
-impl Held {
-    /// What the leader waits with, names resolved.
-    pub(crate) fn of(waiting: &Waiting, cluster: &Cluster) -> Self {
-        Self {
-            subject: waiting.subject,
-            reason: waiting.reason.to_string(),
-            hint: waiting.hint(cluster),
-            stuck: is_stuck(&waiting.reason),
-        }
-    }
-}
-
+/// Whether it stays so until something changes from outside; else it is work under way.
 fn is_stuck(reason: &WaitReason) -> bool {
     match reason {
         WaitReason::Brake { .. }
@@ -100,16 +83,18 @@ fn is_stuck(reason: &WaitReason) -> bool {
 }
 
 impl World<'_> {
+    /// What the leader waits for with this.
+    fn held(&self, subject: Subject) -> Option<&Waiting> {
+        let at = self.held.partition_point(|waiting| waiting.subject < subject);
+        self.held.get(at).copied().filter(|waiting| waiting.subject == subject)
+    }
+
     /// What the leader waits for with a grain, or with the operation that works on it; what is stuck comes first.
-    fn held_of(&self, grain: GrainId, operation: Option<OperationId>) -> Option<&Held> {
-        let about = |held: &&Held| match held.subject {
-            Subject::Grain(id) => id == grain,
-            Subject::Operation(id) => Some(id) == operation,
-            Subject::Node(_) | Subject::Cluster => false,
-        };
-        let mut all = self.held.iter().filter(about);
-        let first = all.clone().next();
-        all.find(|held| held.stuck).or(first)
+    fn held_of(&self, grain: GrainId, operation: Option<OperationId>) -> Option<&Waiting> {
+        let grain = self.held(Subject::Grain(grain));
+        let operation = operation.and_then(|operation| self.held(Subject::Operation(operation)));
+        let stuck = |waiting: &&Waiting| is_stuck(&waiting.reason);
+        grain.filter(stuck).or(operation.filter(stuck)).or(grain).or(operation)
     }
 
     /// The same, for people.
@@ -122,17 +107,12 @@ impl World<'_> {
     }
 
     /// Why the leader waits, for people.
-    fn waiting(&self, held: &Held) -> WaitingView {
-        let subject = match held.subject {
-            Subject::Grain(grain) => format!("grain {}", self.cluster.grain_name(grain)),
-            Subject::Node(node) => format!("node {}", self.node_word(node)),
-            Subject::Operation(id) => match self.cluster.operations.get(&id) {
-                Some(operation) => format!("{} {}", operation.work.word(), operation.target),
-                None => format!("operation {id}"),
-            },
-            Subject::Cluster => "cluster".to_owned(),
-        };
-        WaitingView { subject, reason: held.reason.clone(), hint: held.hint.clone() }
+    fn waiting(&self, waiting: &Waiting) -> WaitingView {
+        WaitingView {
+            subject: waiting.subject_in_words(self.cluster),
+            reason: waiting.reason.to_string(),
+            hint: waiting.hint(self.cluster),
+        }
     }
 
     /// A node's name; its number as text if it is no member any more.

@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 use std::fs::OpenOptions;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -207,17 +207,18 @@ pub(super) async fn cut_power(node: &DemoNode, only_daemon: bool) -> anyhow::Res
 
 /// What one can do now.
 pub(super) fn introduce(layout: &Layout) {
+    let short = |path: PathBuf| {
+        let here = std::env::current_dir().ok();
+        let below = here.and_then(|here| path.strip_prefix(here).map(Path::to_owned).ok());
+        below.map_or(path, |below| Path::new(".").join(below)).display().to_string()
+    };
     let program = |name: &str| {
         let path = std::env::current_exe().ok().and_then(|path| Some(path.parent()?.join(name)));
-        let path = path.unwrap_or_else(|| name.into());
-        let here = std::env::current_dir().ok();
-        let short = here
-            .and_then(|here| path.strip_prefix(here).ok().map(|short| Path::new("./").join(short)));
-        short.unwrap_or(path).display().to_string()
+        short(path.unwrap_or_else(|| name.into()))
     };
     let (ctl, daemon) = (program("scrapctl"), program("scrapd"));
     let servers: Vec<String> = layout.nodes.iter().map(|node| node.api.to_string()).collect();
-    let dir = layout.dir.display();
+    let dir = short(layout.dir.clone());
     say(format!(
         "three nodes are up; play with them:\n  \
          export SCRAP_SERVER={}\n  \

@@ -13,9 +13,7 @@ use scrap_schema::id::Name;
 use super::api::Api;
 use super::layout::{DemoNode, Layout};
 use super::process::{self, Process, Record};
-use super::supervise::{
-    READY, cut_power, introduce, last_lines, spawn, stop_nodes, tail, this_program,
-};
+use super::supervise::{READY, cut_power, last_lines, spawn, stop_nodes, tail, this_program};
 use crate::front::say;
 use crate::setup::refused;
 
@@ -54,12 +52,13 @@ pub(super) async fn up(layout: &Layout) -> anyhow::Result<()> {
     command.arg("demo").arg("--dir").arg(&layout.dir);
     command.stdout(log.try_clone()?).stderr(log);
     let mut child = command.spawn().context("scrapd cannot be started")?;
-    say(format!("starting three nodes, log in `{}`", path.display()));
+    say(format!("starting three nodes, their supervisor's log is `{}`", path.display()));
     tokio::select! {
         ready = api.wait_for_all(layout, READY) => ready?,
         _ = child.wait() => bail!("the demo has ended; {}", last_lines(&path)),
     }
-    introduce(layout);
+    let servers: Vec<String> = layout.nodes.iter().map(|node| node.api.to_string()).collect();
+    say(format!("three nodes are up: {}", servers.join(", ")));
     Ok(())
 }
 

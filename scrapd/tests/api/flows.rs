@@ -127,8 +127,7 @@ async fn waiting_ends_with_the_operation() {
 async fn a_request_that_waits_gets_the_end() {
     let lab = Lab::one().await;
     lab.grain("web").await;
-    let asked =
-        lab.ask("POST", "/v1/grains/web/restart", &[("prefer", "respond-async, wait=30")], "");
+    let asked = lab.ask("POST", "/v1/grains/web/stop", &[("prefer", "respond-async, wait=30")], "");
     let ended = async {
         let mut changes = lab.nodes[0].daemon.consensus.changes();
         loop {
@@ -247,6 +246,16 @@ async fn a_set_of_manifests_is_all_or_nothing() {
     );
     lab.ask("POST", "/v1/apply", &[JSON], &bad).await.ok(400);
     lab.get("/v1/grains/new").await.ok(404);
+
+    let unknown = set
+        .replace("metadata: {name: mail", "metadata: {name: chat")
+        .replace("command: [x]", "command: [x], protect: nobody");
+    let unknown = lab.ask("POST", "/v1/apply", &[YAML], &unknown).await.ok(400).json();
+    assert_eq!(
+        (&unknown["code"], &unknown["errors"][0]["line"]),
+        (&json!("bad-manifest"), &json!(11))
+    );
+    lab.get("/v1/grains/chat").await.ok(404);
 
     finish(&lab, made).await;
     let pruned =

@@ -21,7 +21,7 @@ type Effect = Result<(), String>;
 impl Sim {
     /// Begins an action.
     pub(super) fn begin(&mut self, at: usize, action: HostAction) {
-        if let Some(words) = words::action(&self.machines[at].cluster, &action) {
+        if let Some(words) = words::action(|grain| self.name(grain), &action) {
             let who = format!("{}/obey", self.machines[at].name);
             self.say(&who, &words);
         }
@@ -158,7 +158,7 @@ impl Sim {
     fn failed(&mut self, at: usize, action: &HostAction, why: String) {
         let now = self.machines[at].clock.read(self.now);
         if let HostAction::Send { grain, node, .. } | HostAction::Ask { grain, node } = action {
-            let name = self.truth.grain_name(*grain);
+            let name = self.name(*grain);
             let target = self.truth.node_name(*node);
             let known = self.machines[at].copies.entry((*grain, *node)).or_default();
             known.snapshots = None;
@@ -310,12 +310,12 @@ impl Sim {
     ) -> Effect {
         let source = self.dataset(at, from)?;
         let frozen = source.frozen(snapshot).ok_or("there is no such snapshot")?;
-        let (writes, name) = (frozen.content.len(), self.truth.grain_name(from));
+        let (writes, name) = (frozen.content.len(), self.name(from));
         let (size, write) = self.sizes.get(&from).copied().unwrap_or((0, 1));
         self.sizes.insert(grain, (size + writes * write, write));
         self.machines[at].datasets.insert(grain, Dataset::new(DataRole::Owner, epoch));
         let who = format!("{}/host", self.machines[at].name);
-        let clone = self.truth.grain_name(grain);
+        let clone = self.name(grain);
         self.say(&who, &format!("{clone} has {writes} writes of {name}"));
         Ok(())
     }
@@ -414,7 +414,7 @@ impl Sim {
         let first = known.rounds == 1 && from.is_none();
         if trouble || first {
             let who = format!("{}/host", self.machines[at].name);
-            let (name, node) = (self.truth.grain_name(grain), self.truth.node_name(node));
+            let (name, node) = (self.name(grain), self.truth.node_name(node));
             let sent = Bytes(bytes).rounded();
             let what = if from.is_none() { "all data" } else { "an increment" };
             self.say(&who, &format!("copy of {name} on {node}: {what} sent, {sent}"));
@@ -484,7 +484,7 @@ impl Sim {
     /// A line about a grain on a machine.
     pub(super) fn host_says(&mut self, at: usize, grain: GrainId, what: &str) {
         let who = format!("{}/host", self.machines[at].name);
-        let name = self.truth.grain_name(grain);
+        let name = self.name(grain);
         self.say(&who, &format!("{name} {what}"));
     }
 

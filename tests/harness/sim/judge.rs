@@ -144,7 +144,7 @@ impl Sim {
                 if let Some(other) = live.insert(*grain, name) {
                     found.push(format!(
                         "I1: grain {} runs on {other} and on {name}",
-                        self.truth.grain_name(*grain)
+                        self.name(*grain)
                     ));
                 }
                 let owned = self.truth.grains.get(grain).is_none_or(|grain| {
@@ -156,7 +156,7 @@ impl Sim {
                 if !owned {
                     found.push(format!(
                         "I2: {} runs on {name} in epoch {}, which is not its",
-                        self.truth.grain_name(*grain),
+                        self.name(*grain),
                         instance.epoch
                     ));
                 }
@@ -165,7 +165,7 @@ impl Sim {
                 if dataset.role == DataRole::Owner
                     && let Some(other) = heads.insert((*grain, dataset.epoch), name)
                 {
-                    let what = self.truth.grain_name(*grain);
+                    let what = self.name(*grain);
                     found.push(format!(
                         "I3: {other} and {name} both have the head of {what}, epoch {}",
                         dataset.epoch
@@ -201,7 +201,7 @@ impl Sim {
                 left = left.without(content);
             }
             if !left.is_empty() {
-                let name = self.truth.grain_name(*grain);
+                let name = self.name(*grain);
                 found.push(format!("I7: writes {left:?} of {name} are nowhere any more"));
             }
         }
@@ -231,14 +231,14 @@ impl Sim {
                 if let Some(machine) = unarmed {
                     let what = format!(
                         "I5: {} counts as armed and runs on {} without a deadline",
-                        self.truth.grain_name(*grain),
+                        self.name(*grain),
                         machine.name
                     );
                     self.find(what);
                 }
             }
             Command::GrainStopped { grain, .. } | Command::GrainReleased { grain, .. } => {
-                let name = self.truth.grain_name(*grain);
+                let name = self.name(*grain);
                 if self
                     .machines
                     .iter()
@@ -264,7 +264,7 @@ impl Sim {
             let what = format!(
                 "I5: {} counts as fenced while {} runs there",
                 machine.name,
-                self.truth.grain_name(*grain)
+                self.name(*grain)
             );
             self.find(what);
         }
@@ -278,7 +278,7 @@ impl Sim {
         base: &Snapshot,
         cause: &AssignCause,
     ) {
-        let name = before.grain_name(grain);
+        let name = self.name(grain);
         let Some(was) = before.grains.get(&grain) else { return };
         if let Some(other) =
             self.machines.iter().find(|it| it.up && it.instances.contains_key(&grain))

@@ -174,6 +174,8 @@ impl Sim {
             Err(NoLeader) => (),
             Ok(applied) => {
                 self.machines[at].register = false;
+                // Its lease may be running out: it does not wait for the next turn.
+                self.machines[at].next_renewal = self.now;
                 self.tell(&who, &applied.events);
             }
         }

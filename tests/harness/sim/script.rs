@@ -16,7 +16,7 @@ use super::world::GrainSetting;
 /// One line of a script.
 #[derive(Debug, Clone)]
 pub struct Order {
-    /// When, in seconds since the log began.
+    /// When, in milliseconds since the log began.
     pub at: u64,
     /// What.
     pub words: String,
@@ -47,7 +47,9 @@ impl Script {
                 ("at", rest) => {
                     let (seconds, words) =
                         rest.trim().split_once(' ').context("at SECONDS WORDS")?;
-                    let at = seconds.parse().with_context(|| format!("`{line}`"))?;
+                    let at: f64 = seconds.parse().with_context(|| format!("`{line}`"))?;
+                    let at = std::time::Duration::from_secs_f64(at).as_millis();
+                    let at = u64::try_from(at)?;
                     script.orders.push(Order { at, words: words.trim().to_owned() });
                 }
                 (other, _) => bail!("`{other}` is neither `at` nor `end`"),
@@ -68,10 +70,9 @@ impl Sim {
     /// A line is not understood, or names something that is not there.
     pub fn play(&mut self, script: &Script) -> Result<()> {
         for order in &script.orders {
-            self.run_until(order.at * 1000);
+            self.run_until(order.at);
             self.say("script", &order.words);
-            self.obey_order(&order.words)
-                .with_context(|| format!("at {} {}", order.at, order.words))?;
+            self.obey_order(&order.words).with_context(|| format!("`{}`", order.words))?;
         }
         self.run_until(script.end * 1000);
         Ok(())
@@ -297,6 +298,9 @@ impl Sim {
                 }
             }
             let epoch = grain.epoch;
+            if places.is_empty() {
+                places.push("nowhere".to_owned());
+            }
             lines.push(format!("{} epoch {epoch}: {}", grain.name, places.join(", ")));
         }
         lines

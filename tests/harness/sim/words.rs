@@ -1,12 +1,11 @@
 //! Host actions in the operator's words: names, not ids; only those that matter to a person.
 
-use scrap_decide::cluster::Cluster;
 use scrap_decide::obey::HostAction;
+use scrap_schema::id::GrainId;
 
 /// The line for an action, if it is worth one.
 #[must_use]
-pub fn action(cluster: &Cluster, action: &HostAction) -> Option<String> {
-    let name = |grain| cluster.grain_name(grain);
+pub fn action(name: impl Fn(GrainId) -> String, action: &HostAction) -> Option<String> {
     match action {
         HostAction::Start { grain, epoch, deadline } => {
             let how = if deadline.is_some() { "under the lease" } else { "without a lease" };

@@ -4,12 +4,12 @@ use scrap_schema::command::Command;
 use scrap_schema::event::{Severity, Topic};
 use scrap_schema::id::{Epoch, GrainId, NodeId, OperationId};
 use scrap_schema::operation::{OperationState, Phase, Summary, Work};
-use scrap_schema::snapshot::Snapshot;
+use scrap_schema::snapshot::{Purpose, Snapshot};
 use scrap_schema::time::Timestamp;
 
 use super::operations::{enter, finish, running};
 use super::{About, Change};
-use crate::cluster::{Key, Orphan, OrphanKey, Outcome, Stage};
+use crate::cluster::{Grain, Key, Orphan, OrphanKey, Outcome, Stage};
 use crate::refusal::Refusal;
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "the dispatcher sends only facts here")]
@@ -37,8 +37,17 @@ pub(super) fn apply(change: &mut Change<'_>, command: &Command) -> Result<Outcom
     }
 }
 
+/// A grain to look at, if the fact is of its present epoch: only an owner has facts to tell.
+fn owned_in<'a>(change: &'a Change<'_>, id: GrainId, epoch: Epoch) -> Result<&'a Grain, Refusal> {
+    let grain = change.look_in(id, epoch)?;
+    match grain.owner {
+        Some(_) => Ok(grain),
+        None => Err(Refusal::out_of_date("it has no owner")),
+    }
+}
+
 fn born(change: &mut Change<'_>, id: GrainId, epoch: Epoch) -> Result<Outcome, Refusal> {
-    if change.look_in(id, epoch)?.born {
+    if owned_in(change, id, epoch)?.born {
         return Ok(Outcome::Unchanged);
     }
     let grain = change.grain(id)?;
@@ -50,7 +59,7 @@ fn born(change: &mut Change<'_>, id: GrainId, epoch: Epoch) -> Result<Outcome, R
 }
 
 fn armed(change: &mut Change<'_>, id: GrainId, epoch: Epoch) -> Result<Outcome, Refusal> {
-    if change.look_in(id, epoch)?.armed {
+    if owned_in(change, id, epoch)?.armed {
         return Ok(Outcome::Unchanged);
     }
     change.grain(id)?.armed = true;
@@ -63,7 +72,7 @@ fn started(
     epoch: Epoch,
     at: Timestamp,
 ) -> Result<Outcome, Refusal> {
-    if change.look_in(id, epoch)?.started.is_some() {
+    if owned_in(change, id, epoch)?.started.is_some() {
         return Ok(Outcome::Unchanged);
     }
     let grain = change.grain(id)?;
@@ -77,7 +86,7 @@ fn started(
 }
 
 fn stopped(change: &mut Change<'_>, id: GrainId, epoch: Epoch) -> Result<Outcome, Refusal> {
-    let grain = change.look_in(id, epoch)?;
+    let grain = owned_in(change, id, epoch)?;
     let restarting = match &grain.stage {
         Stage::Restarting { operation } => Some(*operation),
         Stage::Unplaced
@@ -113,7 +122,7 @@ fn released(
     last: &Snapshot,
     stopping: Timestamp,
 ) -> Result<Outcome, Refusal> {
-    let to = match &change.look_in(id, epoch)?.stage {
+    let to = match &owned_in(change, id, epoch)?.stage {
         Stage::Quiescing { to, operation: of } if *of == operation => *to,
         Stage::Quiescing { .. }
         | Stage::Unplaced
@@ -142,11 +151,14 @@ fn taken(
     operation: OperationId,
     snapshot: &Snapshot,
 ) -> Result<Outcome, Refusal> {
-    change.look_in(id, epoch)?;
+    owned_in(change, id, epoch)?;
     running(change, operation)?;
     remember(change, id, snapshot)?;
-    let summary =
-        Summary { message: format!("snapshot {} taken", snapshot.guid), ..Summary::default() };
+    let name = match &snapshot.name.purpose {
+        Purpose::User(name) => name.to_string(),
+        Purpose::Replication | Purpose::Final(_) | Purpose::Orphan => snapshot.guid.to_string(),
+    };
+    let summary = Summary { message: format!("snapshot {name} is taken"), ..Summary::default() };
     finish(change, operation, OperationState::Succeeded, &summary)
 }
 
@@ -165,7 +177,7 @@ fn restored(
     operation: OperationId,
     before: &Snapshot,
 ) -> Result<Outcome, Refusal> {
-    match &change.look_in(id, epoch)?.stage {
+    match &owned_in(change, id, epoch)?.stage {
         Stage::Restoring { operation: of, .. } if *of == operation => (),
         Stage::Restoring { .. }
         | Stage::Unplaced

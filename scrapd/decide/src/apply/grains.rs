@@ -213,24 +213,27 @@ fn never_mind(
     id: GrainId,
     operation: Option<OperationId>,
 ) -> Result<Outcome, Refusal> {
-    let name = change.look(id)?.name.clone();
-    change.grain(id)?.stage = Stage::Settled;
     if let Some(operation) = operation {
         give_up_making(change, operation)?;
     }
-    change.cluster.names.remove(&name);
-    forget(change, id, &name);
+    forget(change, id)?;
     Ok(Outcome::Done)
 }
 
 /// Removes a grain for good.
-fn forget(change: &mut Change<'_>, id: GrainId, name: &Name) {
+pub(super) fn forget(change: &mut Change<'_>, id: GrainId) -> Result<(), Refusal> {
+    let name = change.look(id)?.name.clone();
     change.cluster.grains.remove(&id);
     change.cluster.purged.insert(id);
+    // In the trash its name was free for others.
+    if change.cluster.names.get(&name) == Some(&id) {
+        change.cluster.names.remove(&name);
+    }
     change.touch(Key::Grain(id));
     change.touch(Key::Purged(id));
     let message = format!("grain {name} and its data were removed for good");
     change.tell(Topic::Grain, Severity::Warning, About::grain(id), message);
+    Ok(())
 }
 
 pub(super) fn undelete(change: &mut Change<'_>, id: GrainId) -> Result<Outcome, Refusal> {
@@ -267,6 +270,6 @@ pub(super) fn purge(change: &mut Change<'_>, id: GrainId) -> Result<Outcome, Ref
             is: "still running: it is being stopped".to_owned(),
         });
     }
-    forget(change, id, &name);
+    forget(change, id)?;
     Ok(Outcome::Done)
 }

@@ -7,7 +7,7 @@ use scrap_schema::operation::{Operation, OperationState, Phase, PhaseRecord, Sum
 
 use scrap_schema::snapshot::Purpose;
 
-use super::grains::{insert, not_busy, not_trashed, supersede};
+use super::grains::{forget, insert, not_busy, not_trashed, supersede};
 use super::{About, Change};
 use crate::cluster::{Cluster, Grain, Key, Liveness, Outcome, Stage};
 use crate::refusal::Refusal;
@@ -428,6 +428,7 @@ fn stuck(
     node: NodeId,
     why: &str,
 ) -> Result<Outcome, Refusal> {
+    let mut never_was = None;
     let operation = running(change, id)?;
     let grain = operation.work.grain().and_then(|id| change.cluster.grains.get(&id));
     if let Some(grain) = grain.filter(|grain| grain.stage.operation() == Some(id)) {
@@ -439,8 +440,10 @@ fn stuck(
             | Stage::Warming { .. }
             | Stage::Quiescing { .. }
             | Stage::Released { .. } => change.grain(grain)?.stage = Stage::Settled,
+            // There is nothing of it yet.
+            Stage::Cloning { .. } => never_was = Some(grain),
             // From here the only way is forward.
-            Stage::Landing { .. } | Stage::Cloning { .. } => {
+            Stage::Landing { .. } => {
                 return Err(Refusal::out_of_date("it cannot be given up any more"));
             }
             Stage::Unplaced | Stage::Settled => (),
@@ -448,5 +451,9 @@ fn stuck(
     }
     let message = format!("node {}: {why}", change.cluster.node_name(node));
     let summary = Summary { message, ..Summary::default() };
-    finish(change, id, OperationState::Failed, &summary)
+    let outcome = finish(change, id, OperationState::Failed, &summary)?;
+    if let Some(grain) = never_was {
+        forget(change, grain)?;
+    }
+    Ok(outcome)
 }

@@ -316,9 +316,12 @@ fn begin_migration(
     if !change.cluster.nodes.contains_key(&to) {
         return Err(Refusal::no_node(to));
     }
-    let drain = match change.cluster.operations.get(&operation) {
-        Some(running) if !running.state.is_final() => matches!(running.work, Work::Drain { .. }),
-        Some(_) | None => return Err(Refusal::out_of_date("its operation is over")),
+    let running = change.cluster.operations.get(&operation);
+    let running = running.filter(|running| !running.state.is_final());
+    let drain = match running.map(|running| &running.work) {
+        Some(Work::Migrate { grain, .. }) if *grain == id => false,
+        Some(Work::Drain { node }) if grain.owner == Some(*node) => true,
+        Some(_) | None => return Err(Refusal::out_of_date("its operation is over or another one")),
     };
     if !drain {
         enter(change, operation, Phase::Warm)?;

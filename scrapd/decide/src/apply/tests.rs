@@ -1,1 +1,398 @@
-//! Table tests of `apply`.
+//! Table tests of `apply`: what each decision needs to be true, what a repeated request gets, what an interruption leaves behind.
+//! [`World`] looks at every entry: rows that change are touched, a refusal has no effect, there are no contradictions.
+
+use std::collections::BTreeSet;
+
+use scrap_schema::command::{AssignCause, Command, IdempotencyKey, Proposal};
+use scrap_schema::id::{BootId, Epoch, GrainId, NodeId, OperationId};
+use scrap_schema::operation::{OperationState, Work};
+use scrap_schema::time::Timestamp;
+use scrap_schema::unit::Bytes;
+
+use crate::cluster::{Outcome, Stage};
+use crate::fixture::{WEB, World, snapshot, text};
+use crate::refusal::Refusal;
+
+mod random;
+
+const AT: Timestamp = Timestamp(5);
+
+fn failover(to: u64, base: &str) -> Command {
+    let cause = AssignCause::Failover { loss: None };
+    let base = Some(snapshot(base));
+    Command::AssignGrain { grain: WEB, epoch: Epoch(1), to: NodeId(to), base, cause }
+}
+
+fn migration(world: &mut World) -> OperationId {
+    let operation = world.begin(Work::Migrate { grain: WEB, to: Some(NodeId(2)) });
+    let (grain, epoch, to) = (WEB, Epoch(1), NodeId(2));
+    world.done(Command::BeginMigration { grain, epoch, operation, to });
+    operation
+}
+
+fn released(world: &mut World) -> OperationId {
+    let operation = migration(world);
+    let (grain, epoch) = (WEB, Epoch(1));
+    world.done(Command::QuiesceGrain { grain, epoch, operation });
+    let last = snapshot("1.9#");
+    world.done(Command::GrainReleased { grain, epoch, operation, last, stopping: AT });
+    operation
+}
+
+fn landed(world: &mut World) -> OperationId {
+    let operation = released(world);
+    world.done(hand_over(operation, 2, "1.9#"));
+    operation
+}
+
+fn hand_over(operation: OperationId, to: u64, base: &str) -> Command {
+    let (base, cause) = (Some(snapshot(base)), AssignCause::Migrate { operation });
+    Command::AssignGrain { grain: WEB, epoch: Epoch(1), to: NodeId(to), base, cause }
+}
+
+fn ended(world: &World, operation: OperationId) -> (OperationState, String) {
+    let operation = &world.cluster.operations[&operation];
+    (operation.state, operation.summary.message.clone())
+}
+
+#[test]
+fn every_order_of_another_epoch_is_stale() {
+    let mut world = World::web(&[2]);
+    let (grain, operation, to) = (WEB, OperationId(1), NodeId(2));
+    let base = Some(snapshot("1.1"));
+    for epoch in [Epoch(0), Epoch(2)] {
+        let last = snapshot("1.9");
+        let cause = AssignCause::Failover { loss: None };
+        for command in [
+            Command::AssignGrain { grain, epoch, to, base: base.clone(), cause },
+            Command::SetStandbys { grain, epoch, standbys: BTreeSet::from([NodeId(3)]) },
+            Command::BeginMigration { grain, epoch, operation, to },
+            Command::QuiesceGrain { grain, epoch, operation },
+            Command::AbortMigration { grain, epoch, operation, why: String::new() },
+            Command::TurnBack { grain, epoch, operation },
+            Command::EndMigration { grain, epoch, operation },
+            Command::GrainBorn { grain, epoch },
+            Command::GrainArmed { grain, epoch },
+            Command::GrainStarted { grain, epoch, at: AT },
+            Command::GrainStopped { grain, epoch, at: AT },
+            Command::GrainReleased { grain, epoch, operation, last: last.clone(), stopping: AT },
+            Command::SnapshotTaken { grain, epoch, operation, snapshot: last.clone() },
+            Command::GrainRestored { grain, epoch, operation, before: last },
+        ] {
+            let refusal = world.refused(command);
+            assert_eq!(refusal, Refusal::Stale { offered: epoch, held: Epoch(1) });
+        }
+    }
+}
+
+#[test]
+fn a_grain_is_given_away_only_when_its_owner_is_surely_stopped() {
+    let mut world = World::web(&[2]);
+    world.refused(failover(2, "1.1"));
+    let (node, boot) = (NodeId(1), BootId(1));
+    world.done(Command::SuspectNode { node, boot, last_heard: AT });
+    world.refused(failover(2, "1.1"));
+    let mut world = World::web(&[2]);
+    world.fence(1);
+    world.refused(failover(9, "1.1"));
+    let cause = AssignCause::Failover { loss: None };
+    let (grain, epoch, to) = (WEB, Epoch(1), NodeId(2));
+    world.refused(Command::AssignGrain { grain, epoch, to, base: None, cause });
+    let mut unarmed = world.clone();
+    unarmed.cluster.grains.get_mut(&WEB).unwrap().armed = false;
+    unarmed.refused(failover(2, "1.1"));
+    world.done(failover(2, "1.1"));
+    let web = world.the(WEB);
+    assert_eq!((web.epoch, web.owner, &web.stage), (Epoch(2), Some(NodeId(2)), &Stage::Settled));
+    assert_eq!((web.standbys.len(), web.started), (1, None));
+    world.refused(failover(2, "1.1"));
+}
+
+#[test]
+fn a_person_who_says_that_the_owner_is_off_is_believed_only_after_the_fence() {
+    let mut world = World::web(&[2]);
+    world.cluster.grains.get_mut(&WEB).unwrap().armed = false;
+    let ask = Work::Failover { grain: WEB, to: None, accept_loss: None, owner_is_off: true };
+    let (operation, work) = (OperationId(7), ask);
+    let command = Command::StartOperation { operation, work: work.clone(), text: None };
+    assert!(matches!(world.refused(command.clone()), Refusal::OwnerAlive { .. }));
+    world.done(Command::SuspectNode { node: NodeId(1), boot: BootId(1), last_heard: AT });
+    world.done(command);
+    world.refused(failover(2, "1.1"));
+    for tick in 1..=8 {
+        world.done(Command::TickNode { node: NodeId(1), boot: BootId(1), tick });
+    }
+    world.done(Command::FenceNode { node: NodeId(1), boot: BootId(1) });
+    world.done(failover(2, "1.1"));
+}
+
+#[test]
+fn a_move_hands_over_exactly_what_was_released_to_whom_it_was_promised() {
+    let mut world = World::web(&[2]);
+    let operation = migration(&mut world);
+    world.refused(hand_over(operation, 2, "1.9#"));
+    let mut world = World::web(&[2]);
+    let operation = released(&mut world);
+    world.refused(hand_over(operation, 3, "1.9#"));
+    world.refused(hand_over(operation, 2, "1.8#"));
+    world.refused(hand_over(OperationId(1), 2, "1.9#"));
+    let (base, cause) = (None, AssignCause::Migrate { operation });
+    let (grain, epoch, to) = (WEB, Epoch(1), NodeId(2));
+    world.refused(Command::AssignGrain { grain, epoch, to, base, cause });
+    world.done(hand_over(operation, 2, "1.9#"));
+    let from = NodeId(1);
+    assert_eq!(world.the(WEB).stage, Stage::Landing { from, operation, stopping: AT });
+}
+
+#[test]
+fn each_step_of_a_move_needs_the_one_before() {
+    let (grain, epoch) = (WEB, Epoch(1));
+    let mut world = World::web(&[2]);
+    let operation = world.begin(Work::Migrate { grain: WEB, to: Some(NodeId(2)) });
+    world.refused(Command::QuiesceGrain { grain, epoch, operation });
+    world.refused(Command::AbortMigration { grain, epoch, operation, why: String::new() });
+    let begin = |to, operation| Command::BeginMigration { grain, epoch, operation, to: NodeId(to) };
+    world.refused(begin(1, operation));
+    world.refused(begin(9, operation));
+    world.refused(begin(2, OperationId(1)));
+    world.done(begin(2, operation));
+    world.refused(begin(2, operation));
+    world.refused(Command::QuiesceGrain { grain, epoch, operation: OperationId(1) });
+    let last = snapshot("1.9#");
+    let release = Command::GrainReleased { grain, epoch, operation, last, stopping: AT };
+    world.refused(release.clone());
+    world.done(Command::QuiesceGrain { grain, epoch, operation });
+    world.done(release.clone());
+    world.refused(release);
+    world.refused(Command::TurnBack { grain, epoch, operation });
+    world.refused(Command::EndMigration { grain, epoch, operation });
+    world.done(hand_over(operation, 2, "1.9#"));
+    let epoch = Epoch(2);
+    world.refused(Command::AbortMigration { grain, epoch, operation, why: String::new() });
+    world.done(Command::GrainStarted { grain, epoch, at: Timestamp(905) });
+    world.done(Command::EndMigration { grain, epoch, operation });
+    let summary = &world.cluster.operations[&operation].summary;
+    assert_eq!(
+        (summary.message.as_str(), summary.downtime_ms),
+        ("grain web moved from n1 to n2", Some(900))
+    );
+}
+
+#[test]
+fn an_operation_does_not_end_from_outside_while_a_grain_is_in_the_middle_of_it() {
+    for reach in [migration, released, landed] {
+        let mut world = World::web(&[2]);
+        let operation = reach(&mut world);
+        let (failed, cancelled, summary) = (true, false, Default::default());
+        world.refused(Command::FinishOperation { operation, failed, cancelled, summary });
+    }
+}
+
+#[test]
+fn giving_up_a_move_puts_everything_back() {
+    for reach in [migration, released] {
+        let mut world = World::web(&[2]);
+        let operation = reach(&mut world);
+        let (grain, epoch, why) = (WEB, Epoch(1), "of a test".to_owned());
+        world.done(Command::AbortMigration { grain, epoch, operation, why });
+        let web = world.the(WEB);
+        assert_eq!((web.epoch, web.owner, web.operation), (epoch, Some(NodeId(1)), None));
+        assert_eq!(web.stage, Stage::Settled);
+        let message = "grain web stays where it is: of a test".to_owned();
+        assert_eq!(ended(&world, operation), (OperationState::Failed, message));
+    }
+}
+
+#[test]
+fn a_failover_in_the_middle_of_a_move_or_a_restore_ends_it() {
+    let message = "node n2 went away in the middle of it; grain web goes on from a copy";
+    let mut world = World::web(&[2]);
+    let operation = landed(&mut world);
+    world.fence(2);
+    let base = Some(snapshot("1.9#"));
+    let (grain, epoch, to) = (WEB, Epoch(2), NodeId(1));
+    let cause = AssignCause::Failover { loss: None };
+    world.done(Command::AssignGrain { grain, epoch, to, base, cause });
+    assert_eq!(ended(&world, operation), (OperationState::Failed, message.to_owned()));
+    let mut world = World::web(&[2]);
+    let guid = snapshot("1.1").guid;
+    let operation = world.begin(Work::Restore { grain: WEB, snapshot: guid });
+    world.fence(1);
+    world.done(failover(2, "1.1"));
+    let message = message.replace("n2", "n1");
+    assert_eq!(ended(&world, operation), (OperationState::Failed, message));
+}
+
+#[test]
+fn a_failover_in_the_middle_of_a_drain_lets_the_drain_go_on() {
+    let mut world = World::web(&[2]);
+    let operation = OperationId(7);
+    let work = Work::Drain { node: NodeId(1) };
+    world.done(Command::StartOperation { operation, work, text: None });
+    let (grain, epoch, to) = (WEB, Epoch(1), NodeId(2));
+    world.done(Command::BeginMigration { grain, epoch, operation, to });
+    world.done(Command::QuiesceGrain { grain, epoch, operation });
+    let last = snapshot("1.9#");
+    world.done(Command::GrainReleased { grain, epoch, operation, last, stopping: AT });
+    world.done(hand_over(operation, 2, "1.9#"));
+    world.fence(2);
+    let (epoch, to) = (Epoch(2), NodeId(1));
+    let (base, cause) = (Some(snapshot("1.9#")), AssignCause::Failover { loss: None });
+    world.done(Command::AssignGrain { grain, epoch, to, base, cause });
+    assert_eq!(world.the(WEB).operation, None);
+    assert_eq!(ended(&world, operation).0, OperationState::Running);
+}
+
+#[test]
+fn a_grain_that_is_still_being_made_can_be_removed() {
+    let mut world = World::nodes(3);
+    let (grain, operation, keep_until) = (WEB, OperationId(7), AT);
+    world.done(Command::CreateGrain { grain, operation, text: text("web") });
+    world.done(Command::TrashGrain { grain, if_index: None, keep_until });
+    let message = "the grain was removed".to_owned();
+    assert_eq!(ended(&world, operation), (OperationState::Cancelled, message));
+    world.done(Command::PurgeGrain { grain });
+    assert!(world.cluster.purged.contains(&grain));
+}
+
+#[test]
+fn a_clone_without_data_leaves_nothing_behind() {
+    let clone = |world: &mut World| {
+        let (operation, grain) = (OperationId(7), GrainId(2));
+        let work = Work::Clone { from: WEB, snapshot: None, grain };
+        world.done(Command::StartOperation { operation, work, text: Some(text("twin")) });
+    };
+    let mut world = World::web(&[2]);
+    clone(&mut world);
+    let (grain, if_index, keep_until) = (GrainId(2), None, AT);
+    world.done(Command::TrashGrain { grain, if_index, keep_until });
+    assert_eq!(world.cluster.grains.len(), 1);
+    let mut world = World::web(&[2]);
+    clone(&mut world);
+    let (operation, node, why) = (OperationId(7), NodeId(1), "gone".to_owned());
+    world.done(Command::OperationStuck { operation, node, why });
+    assert_eq!(world.cluster.grains.len(), 1);
+    assert_eq!(ended(&world, operation), (OperationState::Failed, "node n1: gone".to_owned()));
+}
+
+#[test]
+fn facts_that_are_known_change_nothing() {
+    let mut world = World::web(&[2]);
+    let (grain, epoch) = (WEB, Epoch(1));
+    world.done(Command::GrainArmed { grain, epoch });
+    for command in [
+        Command::GrainBorn { grain, epoch },
+        Command::GrainArmed { grain, epoch },
+        Command::GrainStarted { grain, epoch, at: AT },
+        Command::SetStandbys { grain, epoch, standbys: BTreeSet::from([NodeId(2)]) },
+        Command::SetCordon { node: NodeId(2), cordoned: false },
+        Command::UndrainNode { node: NodeId(2) },
+        Command::UndeleteGrain { grain },
+    ] {
+        assert_eq!(world.done(command), Outcome::Unchanged);
+    }
+    let kept = |node| Command::OrphanKept {
+        grain,
+        orphan_epoch: epoch,
+        node: NodeId(node),
+        base: None,
+        head: snapshot("1.3"),
+        newer: Bytes(1),
+        used: Bytes(2),
+    };
+    assert_eq!(world.done(kept(1)), Outcome::Done);
+    assert_eq!(world.done(kept(1)), Outcome::Unchanged);
+    assert_eq!(world.done(kept(2)), Outcome::Done);
+}
+
+#[test]
+fn a_snapshot_that_is_reported_twice_is_remembered_once() {
+    let mut world = World::web(&[2]);
+    let operation = world.begin(Work::Snapshot { grain: WEB, name: "kept".parse().unwrap() });
+    let taken = Command::SnapshotTaken {
+        grain: WEB,
+        epoch: Epoch(1),
+        operation,
+        snapshot: snapshot("1.4!"),
+    };
+    world.done(taken.clone());
+    world.refused(taken);
+    assert_eq!(world.the(WEB).snapshots.len(), 1);
+}
+
+#[test]
+fn names_are_free_again_in_the_trash_and_taken_on_the_way_back() {
+    let mut world = World::web(&[]);
+    let (grain, if_index, keep_until) = (WEB, None, AT);
+    world.done(Command::TrashGrain { grain, if_index, keep_until });
+    world.grain(GrainId(2), "web", 2, &[]);
+    assert!(matches!(world.refused(Command::UndeleteGrain { grain }), Refusal::NameTaken { .. }));
+    world.refused(Command::PurgeGrain { grain });
+    world.done(Command::GrainStopped { grain, epoch: Epoch(1), at: AT });
+    world.done(Command::PurgeGrain { grain });
+    assert!(world.cluster.grain_named(&"web".parse().unwrap()).is_some());
+}
+
+#[test]
+fn somebody_elses_change_is_noticed() {
+    let mut world = World::web(&[]);
+    let is = world.the(WEB).modified;
+    let update = |if_index| {
+        let mut new = text("web");
+        new.labels.insert("a".to_owned(), "b".to_owned());
+        let (labels, annotations, spec) = (new.labels, new.annotations, new.spec);
+        Command::UpdateGrain { grain: WEB, if_index, labels, annotations, spec }
+    };
+    assert!(matches!(world.refused(update(Some(is + 1))), Refusal::Changed { .. }));
+    world.done(update(Some(is)));
+    assert!(matches!(
+        world.refused(Command::TrashGrain { grain: WEB, if_index: Some(is), keep_until: AT }),
+        Refusal::Changed { .. }
+    ));
+}
+
+fn keyed(
+    world: &mut World,
+    key: &str,
+    fingerprint: &str,
+    at: i64,
+    command: Command,
+) -> super::Applied {
+    let key = IdempotencyKey { key: key.to_owned(), fingerprint: fingerprint.to_owned() };
+    world.propose(Proposal { at: Timestamp(at), key: Some(key), command })
+}
+
+#[test]
+fn a_repeated_request_gets_the_first_answer() {
+    let mut world = World::nodes(2);
+    let create = |number| {
+        let (grain, operation) = (GrainId(number), OperationId(number));
+        Command::CreateGrain { grain, operation, text: text("web") }
+    };
+    let first = keyed(&mut world, "k", "body", 0, create(1));
+    assert!(!first.repeated && first.outcome.is_ok());
+    let again = keyed(&mut world, "k", "body", 1, create(2));
+    assert!(again.repeated && again.touched.is_empty() && again.events.is_empty());
+    assert_eq!(again.outcome, first.outcome);
+    let other = keyed(&mut world, "k", "other body", 2, create(3));
+    assert_eq!(other.outcome, Err(Refusal::KeyReused));
+    assert_eq!(world.cluster.grains.len(), 1);
+    // A refusal is an answer too.
+    let refused = keyed(&mut world, "l", "body", 3, create(4));
+    assert!(matches!(refused.outcome, Err(Refusal::NameTaken { .. })));
+    let again = keyed(&mut world, "l", "body", 4, create(4));
+    assert!(again.repeated && again.outcome == refused.outcome);
+}
+
+#[test]
+fn answers_are_forgotten_after_a_day() {
+    let mut world = World::nodes(2);
+    let day = 24 * 3_600_000;
+    let cordon = || Command::SetCordon { node: NodeId(2), cordoned: true };
+    keyed(&mut world, "k", "body", 0, cordon());
+    keyed(&mut world, "l", "body", day, cordon());
+    assert_eq!(world.cluster.answers.len(), 2);
+    keyed(&mut world, "m", "body", day + 1, cordon());
+    let left: Vec<&str> = world.cluster.answers.keys().map(String::as_str).collect();
+    assert_eq!(left, ["l", "m"]);
+}

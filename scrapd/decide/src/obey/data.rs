@@ -53,8 +53,14 @@ fn clone(
     snapshot: Option<Guid>,
     actions: &mut Vec<HostAction>,
 ) {
-    let Some(source) = here.host.data.get(&from) else { return };
     let (grain, epoch) = (here.grain.id, here.grain.epoch);
+    let Some(source) = here.host.data.get(&from) else {
+        let why =
+            format!("the data of grain {} are not here any more", here.cluster.grain_name(from));
+        let node = here.me;
+        let command = Box::new(Command::OperationStuck { operation, node, why });
+        return actions.push(HostAction::Tell { command });
+    };
     let frozen = source.last_for(operation).map(|frozen| frozen.guid);
     // The source may have moved away in the meantime: then its newest state here is taken as it is.
     let newest = match source.role {

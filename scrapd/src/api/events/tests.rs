@@ -82,3 +82,16 @@ fn an_index_that_has_lost_its_first_events_is_not_whole() {
     let first = *old.events.first_key_value().unwrap().0;
     assert_eq!((first.1, oldest(&old)), (1, first.0 + 1));
 }
+
+#[test]
+fn what_was_told_is_not_told_again() {
+    let state = cluster(1..=3, 2);
+    let entry = |index: u64| after(&state, index - 1).into_iter().take(2).collect::<Vec<_>>();
+    let mut telling = Telling { last: 1, ..Telling::default() };
+    telling.take(&entry(1));
+    assert!(telling.ready.is_empty(), "it was in the replay already");
+    telling.take(&entry(2));
+    telling.take(&entry(2));
+    telling.take(&entry(3));
+    assert_eq!((telling.ready.len(), telling.last), (4, 3));
+}

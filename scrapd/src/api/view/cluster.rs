@@ -8,7 +8,7 @@ use scrap_schema::id::{Name, NodeId};
 use scrap_schema::unit::Span;
 
 use super::grain::state;
-use super::{World, conditions, count, ms, names};
+use super::{World, conditions, count, is_stuck, ms, names};
 
 /// A sentence and how much it matters.
 struct Reason {
@@ -16,8 +16,9 @@ struct Reason {
     text: String,
 }
 
-/// The whole cluster.
-pub(crate) fn cluster(world: &World<'_>) -> ClusterView {
+/// The whole cluster; `None` before it is formed.
+pub(crate) fn cluster(world: &World<'_>) -> Option<ClusterView> {
+    let identity = world.cluster.identity.as_ref()?;
     let grains: Vec<(&Grain, GrainState)> = world
         .cluster
         .grains
@@ -31,8 +32,8 @@ pub(crate) fn cluster(world: &World<'_>) -> ClusterView {
     let health = reasons.first().map_or(ClusterHealth::Healthy, |reason| reason.health);
     let (worst_lag_ms, worst_lag_grain) = worst_lag(world, &grains).unzip();
     let nodes = world.cluster.nodes.values();
-    ClusterView {
-        name: name(world),
+    Some(ClusterView {
+        name: identity.name.clone(),
         health,
         reasons: reasons.into_iter().map(|reason| reason.text).collect(),
         leader: world.raft.leader.and_then(|leader| world.node_name(leader)),
@@ -49,19 +50,11 @@ pub(crate) fn cluster(world: &World<'_>) -> ClusterView {
         worst_lag_grain,
         waiting: world.held.iter().map(|held| world.waiting(held)).collect(),
         orphans: number(world.cluster.orphans.len()),
-    }
+    })
 }
 
 fn number(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
-}
-
-/// The name of the cluster; before it is formed there is nothing to call it by.
-fn name(world: &World<'_>) -> Name {
-    match &world.cluster.identity {
-        Some(identity) => identity.name.clone(),
-        None => Name::try_from("unformed").unwrap_or_else(|_| unreachable!("a valid name")),
-    }
 }
 
 /// Whether a grain answers, as far as is known.
@@ -144,7 +137,13 @@ fn with_node(world: &World<'_>, owner: NodeId, lost: &[&Grain]) -> String {
     let node = world.cluster.nodes.get(&owner);
     let what = node.map_or_else(|| format!("node {owner} is gone"), |node| liveness(world, node));
     let grains = count(all.len(), "grain");
-    let verb = if all.len() == 1 { "is" } else { "are" };
+    // As long as its lease may hold, they may still run.
+    let sure = node.is_some_and(|node| node.liveness.is_surely_stopped());
+    let verb = match (sure, all.len()) {
+        (false, _) => "may be",
+        (true, 1) => "is",
+        (true, _) => "are",
+    };
     format!("{what}; {grains} {verb} down with it: {}{why}", names(&all))
 }
 
@@ -192,7 +191,8 @@ fn not_running(
         return None;
     }
     let name = &grain.name;
-    let waits = world.held_of(grain.id, grain.operation).filter(|held| held.stuck);
+    let waits =
+        world.held_of(grain.id, grain.operation).filter(|waiting| is_stuck(&waiting.reason));
     match state {
         GrainState::Unhealthy => {
             let node = grain.owner.map(|owner| world.node_word(owner)).unwrap_or_default();

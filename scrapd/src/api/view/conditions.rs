@@ -143,6 +143,9 @@ fn healthy(world: &World<'_>, grain: &Grain) -> Verdict {
     if grain.started.is_none() {
         return (None, "NotRunning", "it does not run".to_owned());
     }
+    if grain.owner.is_some_and(|owner| !world.is_online(owner)) {
+        return (None, "OwnerLost", lost(world, grain));
+    }
     if let Some(verdict) = unknown(world, grain) {
         return verdict;
     }

@@ -50,13 +50,13 @@ fn phases(operation: &Operation) -> Vec<PhaseView> {
 }
 
 fn waiting(world: &World<'_>, operation: &Operation) -> Option<WaitingView> {
-    let about = |subject: Subject| match (subject, &operation.work) {
-        (Subject::Operation(id), _) => id == operation.id,
-        (Subject::Grain(id), work) => work.grain() == Some(id),
-        (Subject::Node(id), Work::Drain { node }) => id == *node,
-        (Subject::Node(_) | Subject::Cluster, _) => false,
+    let own = world.held(Subject::Operation(operation.id));
+    let target = match &operation.work {
+        Work::Drain { node } => Some(Subject::Node(*node)),
+        work => work.grain().map(Subject::Grain),
     };
-    world.held.iter().find(|held| about(held.subject)).map(|held| world.waiting(held))
+    let held = own.or_else(|| target.and_then(|target| world.held(target)));
+    held.map(|held| world.waiting(held))
 }
 
 fn progress(world: &World<'_>, operation: &Operation) -> Option<Progress> {

@@ -31,7 +31,7 @@ const START: i64 = 1_700_000_000_000;
 struct Fixture {
     cluster: Cluster,
     observed: Observed,
-    held: Vec<Held>,
+    waiting: Vec<Waiting>,
     raft: Raft,
     now: Now,
 }
@@ -103,7 +103,7 @@ impl Fixture {
             voters: [NodeId(1), NodeId(2), NodeId(3)].into(),
         };
         let (cluster, observed) = (Cluster::default(), Observed::from(BootTime(0)));
-        let mut world = Self { cluster, observed, held: Vec::new(), raft, now: at(1000) };
+        let mut world = Self { cluster, observed, waiting: Vec::new(), raft, now: at(1000) };
         let (name, timing) = ("attic".parse().unwrap(), Timing::default());
         world.run(Command::FormCluster {
             cluster: ClusterId(1),
@@ -182,12 +182,13 @@ impl Fixture {
     }
 
     fn wait(&mut self, subject: Subject, reason: WaitReason) {
-        self.held.push(Held::of(&Waiting { subject, reason }, &self.cluster));
+        self.waiting.push(Waiting { subject, reason });
     }
 
-    fn world(&self) -> World<'_> {
-        let Self { cluster, observed, held, raft, now } = self;
-        World { cluster, observed, held, raft, now: *now }
+    /// Looks at it as handlers do.
+    fn look<R>(&self, f: impl FnOnce(&World<'_>) -> R) -> R {
+        let Self { cluster, observed, waiting, raft, now } = self;
+        f(&World { cluster, observed, held: &by_subject(waiting), raft, now: *now })
     }
 
     fn web(&self) -> &Grain {
@@ -197,7 +198,7 @@ impl Fixture {
     /// State and conditions of `web`, a line each.
     #[track_caller]
     fn check_web(&self, state: GrainState, conditions: Expect) {
-        let view = grain(&self.world(), self.web());
+        let view = self.look(|world| grain(world, self.web()));
         let line = |condition: &scrap_schema::api::Condition| {
             let status = match condition.status {
                 Some(true) => "yes",
@@ -213,7 +214,7 @@ impl Fixture {
     /// Health and reasons of the cluster, a line each.
     #[track_caller]
     fn check_cluster(&self, expected: Expect) {
-        let view = cluster(&self.world());
+        let view = self.look(cluster).unwrap();
         let mut text = format!(
             "{:?}, {}/{} running, {}/{} online\n",
             view.health, view.grains_running, view.grains_wanted, view.nodes_online, view.nodes
@@ -247,7 +248,7 @@ fn a_sound_grain() {
 #[test]
 fn the_whole_view_of_a_grain() {
     let world = Fixture::with_web();
-    let view = grain(&world.world(), world.web());
+    let view = world.look(|sight| grain(sight, world.web()));
     expect![[r#"
         {
           "apiVersion": "scrap/v1",
@@ -453,16 +454,16 @@ fn a_silent_owner() {
     world.check_web(
         GrainState::Lost,
         expect![[r#"
-        Placed yes Assigned: lives on n1 in epoch 1
-        Ready ? OwnerLost: n1 is silent; the countdown runs
-        Healthy yes CheckPassed: its health check passes
-        Replicated yes UpToDate: 2 copies, the oldest 500 ms old
-        Protected yes FailsOver: at most the last 200 ms of writes would be lost
-    "#]],
+            Placed yes Assigned: lives on n1 in epoch 1
+            Ready ? OwnerLost: n1 is silent; the countdown runs
+            Healthy ? OwnerLost: n1 is silent; the countdown runs
+            Replicated yes UpToDate: 2 copies, the oldest 500 ms old
+            Protected yes FailsOver: at most the last 200 ms of writes would be lost
+        "#]],
     );
     world.check_cluster(expect![[r#"
         Critical, 0/1 running, 2/3 online
-        node n1 is silent and counts as dead in 10 s; 1 grain is down with it: web (node n1 is silent, its lease may still hold)
+        node n1 is silent and counts as dead in 10 s; 1 grain may be down with it: web (node n1 is silent, its lease may still hold)
         2 of 3 voters answer: if one more is lost, nothing can be changed
     "#]]);
 }
@@ -539,8 +540,7 @@ fn a_move_says_how_far_it_is() {
         Protected yes FailsOver: at most the last 200 ms of writes would be lost
     "#]],
     );
-    let world_now = world.world();
-    let view = operation_view(&world_now);
+    let view = world.look(|sight| super::operation(sight, &sight.cluster.operations[&MOVE]));
     expect![[r#"
         {
           "text": "round 2 to n2: 64.0 MiB of 256.0 MiB",
@@ -556,14 +556,10 @@ fn a_move_says_how_far_it_is() {
     "#]]);
 }
 
-fn operation_view(world: &World<'_>) -> scrap_schema::api::OperationView {
-    operation(world, &world.cluster.operations[&MOVE])
-}
-
 #[test]
 fn phases_say_how_long_they_took() {
     let world = Fixture::with_web();
-    let view = operation(&world.world(), &world.cluster.operations[&CREATE]);
+    let view = world.look(|sight| operation(sight, &sight.cluster.operations[&CREATE]));
     assert!(view.phases.iter().all(|phase| phase.took_ms.is_some()), "{:?}", view.phases);
     assert_eq!((view.phase, view.cancellable), (None, false));
     assert_eq!(view.summary.message, "it answers");
@@ -572,11 +568,11 @@ fn phases_say_how_long_they_took() {
 #[test]
 fn a_node() {
     let world = Fixture::with_web();
-    let view = node(&world.world(), &world.cluster.nodes[&NodeId(1)]);
+    let view = world.look(|sight| node(sight, &sight.cluster.nodes[&NodeId(1)]));
     assert_eq!((view.status.state, view.status.raft.as_str()), (NodeState::Online, "leader"));
     assert_eq!(view.status.grains, ["web".parse().unwrap()]);
     assert_eq!((view.status.silent_ms, view.status.reserved.memory), (Some(0), Bytes(64 << 20)));
-    let other = node(&world.world(), &world.cluster.nodes[&NodeId(2)]);
+    let other = world.look(|sight| node(sight, &sight.cluster.nodes[&NodeId(2)]));
     assert_eq!((other.status.copies, other.status.usage), (vec!["web".parse().unwrap()], None));
     assert_eq!(other.status.raft, "voter");
 }

@@ -1,0 +1,182 @@
+//! Table tests of failover: which copy, and every reason why not.
+
+use scrap_schema::command::Command;
+use scrap_schema::id::{BootId, Epoch, GrainId, NodeId};
+use scrap_schema::operation::Work;
+use scrap_schema::spec::FailoverMode;
+use scrap_schema::time::Timestamp;
+use scrap_schema::unit::Span;
+
+use super::{choose, on_main_line};
+use crate::cluster::Tenure;
+use crate::fixture::{WEB, World, copy, copy_seen, data, snapshot};
+use crate::lead::{Loads, View};
+
+/// The choice for the grain whose owner is n1, in words.
+fn choice(world: &mut World) -> String {
+    world.observed.refresh(&world.cluster, world.now);
+    let view = View { cluster: &world.cluster, observed: &world.observed, now: world.now };
+    let loads = Loads { nodes: crate::place::loads(&world.cluster, None) };
+    let grain = world.the(WEB);
+    match choose(view, grain, grain.owner.unwrap(), &loads) {
+        Ok(copy) => {
+            let lost = Span::from_ms(copy.loss.window_ms).rounded();
+            format!("n{} from {}, loses {lost}", copy.node.0, copy.head.guid.0)
+        }
+        Err(reason) => reason.to_string(),
+    }
+}
+
+/// n1 owns the grain and is fenced; n2 and n3 have copies that end at these snapshots (seconds 1000000 + number).
+fn fenced(second: &str, third: &str) -> World {
+    let mut world = World::web(&[2, 3]);
+    world.now.wall = Timestamp(1_000_020_000);
+    world.fence(1);
+    world.wait(30_000);
+    world.observed.since = world.now.boot;
+    world.hear(2, [(WEB, copy(second))].into());
+    world.hear(3, [(WEB, copy(third))].into());
+    world
+}
+
+#[test]
+fn the_freshest_copy_is_chosen() {
+    // Last heard at 20, certainly dead 13 s later, the copy's state is of second 9.
+    assert_eq!(choice(&mut fenced("1.5", "1.9")), "n3 from 109, loses 24 s");
+    assert_eq!(choice(&mut fenced("1.9", "1.5")), "n2 from 109, loses 24 s");
+}
+
+#[test]
+fn among_equals_the_better_place_wins() {
+    assert_eq!(choice(&mut fenced("1.9", "1.9")), "n2 from 109, loses 24 s");
+    let mut world = fenced("1.9", "1.9");
+    world.grain(GrainId(2), "mail", 2, &[]);
+    assert_eq!(choice(&mut world), "n3 from 109, loses 24 s");
+}
+
+#[test]
+fn what_the_owner_saw_unchanged_is_not_lost() {
+    let mut world = fenced("1.5", "1.5");
+    let mut report = data("1.5", true, Epoch(1));
+    let seen = copy_seen("1.5", Timestamp(1_000_015_000), 0);
+    report.copies.insert(NodeId(2), seen);
+    world.hear(1, [(WEB, report)].into());
+    assert_eq!(choice(&mut world), "n2 from 105, loses 18 s");
+}
+
+#[test]
+fn a_goodbye_says_when_the_last_write_was() {
+    let mut world = World::web(&[2]);
+    world.now.wall = Timestamp(1_000_020_000);
+    world.done(Command::LeaveNode { node: NodeId(1), boot: BootId(1) });
+    world.hear(2, [(WEB, copy("1.9"))].into());
+    assert_eq!(choice(&mut world), "n2 from 109, loses 11 s");
+}
+
+#[test]
+fn a_diverged_head_and_a_writable_one_are_no_copies() {
+    let mut world = fenced("1.9", "1.5");
+    let web = world.cluster.grains.get_mut(&WEB).unwrap();
+    let base = Some(snapshot("1.7"));
+    web.epoch = Epoch(2);
+    web.tenures.push(Tenure { epoch: Epoch(2), node: NodeId(1), base });
+    assert_eq!(choice(&mut world), "n3 from 105, loses 28 s");
+    world.hear(3, [(WEB, data("1.5", true, Epoch(1)))].into());
+    let nobody = "no reachable node has a copy of it; its data are on n1";
+    assert_eq!(choice(&mut world), nobody);
+}
+
+#[test]
+fn every_later_fork_counts() {
+    let mut world = World::web(&[2]);
+    let web = world.cluster.grains.get_mut(&WEB).unwrap();
+    for (epoch, base) in [(2, "1.7"), (3, "1.3")] {
+        let base = Some(snapshot(base));
+        web.tenures.push(Tenure { epoch: Epoch(epoch), node: NodeId(2), base });
+    }
+    let main = |head: &str| on_main_line(world.the(WEB), &snapshot(head));
+    let found: Vec<bool> = ["1.3", "1.4", "1.7", "1.8", "2.8", "3.9"].map(main).to_vec();
+    assert_eq!(found, [true, false, false, false, false, true]);
+}
+
+#[test]
+fn an_owner_that_may_still_run_keeps_its_grain() {
+    let mut world = fenced("1.5", "1.9");
+    let node = world.cluster.nodes.get_mut(&NodeId(1)).unwrap();
+    let last_heard = world.now.wall;
+    node.liveness = crate::cluster::Liveness::Suspect { ticks: 8, last_heard };
+    assert_eq!(choice(&mut world), "node n1 is silent, its lease may still hold");
+}
+
+#[test]
+fn without_a_lease_a_person_must_know() {
+    let mut world = fenced("1.5", "1.9");
+    world.cluster.grains.get_mut(&WEB).unwrap().armed = false;
+    let needs = "it runs without a lease, so only you can know that it does not run on n1 any more";
+    assert_eq!(choice(&mut world), needs);
+    let ask =
+        |owner_is_off| Work::Failover { grain: WEB, to: None, accept_loss: None, owner_is_off };
+    let mut unsure = world.clone();
+    unsure.begin(ask(false));
+    assert_eq!(choice(&mut unsure), needs);
+    world.begin(ask(true));
+    assert_eq!(choice(&mut world), "n3 from 109, loses 24 s");
+}
+
+#[test]
+fn the_policy_may_leave_it_to_a_person_or_grant_time() {
+    let mut world = fenced("1.5", "1.9");
+    let prompt = world.cluster.policies.get_mut(&"prompt".parse().unwrap()).unwrap();
+    prompt.policy.failover.after = Span::from_secs(60);
+    assert_eq!(choice(&mut world), "its policy gives the owner 30 s more to come back");
+    world.wait(30_000);
+    assert_eq!(choice(&mut world), "n3 from 109, loses 24 s");
+    let prompt = world.cluster.policies.get_mut(&"prompt".parse().unwrap()).unwrap();
+    prompt.policy.failover.mode = FailoverMode::Manual;
+    let manual = "node n1 is gone, and its policy leaves the failover to you";
+    assert_eq!(choice(&mut world), manual);
+}
+
+#[test]
+fn a_person_may_accept_more_loss_than_the_policy_and_choose_the_node() {
+    let mut world = fenced("1.5", "1.9");
+    let prompt = world.cluster.policies.get_mut(&"prompt".parse().unwrap()).unwrap();
+    prompt.policy.failover.max_data_loss = Span::from_secs(10);
+    let large = "the freshest copy, on n3, would lose 24 s of writes, the limit is 10s";
+    assert_eq!(choice(&mut world), large);
+    let to = Some(NodeId(2));
+    let accept_loss = Some(Span::from_secs(30));
+    world.begin(Work::Failover { grain: WEB, to, accept_loss, owner_is_off: false });
+    assert_eq!(choice(&mut world), "n2 from 105, loses 28 s");
+}
+
+#[test]
+fn the_brake_holds_until_a_person_speaks() {
+    let mut world = fenced("1.5", "1.9");
+    world.fence(2);
+    let brake =
+        "2 of 3 data nodes are silent at once: nothing is started elsewhere without your word";
+    assert_eq!(choice(&mut world), brake);
+    world.begin(Work::Failover { grain: WEB, to: None, accept_loss: None, owner_is_off: false });
+    assert_eq!(choice(&mut world), "n3 from 109, loses 24 s");
+}
+
+#[test]
+fn a_new_leader_waits_for_the_reports_of_all_copies_but_not_for_ever() {
+    let mut world = fenced("1.5", "1.9");
+    world.observed.nodes.remove(&NodeId(2));
+    assert_eq!(choice(&mut world), "not every copy has reported to this leader yet");
+    world.wait(5_000);
+    assert_eq!(choice(&mut world), "n3 from 109, loses 24 s");
+}
+
+#[test]
+fn a_copy_without_room_is_refused_with_what_is_missing() {
+    let mut world = fenced("1.5", "1.9");
+    for number in [2, 3] {
+        let node = world.cluster.nodes.get_mut(&NodeId(number)).unwrap();
+        node.facts.memory = scrap_schema::unit::Bytes(0);
+    }
+    let expected = "no node can take it: n1 is not online; n2 needs 64.0 MiB more memory; n3 needs 64.0 MiB more memory";
+    assert_eq!(choice(&mut world), expected);
+}

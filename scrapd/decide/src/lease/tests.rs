@@ -1,0 +1,156 @@
+//! Table tests of the lease.
+
+use scrap_schema::command::Command;
+use scrap_schema::id::{BootId, NodeId};
+use scrap_schema::node::Verdict;
+use scrap_schema::time::BootTime;
+use scrap_schema::timing::Timing;
+
+use super::{Lease, answer, brake};
+use crate::fixture::World;
+use crate::lead::lead;
+
+fn held(granted: Option<u64>, now: u64) -> (bool, Option<u64>, Option<u64>) {
+    let (lease, timing) = (Lease { granted: granted.map(BootTime) }, Timing::default());
+    let now = BootTime(now);
+    let next = lease.next_deadline(timing, now).map(|at| at.0);
+    (lease.is_held(timing, now), lease.deadline(timing).map(|at| at.0), next)
+}
+
+#[test]
+fn a_lease_counts_from_sending_and_ends_before_it_kills() {
+    assert_eq!(held(None, 0), (false, None, None));
+    assert_eq!(held(Some(1_000), 1_000), (true, Some(10_000), Some(7_000)));
+    assert_eq!(held(Some(1_000), 6_999), (true, Some(10_000), Some(7_000)));
+    assert_eq!(held(Some(1_000), 7_000), (false, Some(10_000), None));
+    assert_eq!(held(Some(1_000), 99_000), (false, Some(10_000), None));
+}
+
+fn says(world: &World, node: u64, boot: u64) -> Verdict {
+    answer(&world.cluster, NodeId(node), BootId(boot))
+}
+
+#[test]
+fn only_the_registered_start_of_an_online_node_is_granted_a_lease() {
+    let mut world = World::nodes(3);
+    assert_eq!(says(&world, 1, 1), Verdict::Granted);
+    assert_eq!(says(&world, 1, 2), Verdict::Unregistered);
+    assert_eq!(says(&world, 9, 1), Verdict::Removed);
+    let (node, boot) = (NodeId(3), BootId(1));
+    world.done(Command::SuspectNode { node, boot, last_heard: world.now.wall });
+    assert_eq!(says(&world, 3, 1), Verdict::Suspected);
+    let mut fenced = World::nodes(3);
+    fenced.fence(3);
+    assert_eq!(says(&fenced, 3, 1), Verdict::Suspected);
+    let mut away = World::nodes(3);
+    away.done(Command::LeaveNode { node, boot });
+    assert_eq!(says(&away, 3, 1), Verdict::Unregistered);
+    world.cluster.nodes.get_mut(&node).unwrap().boot = None;
+    assert_eq!(says(&world, 3, 1), Verdict::Unregistered);
+}
+
+#[test]
+fn more_than_half_of_the_data_nodes_silent_is_the_brake() {
+    for (nodes, silent, expected) in [
+        (1, 0, None),
+        (2, 1, None),
+        (2, 2, Some((2, 2))),
+        (3, 1, None),
+        (3, 2, Some((2, 3))),
+        (4, 2, None),
+        (4, 3, Some((3, 4))),
+        (5, 3, Some((3, 5))),
+    ] {
+        let mut world = World::nodes(nodes);
+        (1..=silent).for_each(|number| world.fence(number));
+        assert_eq!(brake(&world.cluster), expected, "{silent} of {nodes}");
+    }
+}
+
+#[test]
+fn a_goodbye_is_no_silence() {
+    let mut world = World::nodes(3);
+    world.fence(1);
+    world.done(Command::LeaveNode { node: NodeId(2), boot: BootId(1) });
+    assert_eq!(brake(&world.cluster), None);
+}
+
+/// The commands about nodes that a leader decides on, so long after it began to listen and heard of everybody.
+fn after(world: &mut World, ms: u64) -> Vec<String> {
+    world.wait(ms);
+    world.observed.refresh(&world.cluster, world.now);
+    let plan = lead(&world.cluster, &world.observed, world.now);
+    plan.commands.iter().map(ToString::to_string).collect()
+}
+
+fn listening() -> World {
+    let mut world = World::nodes(3);
+    world.observed.since = world.now.boot;
+    (1..=3).for_each(|number| world.hear(number, Default::default()));
+    world.observed.refresh(&world.cluster, world.now);
+    world
+}
+
+#[test]
+fn silence_is_suspected_then_counted_tick_by_tick_then_fenced() {
+    let mut world = listening();
+    assert_eq!(after(&mut world, 2_999), Vec::<String>::new());
+    world.hear(1, Default::default());
+    world.hear(2, Default::default());
+    assert_eq!(after(&mut world, 1), ["suspect node 3"]);
+    let (node, boot) = (NodeId(3), BootId(1));
+    world.done(Command::SuspectNode { node, boot, last_heard: world.now.wall });
+    for tick in 1..=8 {
+        (1..=2).for_each(|number| world.hear(number, Default::default()));
+        assert_eq!(after(&mut world, 0), Vec::<String>::new(), "tick {tick}");
+        (1..=2).for_each(|number| world.hear(number, Default::default()));
+        assert_eq!(after(&mut world, 2_000), [format!("tick {tick} of the countdown of node 3")]);
+        world.done(Command::TickNode { node, boot, tick });
+    }
+    (1..=2).for_each(|number| world.hear(number, Default::default()));
+    assert_eq!(after(&mut world, 0), ["fence node 3"]);
+}
+
+#[test]
+fn a_new_leader_counts_from_when_it_began_to_listen() {
+    let mut world = World::nodes(3);
+    world.observed.since = world.now.boot;
+    world.observed.refresh(&world.cluster, world.now);
+    assert_eq!(after(&mut world, 2_999), Vec::<String>::new());
+    assert_eq!(after(&mut world, 1).len(), 3);
+}
+
+#[test]
+fn a_node_that_has_just_registered_is_not_silent_yet() {
+    let mut world = listening();
+    world.wait(60_000);
+    (1..=2).for_each(|number| world.hear(number, Default::default()));
+    let facts = world.cluster.nodes[&NodeId(3)].facts.clone();
+    let addresses = world.cluster.nodes[&NodeId(3)].addresses.clone();
+    world.done(Command::RegisterNode { node: NodeId(3), boot: BootId(2), addresses, facts });
+    assert_eq!(after(&mut world, 0), Vec::<String>::new());
+    (1..=2).for_each(|number| world.hear(number, Default::default()));
+    assert_eq!(after(&mut world, 3_000), ["suspect node 1", "suspect node 2", "suspect node 3"]);
+}
+
+#[test]
+fn ticks_out_of_order_and_a_fence_before_the_last_tick_are_refused() {
+    let mut world = World::nodes(3);
+    let (node, boot) = (NodeId(3), BootId(1));
+    world.refused(Command::TickNode { node, boot, tick: 1 });
+    world.refused(Command::FenceNode { node, boot });
+    world.done(Command::SuspectNode { node, boot, last_heard: world.now.wall });
+    world.refused(Command::SuspectNode { node, boot, last_heard: world.now.wall });
+    world.refused(Command::TickNode { node, boot, tick: 2 });
+    world.done(Command::TickNode { node, boot, tick: 1 });
+    world.refused(Command::TickNode { node, boot, tick: 1 });
+    world.refused(Command::TickNode { node, boot: BootId(2), tick: 2 });
+    for tick in 2..=7 {
+        world.done(Command::TickNode { node, boot, tick });
+        world.refused(Command::FenceNode { node, boot });
+    }
+    world.done(Command::TickNode { node, boot, tick: 8 });
+    world.refused(Command::TickNode { node, boot, tick: 9 });
+    world.refused(Command::FenceNode { node, boot: BootId(7) });
+    world.done(Command::FenceNode { node, boot });
+}

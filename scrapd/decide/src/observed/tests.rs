@@ -1,0 +1,52 @@
+//! Table tests of what a leader has heard.
+
+use scrap_schema::id::NodeId;
+use scrap_schema::time::{BootTime, Timestamp};
+use scrap_schema::unit::Span;
+
+use crate::fixture::{WEB, World, copy, copy_seen, data};
+
+#[test]
+fn a_renewal_that_was_overtaken_says_nothing() {
+    let mut world = World::web(&[2]);
+    let late = world.now;
+    world.wait(5_000);
+    world.hear(2, [(WEB, copy("1.7"))].into());
+    let then = world.now;
+    world.now.boot = late.boot;
+    world.hear(2, [(WEB, copy("1.3"))].into());
+    let head = world.observed.report(NodeId(2), WEB).unwrap().data.clone().unwrap().head;
+    assert_eq!(head.unwrap().name.seq, 7);
+    assert_eq!(world.observed.nodes[&NodeId(2)].last, then.boot);
+}
+
+#[test]
+fn silence_counts_from_the_latest_of_hearing_listening_and_registering() {
+    let mut world = World::nodes(2);
+    let silence = |world: &World, node: u64| {
+        let boot = world.cluster.nodes[&NodeId(node)].boot;
+        world.observed.silence(NodeId(node), boot, world.now.boot).ms()
+    };
+    world.observed.since = BootTime(world.now.boot.0 - 500);
+    assert_eq!(silence(&world, 1), 500);
+    world.observed.refresh(&world.cluster, world.now);
+    assert_eq!(silence(&world, 1), 0);
+    world.wait(400);
+    world.hear(1, Default::default());
+    world.wait(300);
+    assert_eq!((silence(&world, 1), silence(&world, 2)), (300, 700));
+}
+
+#[test]
+fn lag_is_the_owners_age_of_a_copy_and_the_time_since_it_spoke() {
+    let mut world = World::web(&[2]);
+    let mut report = data("1.5", true, scrap_schema::id::Epoch(1));
+    let current_to = Timestamp(world.now.wall.0 - 4_000);
+    report.copies.insert(NodeId(2), copy_seen("1.5", current_to, 0));
+    world.hear(1, [(WEB, report)].into());
+    world.wait(2_500);
+    let grain = world.the(WEB);
+    assert_eq!(world.observed.lag(grain, NodeId(2), world.now), Some(Span::from_ms(6_500)));
+    assert_eq!(world.observed.lag(grain, NodeId(3), world.now), None);
+    assert_eq!(world.observed.best_lag(&world.cluster, grain, world.now).unwrap().ms(), 6_500);
+}

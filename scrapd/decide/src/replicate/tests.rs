@@ -1,0 +1,205 @@
+//! Table tests of copies. Snapshots are written as `epoch.number`, see [`crate::fixture::snapshot`].
+
+use scrap_schema::id::{Epoch, NodeId, OperationId};
+use scrap_schema::operation::Work;
+use scrap_schema::snapshot::Guid;
+use scrap_schema::spec::Keep;
+use scrap_schema::time::Timestamp;
+use scrap_schema::unit::Bytes;
+
+use super::{Admitted, NotAdmitted, Offer, Route, admit, retain, route};
+use crate::cluster::Stage;
+use crate::fixture::{WEB, World, line, snapshot};
+use crate::obey::{DataFacts, DataRole, RunFacts};
+
+/// `mine` and `theirs` as lines; the answer as words.
+fn check(mine: &str, theirs: &str, expected: &str) {
+    let theirs: Vec<Guid> = line(theirs).iter().map(|snapshot| snapshot.guid).collect();
+    let found = match route(&line(mine), &theirs) {
+        Route::UpToDate => "up to date".to_owned(),
+        Route::Full { to } => format!("full {}", to.0),
+        Route::Incremental { from, to } => format!("{} to {}", from.0, to.0),
+        Route::Diverged { common: Some(common) } => format!("diverged after {}", common.0),
+        Route::Diverged { common: None } => "nothing in common".to_owned(),
+        Route::Nothing => "nothing".to_owned(),
+    };
+    assert_eq!(found, expected, "`{mine}` to `{theirs:?}`");
+}
+
+#[test]
+fn nothing_to_send_before_the_first_snapshot() {
+    check("", "", "nothing");
+    check("", "1.1", "nothing");
+}
+
+#[test]
+fn an_empty_copy_needs_everything() {
+    check("1.1 1.2 1.3", "", "full 103");
+}
+
+#[test]
+fn a_copy_is_brought_forward_in_one_go_from_the_newest_common_state() {
+    check("1.1 1.2 1.3", "1.1 1.2", "102 to 103");
+    check("1.1 1.2 1.3 1.4", "1.1", "101 to 104");
+    check("1.2 1.3", "1.1 1.2", "102 to 103");
+    check("1.1 1.2", "1.1 1.2", "up to date");
+}
+
+#[test]
+fn what_people_and_moves_froze_is_never_jumped_over() {
+    check("1.1 1.2! 1.3 1.4", "1.1", "101 to 102");
+    check("1.1 1.2# 1.3", "1.1", "101 to 102");
+    check("1.1 1.2! 1.3", "", "full 102");
+    check("1.1 1.2! 1.3 1.4", "1.1 1.2!", "102 to 104");
+}
+
+#[test]
+fn a_state_that_this_line_does_not_have_is_divergence() {
+    check("1.1 1.2", "1.1 2.9", "diverged after 101");
+    check("2.1 2.2", "1.1 1.2", "nothing in common");
+    check("1.1 1.2 2.3", "1.1 1.2 1.3", "diverged after 102");
+}
+
+fn facts(role: DataRole, snapshots: &str) -> DataFacts {
+    DataFacts {
+        role,
+        epoch: Epoch(1),
+        snapshots: line(snapshots),
+        held: Default::default(),
+        used: Bytes(0),
+        dirty: None,
+        restored: None,
+        described: 0,
+    }
+}
+
+fn offer(from: Option<&str>, line_: &str) -> Offer {
+    let line = line(line_).iter().map(|snapshot| snapshot.guid).collect();
+    let from = from.map(|from| snapshot(from).guid);
+    Offer { sender: NodeId(1), epoch: Epoch(1), from, line }
+}
+
+/// On n2, which keeps a copy of the grain that n1 owns in epoch 1.
+fn admitted(offer: &Offer, data: Option<&DataFacts>) -> Result<Admitted, NotAdmitted> {
+    let world = World::web(&[2]);
+    admit(NodeId(2), Some(world.the(WEB)), offer, data, None)
+}
+
+#[test]
+fn a_stream_comes_in_only_where_it_continues_what_is_there() {
+    use Admitted::{Receive, SetAsideFirst};
+    let copy = facts(DataRole::Standby, "1.1 1.2");
+    assert_eq!(admitted(&offer(None, "1.1"), None), Ok(Receive));
+    assert_eq!(admitted(&offer(Some("1.2"), "1.1 1.2 1.3"), Some(&copy)), Ok(Receive));
+    assert_eq!(admitted(&offer(None, "2.1"), Some(&copy)), Ok(SetAsideFirst));
+    let missing = NotAdmitted::DoesNotContinue { from: Some(Guid(101)), newest: None };
+    assert_eq!(admitted(&offer(Some("1.1"), "1.1"), None), Err(missing));
+    let older = NotAdmitted::DoesNotContinue { from: Some(Guid(101)), newest: Some(Guid(102)) };
+    assert_eq!(admitted(&offer(Some("1.1"), "1.1 1.3"), Some(&copy)), Err(older));
+    let full = NotAdmitted::DoesNotContinue { from: None, newest: Some(Guid(102)) };
+    assert_eq!(admitted(&offer(None, "1.1"), Some(&copy)), Err(full));
+    let head = facts(DataRole::Owner, "1.1 1.2");
+    let writable = Err(NotAdmitted::WritableHere);
+    assert_eq!(admitted(&offer(Some("1.2"), "1.2"), Some(&head)), writable);
+}
+
+#[test]
+fn a_stream_comes_in_only_from_the_owner_in_its_epoch_to_a_copy_that_is_wanted() {
+    let world = World::web(&[2]);
+    let grain = Some(world.the(WEB));
+    let good = offer(None, "1.1");
+    assert_eq!(admit(NodeId(2), grain, &good, None, None), Ok(Admitted::Receive));
+    assert_eq!(admit(NodeId(2), None, &good, None, None), Err(NotAdmitted::UnknownGrain));
+    assert_eq!(admit(NodeId(3), grain, &good, None, None), Err(NotAdmitted::NotWanted));
+    let other = Offer { sender: NodeId(3), ..good.clone() };
+    let not_owner = NotAdmitted::NotOwner { sender: NodeId(3), owner: Some(NodeId(1)) };
+    assert_eq!(admit(NodeId(2), grain, &other, None, None), Err(not_owner));
+    for epoch in [Epoch(0), Epoch(2)] {
+        let other = Offer { epoch, ..good.clone() };
+        let wrong = NotAdmitted::WrongEpoch { offered: epoch, held: Epoch(1) };
+        assert_eq!(admit(NodeId(2), grain, &other, None, None), Err(wrong));
+    }
+    let run = RunFacts {
+        epoch: Epoch(1),
+        alive: true,
+        up: true,
+        armed: true,
+        ready: None,
+        healthy: None,
+        stopping: None,
+        stopped: None,
+    };
+    let writable = Err(NotAdmitted::WritableHere);
+    assert_eq!(admit(NodeId(2), grain, &good, None, Some(&run)), writable);
+}
+
+/// Which numbers of epoch 1 may go.
+fn goes(snapshots: &str, keep: (u32, u32, u32), held: Option<&str>) -> Vec<u64> {
+    let world = World::web(&[2]);
+    let mut data = facts(DataRole::Owner, snapshots);
+    if let Some(held) = held {
+        data.held.insert("last:2".to_owned(), snapshot(held).guid);
+    }
+    let keep = Keep { keep_last: keep.0, keep_hourly: keep.1, keep_daily: keep.2 };
+    let mut goes: Vec<u64> = retain(&world.cluster, world.the(WEB), &data, &keep)
+        .iter()
+        .map(|guid| guid.0 - 100)
+        .collect();
+    goes.sort_unstable();
+    goes
+}
+
+#[test]
+fn the_newest_so_many_stay() {
+    assert_eq!(goes("1.1 1.2 1.3 1.4", (2, 0, 0), None), [1, 2]);
+    assert_eq!(goes("1.1 1.2", (2, 0, 0), None), [0; 0]);
+    assert_eq!(goes("1.1 1.2 1.3", (0, 0, 0), None), [1, 2]);
+}
+
+#[test]
+fn what_is_held_and_what_people_took_stays() {
+    assert_eq!(goes("1.1 1.2 1.3 1.4", (1, 0, 0), Some("1.1")), [2, 3]);
+    assert_eq!(goes("1.1 1.2! 1.3 1.4", (1, 0, 0), None), [1, 3]);
+}
+
+#[test]
+fn the_newest_of_each_hour_and_day_stays() {
+    // Frozen at second 1, 2, 3601, 3602 and 90000 after a full hour.
+    let world = World::web(&[2]);
+    let hour = 3_600_000;
+    let mut data = facts(DataRole::Owner, "1.1 1.2 1.3 1.4 1.5");
+    let times = [1_000, 2_000, hour + 1_000, hour + 2_000, 25 * hour];
+    for (snapshot, time) in data.snapshots.iter_mut().zip(times) {
+        snapshot.created = Timestamp(time);
+    }
+    let goes = |hourly, daily| {
+        let keep = Keep { keep_last: 1, keep_hourly: hourly, keep_daily: daily };
+        let mut gone: Vec<u64> =
+            retain(&world.cluster, world.the(WEB), &data, &keep).iter().map(|it| it.0).collect();
+        gone.sort_unstable();
+        gone
+    };
+    assert_eq!(goes(0, 0), [101, 102, 103, 104]);
+    assert_eq!(goes(2, 0), [101, 102, 103]);
+    assert_eq!(goes(3, 0), [101, 103]);
+    assert_eq!(goes(0, 2), [101, 102, 103]);
+}
+
+#[test]
+fn what_a_later_line_or_an_operation_needs_stays() {
+    let mut world = World::web(&[2]);
+    let data = facts(DataRole::Owner, "1.1 1.2# 1.3 1.4");
+    let keep = Keep { keep_last: 1, keep_hourly: 0, keep_daily: 0 };
+    let goes = |world: &World| -> Vec<u64> {
+        retain(&world.cluster, world.the(WEB), &data, &keep).iter().map(|it| it.0).collect()
+    };
+    assert_eq!(goes(&world), [103, 102, 101]);
+    let operation = OperationId(1);
+    let work = Work::Migrate { grain: WEB, to: Some(NodeId(2)) };
+    world.done(scrap_schema::command::Command::StartOperation { operation, work, text: None });
+    assert_eq!(goes(&world), [103, 101]);
+    let web = world.cluster.grains.get_mut(&WEB).unwrap();
+    web.stage = Stage::Restoring { operation, snapshot: Guid(101) };
+    web.tenures[0].base = Some(snapshot("1.3"));
+    assert_eq!(goes(&world), [0; 0]);
+}
