@@ -123,6 +123,9 @@ fn words(line: &str, numbers: bool) -> String {
             (None, _) if is_number(word) && (numbers || text.trim().is_empty()) => {
                 text.push_str(&format!("[n]{tail}"));
             }
+            (None, _) if numbers && count(word).is_some() => {
+                text.push_str(&count(word).unwrap_or_default());
+            }
             (None, _) => text.push_str(piece),
         }
         at += 1;
@@ -133,6 +136,15 @@ fn words(line: &str, numbers: bool) -> String {
 fn is_number(word: &str) -> bool {
     word.starts_with(|c: char| c.is_ascii_digit())
         && word.chars().all(|c| c.is_ascii_digit() || c == '.')
+}
+
+/// `64G`, and `bob:804` of a list in one cell.
+fn count(word: &str) -> Option<String> {
+    if word.strip_suffix(['K', 'M', 'G', 'T']).is_some_and(is_number) {
+        return Some("[size]".to_owned());
+    }
+    let (name, number) = word.rsplit_once(':')?;
+    is_number(number).then(|| format!("{name}:[n]"))
 }
 
 /// What kind of changing word this is.
@@ -151,9 +163,8 @@ fn kind(word: &str) -> Option<&'static str> {
     if word.starts_with("20") && word.contains('T') && word.ends_with('Z') {
         return Some("time");
     }
-    let clock =
-        bytes.len() >= 5 && word.chars().all(|c| c.is_ascii_digit() || c == ':' || c == '.');
-    if clock && word.matches(':').count() >= 1 {
+    let digits = |c: char| c.is_ascii_digit() || c == ':' || c == '.';
+    if bytes.len() >= 5 && word.find(':') == Some(2) && word.chars().all(digits) {
         return Some("time");
     }
     if bytes.len() == 10 && word.starts_with("20") && word.matches('-').count() == 2 {
@@ -215,5 +226,6 @@ mod tests {
     fn levels_replace_more_or_less() {
         check(Level::Exact, "every 15s  2 copies", "every 15s  2 copies");
         check(Level::Numbers, "every 15s  2 copies", "every [span]  [n] copies");
+        check(Level::Numbers, "bob:804,64G", "bob:[n],[size]");
     }
 }

@@ -69,7 +69,7 @@ async fn every_refusal_has_its_exit_status() -> anyhow::Result<()> {
     cluster.api.apply(&format!("{}---\n{}", policy(1), idle_grain("idle", "test"))).await?;
     cluster.is_protected("idle", 1).await?;
     let huge = idle_grain("huge", "test").replace("4MiB", "900GiB");
-    let other = idle_grain("other", "test");
+    let other = idle_grain("idle", "standard");
     let failing = idle_grain("failing", "test").replace("[sleep, infinity]", "[/no/such/program]");
     let cases: [(&str, i32, &[&str], &str); 21] = [
         ("no-command", 2, &[], ""),

@@ -27,6 +27,16 @@ impl Session {
         Ok((book, file.display().to_string()))
     }
 
+    /// Waits until every operation has ended.
+    async fn all_ended(&self) -> anyhow::Result<()> {
+        wait_for(SOON, "every operation has ended", async || {
+            let running: Vec<OperationView> =
+                self.cluster.api.get("/v1/operations?state=running").await?;
+            Ok(running.is_empty().then_some(()))
+        })
+        .await
+    }
+
     /// Waits until nothing is under way, so that the next answer is the same every time.
     async fn settled(&self) -> anyhow::Result<()> {
         wait_for(SOON, "nothing is under way", async || {
@@ -172,7 +182,7 @@ async fn moves_and_operations() -> anyhow::Result<()> {
     t.golden("restore", &["restore", "book", "before", quiet])?;
     t.golden("restore-unknown", &["restore", "book", "never", quiet])?;
     t.golden("clone", &["clone", "book", "copy", "--snapshot", "before", quiet])?;
-    session.settled().await?;
+    session.all_ended().await?;
     t.golden("op-ls", &["op", "ls", "--limit", "3"])?;
     t.golden("op-ls-json", &["op", "ls", "--limit", "1", "-o", "json"])?;
     t.golden("events", &["events", "--topic", "grain", "--limit", "4"])?;

@@ -1,10 +1,9 @@
 //! Two nodes: nobody can tell a dead neighbour from a cut cable, so nothing is given away and nothing stops.
 
-use std::time::Duration;
-
 use scrap_schema::api::NodeState;
+use scrap_schema::unit::Span;
 use scrap_tests::cluster::writer::Writer;
-use scrap_tests::cluster::{Cluster, SOON, Spec, wait_for};
+use scrap_tests::cluster::{Cluster, SOON, Spec, now, wait_for};
 
 #[tokio::test]
 async fn with_two_nodes_grains_go_on_when_the_other_one_dies() -> anyhow::Result<()> {
@@ -17,8 +16,12 @@ async fn with_two_nodes_grains_go_on_when_the_other_one_dies() -> anyhow::Result
         let before = cluster.node(survivor)?.grain_processes();
         cluster.node_mut(victim)?.kill9_with_grains()?;
         // Far longer than the lease, so that it would have ended by now.
-        let lease = u64::try_from(writer_rounds(&cluster)).unwrap_or(u64::MAX);
-        writer.more(usize::try_from(lease)?, SOON).await?;
+        let end = now() + Span::from_ms(3 * cluster.spec().timing.lease.ms());
+        wait_for(SOON, "the grain answers after three leases", async || {
+            let seen = writer.seen();
+            Ok(seen.acknowledged.last().is_some_and(|(_, at)| *at > end).then_some(()))
+        })
+        .await?;
         assert_eq!(cluster.node(survivor)?.grain_processes(), before, "without {victim}");
         if victim == "bob" {
             // The one voter is left: it says so, and goes on.
@@ -36,10 +39,4 @@ async fn with_two_nodes_grains_go_on_when_the_other_one_dies() -> anyhow::Result
         cluster.end().await?;
     }
     Ok(())
-}
-
-/// Writes that take at least three leases, at the writer's shortest pause.
-fn writer_rounds(cluster: &Cluster) -> u128 {
-    let lease = Duration::from_millis(cluster.spec().timing.lease.ms());
-    (3 * lease).as_millis() / 5
 }
