@@ -2,7 +2,7 @@
 //!
 //! Nothing that was acknowledged may be missing, a repeated request may have no second effect, the state must verify, and the
 //! consensus must go on. What a power cut may take beyond that (writes that were never flushed) is not shown here.
-#![expect(clippy::disallowed_methods, reason = "a test of crashes needs processes to crash")]
+#![expect(clippy::disallowed_methods, reason = "only another process can be killed")]
 
 use std::collections::BTreeMap;
 use std::fs::File;
