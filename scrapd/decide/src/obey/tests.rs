@@ -1,1 +1,289 @@
-//! Table tests of `obey`.
+//! Table tests of `obey`: what a node does with what it has.
+
+use scrap_schema::command::{AssignCause, Command};
+use scrap_schema::id::{Epoch, NodeId, OperationId};
+use scrap_schema::operation::Work;
+use scrap_schema::time::{BootTime, Timestamp};
+use scrap_schema::unit::Bytes;
+
+use super::{CopyFacts, DataFacts, DataRole, Dirty, Failure, HostFacts, Lane, RunFacts, obey};
+use crate::cluster::Stage;
+use crate::fixture::{WEB, World, line, snapshot};
+use crate::lease::Lease;
+
+fn head(snapshots: &str, epoch: u64) -> DataFacts {
+    DataFacts {
+        role: DataRole::Owner,
+        epoch: Epoch(epoch),
+        snapshots: line(snapshots),
+        held: Default::default(),
+        used: Bytes(0),
+        dirty: None,
+        restored: None,
+        described: 99,
+    }
+}
+
+fn standby(snapshots: &str, epoch: u64) -> DataFacts {
+    DataFacts { role: DataRole::Standby, ..head(snapshots, epoch) }
+}
+
+fn running(epoch: u64, armed: bool) -> RunFacts {
+    RunFacts {
+        epoch: Epoch(epoch),
+        alive: true,
+        up: true,
+        armed,
+        ready: Some(Timestamp(1)),
+        healthy: None,
+        stopping: None,
+        stopped: None,
+    }
+}
+
+/// A host that holds its lease, granted so long ago.
+fn host(world: &World, ago: u64) -> HostFacts {
+    let granted = BootTime(world.now.boot.0 - ago);
+    let extended = Lease { granted: Some(granted) }.deadline(world.cluster.timing());
+    HostFacts { lease: Lease { granted: Some(granted) }, extended, ..HostFacts::default() }
+}
+
+fn orders(world: &World, node: u64, host: &HostFacts) -> Vec<String> {
+    let actions = obey(NodeId(node), &world.cluster, host, world.now);
+    let name = WEB.to_string();
+    actions.iter().map(|action| action.to_string().replace(&name, "web")).collect()
+}
+
+#[test]
+fn an_owner_with_its_head_and_a_lease_starts() {
+    let world = World::web(&[]);
+    let mut host = host(&world, 1_000);
+    host.data.insert(WEB, head("1.1", 1));
+    assert_eq!(orders(&world, 1, &host), ["start web, epoch 1"]);
+    host.lease = Lease::default();
+    host.extended = None;
+    assert_eq!(orders(&world, 1, &host), [""; 0]);
+}
+
+#[test]
+fn a_node_stops_by_itself_when_its_lease_runs_out_but_not_before() {
+    let world = World::web(&[]);
+    for (ago, expected) in [(5_999, 0), (6_000, 1), (60_000, 1)] {
+        let mut host = host(&world, ago);
+        host.data.insert(WEB, head("1.1", 1));
+        host.runs.insert(WEB, running(1, true));
+        let stop = vec!["stop web: the lease is running out"; expected];
+        assert_eq!(orders(&world, 1, &host), stop, "granted {ago} ms ago");
+    }
+}
+
+#[test]
+fn a_daemon_that_has_just_started_leaves_what_it_finds_to_its_deadline() {
+    let world = World::web(&[]);
+    let mut host = HostFacts::default();
+    host.data.insert(WEB, head("1.1", 1));
+    host.runs.insert(WEB, running(1, true));
+    assert_eq!(orders(&world, 1, &host), [""; 0]);
+    host.runs.insert(WEB, running(1, false));
+    assert_eq!(orders(&world, 1, &host), ["stop web: the lease is running out"]);
+}
+
+#[test]
+fn what_runs_without_a_lease_is_armed_before_the_cluster_is_told() {
+    let mut world = World::web(&[]);
+    world.cluster.grains.get_mut(&WEB).unwrap().armed = false;
+    let mut host = host(&world, 1_000);
+    host.data.insert(WEB, head("1.1", 1));
+    host.runs.insert(WEB, running(1, false));
+    assert_eq!(orders(&world, 1, &host), ["put web under the lease"]);
+    host.runs.insert(WEB, running(1, true));
+    assert_eq!(orders(&world, 1, &host), ["tell: grain web runs under the lease"]);
+    // A start that is under way may have no deadline.
+    host.runs.clear();
+    host.busy.insert(Lane::Run(WEB));
+    assert_eq!(orders(&world, 1, &host), [""; 0]);
+}
+
+#[test]
+fn nobody_runs_what_belongs_to_another_node_or_epoch() {
+    let world = World::web(&[2]);
+    let mut other = host(&world, 1_000);
+    other.runs.insert(WEB, running(1, true));
+    other.data.insert(WEB, standby("1.1", 1));
+    assert_eq!(orders(&world, 2, &other), ["stop web: it has another owner"]);
+    let mut old = host(&world, 1_000);
+    old.runs.insert(WEB, running(0, true));
+    old.data.insert(WEB, head("1.1", 1));
+    assert!(orders(&world, 1, &old).contains(&"stop web: it is of an older epoch".to_owned()));
+}
+
+#[test]
+fn a_grain_that_was_born_never_gets_an_empty_dataset() {
+    let mut world = World::web(&[]);
+    let host = host(&world, 1_000);
+    assert_eq!(orders(&world, 1, &host), [""; 0]);
+    world.cluster.grains.get_mut(&WEB).unwrap().born = false;
+    assert_eq!(orders(&world, 1, &host), ["create dataset of web, epoch 1"]);
+}
+
+/// The grain's second epoch, on n2, from a state.
+fn second_epoch(base: &str) -> World {
+    let mut world = World::web(&[2]);
+    world.fence(1);
+    let (base, cause) = (Some(snapshot(base)), AssignCause::Failover { loss: None });
+    let (grain, epoch, to) = (WEB, Epoch(1), NodeId(2));
+    world.done(Command::AssignGrain { grain, epoch, to, base, cause });
+    world
+}
+
+#[test]
+fn a_copy_is_promoted_only_from_the_state_that_was_decided() {
+    let world = second_epoch("1.5");
+    let mut host = host(&world, 1_000);
+    host.data.insert(WEB, standby("1.4 1.5", 1));
+    assert_eq!(orders(&world, 2, &host), ["promote web, epoch 2"]);
+    host.data.insert(WEB, standby("1.4", 1));
+    assert_eq!(orders(&world, 2, &host), [""; 0]);
+}
+
+#[test]
+fn a_head_that_was_left_behind_becomes_a_copy_or_is_set_aside() {
+    let world = second_epoch("1.5");
+    let mut host = host(&world, 1_000);
+    let dirty = |bytes| Dirty { bytes: Bytes(bytes), at: Timestamp(0), probed: BootTime(0) };
+    let aside = "keep diverged data of web aside";
+    for (snapshots, dirty, expected) in [
+        ("1.4 1.5", None, "look for writes in web"),
+        ("1.4 1.5", Some(dirty(0)), "make web a copy"),
+        ("1.4 1.5", Some(dirty(1)), aside),
+        ("1.4 1.5 1.6", Some(dirty(0)), aside),
+        ("1.6", Some(dirty(0)), "keep all data of web aside: nothing in common"),
+    ] {
+        host.data.insert(WEB, DataFacts { dirty, ..head(snapshots, 1) });
+        assert_eq!(orders(&world, 1, &host), [expected], "{snapshots} {dirty:?}");
+    }
+    host.runs.insert(WEB, running(1, true));
+    assert_eq!(orders(&world, 1, &host), ["stop web: it has another owner"]);
+}
+
+#[test]
+fn a_copy_that_is_ahead_of_the_fork_is_set_aside() {
+    let world = second_epoch("1.5");
+    let mut host = host(&world, 1_000);
+    host.data.insert(WEB, standby("1.5 1.6", 1));
+    assert_eq!(orders(&world, 1, &host), ["keep diverged data of web aside"]);
+    host.orphans.insert(
+        (WEB, Epoch(1)),
+        super::OrphanFacts { head: snapshot("1.9"), base: None, newer: Bytes(0), used: Bytes(0) },
+    );
+    assert_eq!(orders(&world, 1, &host)[0], "make web a copy");
+}
+
+#[test]
+fn an_owner_looks_freezes_and_sends_at_its_interval() {
+    let mut world = World::web(&[2]);
+    world.now.wall = Timestamp(1_000_010_000);
+    let mut host = host(&world, 1_000);
+    host.runs.insert(WEB, running(1, true));
+    let copies = |snapshots: &str| CopyFacts {
+        snapshots: Some(line(snapshots).iter().map(|snapshot| snapshot.guid).collect()),
+    };
+    let now = world.now.boot.0;
+    let dirty =
+        |bytes, ago| Dirty { bytes: Bytes(bytes), at: Timestamp(0), probed: BootTime(now - ago) };
+    // The newest snapshot is 5 s old at first, 15 s later; the interval is 15 s.
+    let cases = [
+        (0, None, "1.5", ""),
+        (0, Some(dirty(9, 1_000)), "1.5", ""),
+        (0, None, "1.4", "send increment of web to node 2"),
+        (0, None, "1.9", "ask node 2 for its copy of web"),
+        (10_000, None, "1.5", "look for writes in web"),
+        (10_000, Some(dirty(0, 1_000)), "1.5", ""),
+        (10_000, Some(dirty(0, 15_000)), "1.5", "look for writes in web"),
+    ];
+    for (later, dirty, theirs, expected) in cases {
+        let mut world = world.clone();
+        world.now.wall = Timestamp(world.now.wall.0 + later);
+        host.data.insert(WEB, DataFacts { dirty, ..head("1.4 1.5", 1) });
+        let known = if theirs == "1.9" { copies("1.4 1.9") } else { copies(theirs) };
+        host.copies.insert((WEB, NodeId(2)), known);
+        let expected: Vec<&str> = Some(expected).filter(|it| !it.is_empty()).into_iter().collect();
+        assert_eq!(orders(&world, 1, &host), expected, "{later} ms, {dirty:?}, {theirs}");
+    }
+    world.now.wall = Timestamp(world.now.wall.0 + 10_000);
+    host.data.insert(WEB, DataFacts { dirty: Some(dirty(9, 1_000)), ..head("1.4 1.5", 1) });
+    host.copies.insert((WEB, NodeId(2)), copies("1.5"));
+    let name = "snapshot web scrap.0000000000000001.0000000000000006";
+    assert_eq!(orders(&world, 1, &host), [name]);
+}
+
+#[test]
+fn the_last_state_is_frozen_after_the_stop_and_looked_at_once_more() {
+    let mut world = World::web(&[2]);
+    let operation = OperationId(1);
+    let work = Work::Migrate { grain: WEB, to: Some(NodeId(2)) };
+    world.done(Command::StartOperation { operation, work, text: None });
+    let (grain, epoch, to) = (WEB, Epoch(1), NodeId(2));
+    world.done(Command::BeginMigration { grain, epoch, operation, to });
+    world.done(Command::QuiesceGrain { grain, epoch, operation });
+    let mut host = host(&world, 1_000);
+    let guids = line("1.5").iter().map(|snapshot| snapshot.guid).collect();
+    host.copies.insert((WEB, NodeId(2)), CopyFacts { snapshots: Some(guids) });
+    host.data.insert(WEB, head("1.5", 1));
+    host.runs.insert(WEB, running(1, true));
+    assert_eq!(orders(&world, 1, &host), ["stop web: it moves away"]);
+    let stopped = RunFacts { alive: false, stopped: Some(BootTime(500)), ..running(1, true) };
+    host.runs.insert(WEB, stopped);
+    let freeze = orders(&world, 1, &host);
+    assert!(freeze[0].starts_with("snapshot web") && freeze[0].contains(".final."), "{freeze:?}");
+    host.data.insert(WEB, head("1.5 1.6#", 1));
+    let early = Dirty { bytes: Bytes(0), at: Timestamp(0), probed: BootTime(499) };
+    let late = Dirty { probed: BootTime(500), ..early };
+    let look = "look for writes in web";
+    for (dirty, expected) in
+        [(None, look), (Some(early), look), (Some(late), "tell: grain web is released, epoch 1")]
+    {
+        host.data.insert(WEB, DataFacts { dirty, ..head("1.5 1.6#", 1) });
+        let orders = orders(&world, 1, &host);
+        assert!(orders.contains(&expected.to_owned()), "{dirty:?}: {orders:?}");
+    }
+}
+
+#[test]
+fn what_is_under_way_or_has_just_failed_is_not_ordered_again() {
+    let world = World::web(&[]);
+    let mut host = host(&world, 1_000);
+    host.data.insert(WEB, head("1.1", 1));
+    host.busy.insert(Lane::Run(WEB));
+    assert_eq!(orders(&world, 1, &host), [""; 0]);
+    host.busy.clear();
+    let retry_at = BootTime(world.now.boot.0 + 1);
+    let failure = Failure { attempts: 1, retry_at, why: "of a test".to_owned() };
+    host.failed.insert(Lane::Run(WEB), failure.clone());
+    assert_eq!(orders(&world, 1, &host), [""; 0]);
+    host.failed.insert(Lane::Run(WEB), Failure { retry_at: world.now.boot, ..failure });
+    assert_eq!(orders(&world, 1, &host), ["start web, epoch 1"]);
+}
+
+#[test]
+fn removed_grains_lose_their_data_and_unknown_ones_only_stop() {
+    let mut world = World::nodes(1);
+    let mut host = host(&world, 1_000);
+    host.data.insert(WEB, head("1.1", 1));
+    host.runs.insert(WEB, running(1, true));
+    assert_eq!(orders(&world, 1, &host), ["stop web: it was removed"]);
+    host.runs.clear();
+    assert_eq!(orders(&world, 1, &host), [""; 0]);
+    world.cluster.purged.insert(WEB);
+    assert_eq!(orders(&world, 1, &host), ["remove dataset of web"]);
+}
+
+#[test]
+fn a_surplus_copy_goes_only_when_the_grain_is_settled() {
+    let mut world = World::web(&[3]);
+    let mut host = host(&world, 1_000);
+    host.data.insert(WEB, standby("1.1", 1));
+    assert_eq!(orders(&world, 2, &host), ["remove dataset of web"]);
+    world.cluster.grains.get_mut(&WEB).unwrap().stage = Stage::Restarting { operation: None };
+    assert_eq!(orders(&world, 2, &host), [""; 0]);
+}

@@ -259,6 +259,6 @@ mod tests {
         assert!(unlisted.text().contains("BROKEN PROMISE: what the dead node had newer"));
         // Nothing was lost: there is nothing to set aside.
         let failover = Failover { lost: Lost::default(), ..good.failover.clone() };
-        assert!(Report { failover, orphan: None, ..good }.broken().is_empty());
+        assert!(Report { failover, orphan: None, lost_in_all: 0, ..good }.broken().is_empty());
     }
 }
