@@ -85,7 +85,15 @@ pub(super) fn owner_report<'a>(world: &World<'a>, grain: &Grain) -> Option<&'a G
 
 /// What the owner says of the grain's processes in the present epoch.
 pub(super) fn run_report<'a>(world: &World<'a>, grain: &Grain) -> Option<&'a RunReport> {
-    owner_report(world, grain)?.run.as_ref().filter(|run| run.epoch == grain.epoch)
+    let run = owner_report(world, grain)?.run.as_ref().filter(|run| run.epoch == grain.epoch);
+    run.filter(|_| !is_older_than_start(world, grain))
+}
+
+/// Whether what its owner last said is from before the grain answered. Both are on the owner's clock. That it answers is in
+/// the log at once, the next report comes with the next renewal.
+fn is_older_than_start(world: &World<'_>, grain: &Grain) -> bool {
+    let heard = grain.owner.and_then(|owner| world.observed.nodes.get(&owner));
+    heard.zip(grain.started).is_some_and(|(heard, started)| heard.wall < started)
 }
 
 /// The grain in one word.
@@ -126,7 +134,9 @@ fn answering(world: &World<'_>, grain: &Grain, owner: NodeId) -> GrainState {
         Some(run) if !run.up || run.healthy == Some(false) => GrainState::Unhealthy,
         Some(_) => GrainState::Running,
         // Its owner has told everything that it has, and this grain was not among it.
-        None if world.has_heard(owner) => GrainState::Unhealthy,
+        None if world.has_heard(owner) && !is_older_than_start(world, grain) => {
+            GrainState::Unhealthy
+        }
         None => GrainState::Running,
     }
 }

@@ -372,6 +372,18 @@ fn a_grain_whose_check_fails() {
 }
 
 #[test]
+fn a_report_from_before_the_grain_answered_says_nothing_about_it() {
+    let mut world = Fixture::with_web();
+    let mut report = running();
+    report.run.as_mut().unwrap().healthy = Some(false);
+    let now = world.now;
+    world.now = Now { boot: BootTime(0), wall: Timestamp(START - 200) };
+    world.hear(report);
+    world.now = now;
+    assert_eq!(world.look(|looked| grain(looked, world.web())).status.state, GrainState::Running);
+}
+
+#[test]
 fn a_grain_whose_program_keeps_ending() {
     let mut world = Fixture::with_web();
     let mut report = running();
