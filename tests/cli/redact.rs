@@ -4,7 +4,7 @@
 const SPANS: [&str; 7] = ["ms", "s", "min", "m", "h", "d", "us"];
 const SIZES: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
 /// Fields of JSON and YAML whose numbers are measured.
-const MEASURED: [&str; 24] = [
+const MEASURED: [&str; 22] = [
     "lagMs",
     "index",
     "modifyIndex",
@@ -19,8 +19,6 @@ const MEASURED: [&str; 24] = [
     "memory",
     "disk",
     "seq",
-    "guid",
-    "snapshot",
     "score",
     "pending",
     "rounds",
@@ -41,6 +39,9 @@ pub(crate) enum Level {
     /// Every number that stands alone too.
     Numbers,
 }
+
+/// Fields whose values are guids, which YAML quotes if they could be numbers.
+const GUIDS: [&str; 2] = ["guid", "snapshot"];
 
 /// What to replace.
 #[derive(Debug, Default)]
@@ -81,10 +82,11 @@ impl Redact {
 fn measured(line: &str) -> Option<String> {
     let (name, value) = line.split_once(": ")?;
     let bare = name.trim_start().trim_start_matches("- ").trim_matches('"');
-    let number = value.trim_end_matches(',').trim_matches('"');
-    let wanted = MEASURED.contains(&bare) && number.starts_with(|c: char| c.is_ascii_digit());
+    let number = value.trim_end_matches(',').trim_matches(['"', '\'']);
+    let guid = GUIDS.contains(&bare) && number.len() == 16;
+    let number = MEASURED.contains(&bare) && number.starts_with(|c: char| c.is_ascii_digit());
     let comma = if value.ends_with(',') { "," } else { "" };
-    wanted.then(|| format!("{name}: [measured]{comma}"))
+    (guid || number).then(|| format!("{name}: [measured]{comma}"))
 }
 
 fn is_word(byte: char) -> bool {
@@ -210,6 +212,8 @@ mod tests {
         check("operation 01m7xxqgk6eqss63e6a10qg2n3 of web", "operation [id] of web");
         check("  \"lagMs\": 1234,", "  \"lagMs\": [measured],");
         check("took 350ms.", "took [span].");
+        check("  \"snapshot\": \"c7d368abcdef0123\",", "  \"snapshot\": [measured],");
+        check("  snapshot: '0123456789012345'", "  snapshot: [measured]");
         check("     49  grain book, epoch 4", "     [n]  grain book, epoch 4");
         check("  cpu  1.05 used of 64 cores", "  cpu  [n] used of [n] cores");
     }

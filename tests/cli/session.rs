@@ -81,6 +81,8 @@ async fn a_grain_from_manifest_to_trash() -> anyhow::Result<()> {
     let mut session = Session::start().await?;
     session.cluster.api.apply(&policy(1)).await?;
     let (book, file) = session.book("book", "ada")?;
+    // It may run before anybody asks.
+    session.terminal.replace("book is back; it is running", "book is back; it is starting");
     let t = &session.terminal;
     // The copy goes to bob: where there is a choice it is the machine's, by what is free at that moment.
     t.run(&["node", "cordon", "cy"], "")?;

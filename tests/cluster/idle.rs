@@ -10,8 +10,9 @@ const VARIABLE: &str = "SCRAP_IDLE_SECS";
 
 #[tokio::test]
 async fn an_idle_cluster_writes_nothing_to_disk() -> anyhow::Result<()> {
+    // A busy machine is late with heartbeats, and every line about that in the log is a write.
     let seconds = std::env::var(VARIABLE).ok().map(|text| text.parse()).transpose()?.unwrap_or(20);
-    let mut cluster = Cluster::start(Spec { log: "info", ..Spec::new(3) }).await?;
+    let mut cluster = Cluster::start(Spec { log: "error", ..Spec::new(3) }).await?;
     cluster.guestbook("ada", 2).await?;
     let watched = |cluster: &Cluster| -> anyhow::Result<Vec<(Process, u64)>> {
         let mut all = Vec::new();

@@ -192,9 +192,14 @@ impl State {
             why,
         };
         self.facts.failed.insert(lane, failure);
-        // What was believed of a copy may be why it failed.
-        if let Lane::Copy(grain, node) = lane {
-            self.facts.copies.remove(&(grain, node));
+        match lane {
+            // What was believed of a copy may be why it failed.
+            Lane::Copy(grain, node) => {
+                self.facts.copies.remove(&(grain, node));
+            }
+            // A look from before the failure has seen what is no more.
+            Lane::Run(grain) => self.note_change(grain),
+            Lane::Shape(_) | Lane::Snap(_) | Lane::Tell(_) | Lane::Lease => (),
         }
     }
 
@@ -224,7 +229,11 @@ impl State {
             };
             let up = instance.state == InstanceState::Running;
             self.restarts.insert(instance.grain, (instance.restarts, instance.last_exit.clone()));
-            let newer = self.is_newer(instance.grain, as_of);
+            // An order to start or stop that is under way knows better: a program that is about to fail its start looks
+            // for a moment like one that runs.
+            if self.is_newer(instance.grain, as_of) {
+                continue;
+            }
             let run = self.facts.runs.entry(instance.grain).or_insert_with(|| RunFacts {
                 epoch: instance.epoch,
                 alive,
@@ -235,10 +244,6 @@ impl State {
                 stopping: None,
                 stopped: (!alive).then_some(now.boot),
             });
-            // An order to start or stop that is under way knows better.
-            if newer {
-                continue;
-            }
             if run.alive && !alive {
                 run.stopped = Some(now.boot);
                 run.ready = None;
@@ -385,3 +390,6 @@ fn to_facts(dataset: Dataset, held: BTreeMap<String, Guid>, dirty: Option<Dirty>
         described,
     }
 }
+
+#[cfg(test)]
+mod tests;
