@@ -103,6 +103,9 @@ pub struct RenewalAnswer {
     pub sent: BootTime,
     /// Whether the lease is renewed.
     pub verdict: Verdict,
+    /// Log index that the leader had applied. The lease counts once the node has applied it too: a node that lags must
+    /// not act on an old epoch.
+    pub index: u64,
     /// The leader has no full report of this node: the next renewal should be full.
     pub wants_full: bool,
 }

@@ -252,6 +252,9 @@ codes! {
     /// The grain is not running, and this needs a running one.
     NotRunning: "not-running", "The grain is not running", Failed,
         "Start it with `scrapctl start`, or read in `scrapctl info` why it does not run.";
+    /// What was named is not in a state that allows this: in the trash, moving, or there already.
+    WrongState: "wrong-state", "Its state does not allow this", Conflict,
+        "`detail` says what state it is in; `scrapctl info` shows the rest.";
     /// No node can take the grain. `candidates` says for each node why not.
     NoPlacement: "no-placement", "No node can run this grain", NoPlacement,
         "Lower what the grain asks for, undrain a node, or add one.";

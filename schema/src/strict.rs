@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use crate::problem::{Code, FieldError};
 
 pub(crate) use shape::{Shape, read};
-pub(crate) use suggest::{list, nearest};
+pub use suggest::{list, nearest};
 pub(crate) use tree::{Step, Tree, Value, pointer};
 pub(crate) use yaml::{Flaw, Stream};
 

@@ -1,5 +1,231 @@
 //! The body of SCRAP: the daemon on every node.
+//!
+//! | task | reads | writes |
+//! |---|---|---|
+//! | consensus (`raft`) | peers' messages | the log, the state, [`raft::Consensus`] |
+//! | `leader` | state, renewals | proposals |
+//! | `agent` | state, host facts | host actions, proposals |
+//! | renewals (`agent`) | reports | the lease |
+//! | `peer` door | renewals, streams | leader's memory, datasets |
+//! | `api` door | state, leader's memory | proposals |
+//!
+//! The consensus, the leases and their door run on a runtime of their own, so that load on the API cannot cause an election
+//! (R-A4). Everything is spawned in [`run`]. Decisions are made in `scrap-decide`, deeds are done by `scrap-host`.
 #![forbid(unsafe_code)]
 
+pub mod agent;
+pub mod api;
+pub mod args;
+pub mod config;
+pub mod daemon;
+pub mod data_dir;
+#[cfg(target_os = "linux")]
+pub mod demo;
+pub mod execute;
+pub mod facts;
+pub mod front;
+pub mod identity;
+pub mod leader;
+pub mod logging;
+pub mod peer;
 pub mod raft;
+pub mod setup;
 pub mod store;
+pub mod transfer;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use scrap_host::any::{AnyDatasets, AnyRuntime};
+use scrap_host::clock;
+use scrap_host::dir::DirDatasets;
+use scrap_host::mem::{MemDatasets, MemRuntime};
+use scrap_host::process::ProcessRuntime;
+use scrap_schema::command::{Command, Proposal};
+use scrap_schema::node::{NodeFacts, NodeRole};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use config::{Config, DatasetsKind, OnShutdown, RuntimeKind};
+use daemon::{Daemon, Host};
+use identity::Identity;
+use peer::Peers;
+use raft::Consensus;
+
+/// Threads for the consensus and the leases.
+const CORE_THREADS: usize = 2;
+/// Limit for the goodbye of a node that ends.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// Runs a node until `shutdown`.
+///
+/// # Errors
+/// If it cannot start, or the consensus of this node has failed.
+pub async fn run(
+    config: Config,
+    identity: Identity,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let core = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(CORE_THREADS)
+        .thread_name("core")
+        .enable_all()
+        .build()
+        .context("the runtime of the consensus cannot be started")?;
+    let result = node(config, identity, core.handle().clone(), shutdown).await;
+    core.shutdown_background();
+    result
+}
+
+async fn node(
+    config: Config,
+    identity: Identity,
+    core: tokio::runtime::Handle,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let api_listener = listen(config.listen.api, "the API").await?;
+    let peer_listener = listen(config.listen.peer, "other nodes").await?;
+    let (daemon, facts) = assemble(&config, &identity, &core, shutdown.clone()).await?;
+    let consensus = daemon.consensus.clone();
+
+    let hands_stop = CancellationToken::new();
+    let doors_stop = CancellationToken::new();
+    let peer_routes = consensus.routes().merge(peer::routes(daemon.clone()));
+    let peers = core.spawn(api::serve(peer_listener, peer_routes, doors_stop.clone()));
+    let leader = core.spawn(leader::run(
+        consensus.clone(),
+        identity.node,
+        daemon.leader.clone(),
+        hands_stop.clone(),
+    ));
+    let renewals = core.spawn(agent::renewals(daemon.clone(), facts, hands_stop.clone()));
+    let agent = tokio::spawn(agent::run(daemon.clone(), hands_stop.clone()));
+    let api =
+        tokio::spawn(api::serve(api_listener, api::routes(daemon.clone()), doors_stop.clone()));
+    info!(node = %identity.name, api = %config.listen.api, peer = %config.listen.peer, "running");
+
+    let failed = tokio::select! {
+        () = shutdown.cancelled() => None,
+        why = consensus.failed() => Some(why),
+    };
+    if let Some(why) = failed {
+        // What is in memory may be newer than what is on disk: nothing more is promised.
+        error!(why, "the consensus of this node has failed");
+        anyhow::bail!("the consensus of this node has failed: {why}");
+    }
+    let on_shutdown = match config.role {
+        NodeRole::Data => config.on_shutdown,
+        NodeRole::Storage | NodeRole::Witness => OnShutdown::Keep,
+    };
+    info!(node = %identity.name, "ending");
+    hands_stop.cancel();
+    agent.await.context("the agent has ended badly")?;
+    match on_shutdown {
+        OnShutdown::Keep => (),
+        OnShutdown::Stop => goodbye(&daemon).await,
+    }
+    renewals.await.context("the renewals have ended badly")?;
+    leader.await.context("the leader's loop has ended badly")?;
+    consensus.hand_over(None).await;
+    doors_stop.cancel();
+    for (door, task) in [("API", api), ("peer", peers)] {
+        if tokio::time::timeout(GOODBYE, task).await.is_err() {
+            warn!(door, "open connections were cut off");
+        }
+    }
+    consensus.close().await;
+    info!(node = %identity.name, "ended");
+    Ok(())
+}
+
+/// Opens the databases and the hands, and looks at what is on this host.
+async fn assemble(
+    config: &Config,
+    identity: &Identity,
+    core: &tokio::runtime::Handle,
+    shutdown: CancellationToken,
+) -> anyhow::Result<(Arc<Daemon>, NodeFacts)> {
+    let host = Arc::new(hands(config).await?);
+    let facts = facts::measure(config)?;
+    let settings = config.raft_settings(identity.node, identity.cluster_id);
+    let consensus = core.spawn(Consensus::open(settings)).await??;
+    let daemon = Arc::new(Daemon {
+        me: identity.node,
+        name: identity.name.clone(),
+        cluster_id: identity.cluster_id,
+        consensus: consensus.clone(),
+        leader: leader::Memory::default(),
+        agent: agent::Handle::default(),
+        host: host.clone(),
+        peers: Peers::new(consensus.clone())?,
+        http: reqwest::Client::builder()
+            .no_proxy()
+            .connect_timeout(Duration::from_secs(2))
+            .build()?,
+        started: clock::boot_time(),
+        addresses: config.advertise.clone(),
+        shutdown,
+    });
+    let timing = consensus.read(|cluster| cluster.timing());
+    agent::gather(&host, &daemon.agent, timing)
+        .await
+        .map_err(|error| anyhow::anyhow!(execute::chain(error.as_ref())))
+        .context("cannot read what is on this host")?;
+    daemon.agent.with(|state| state.disk = facts.disk);
+    Ok((daemon, facts))
+}
+
+async fn listen(address: std::net::SocketAddr, whom: &str) -> anyhow::Result<TcpListener> {
+    let taken = || format!("cannot listen for {whom} on {address}");
+    TcpListener::bind(address).await.with_context(taken)
+}
+
+/// The backends that the configuration names.
+async fn hands(config: &Config) -> anyhow::Result<Host> {
+    let datasets = match config.host.datasets {
+        DatasetsKind::Dir => {
+            let root = config.data_dir.join("pool");
+            AnyDatasets::Dir(DirDatasets::open(&root).await?)
+        }
+        DatasetsKind::Mem => AnyDatasets::Mem(MemDatasets::new(std::process::id().into())),
+    };
+    let runtime = match config.host.runtime {
+        RuntimeKind::Process => {
+            let keeper = match &config.host.keeper {
+                Some(keeper) => keeper.clone(),
+                None => beside_me("scrap-keeper")?,
+            };
+            AnyRuntime::Process(ProcessRuntime::open(&config.run_dir, keeper).await?)
+        }
+        RuntimeKind::Mem => AnyRuntime::Mem(MemRuntime::new()),
+    };
+    Ok(Host { datasets, runtime })
+}
+
+/// A program that is installed beside this one.
+fn beside_me(name: &str) -> anyhow::Result<std::path::PathBuf> {
+    let me = std::env::current_exe().context("cannot find out where this program is")?;
+    let program = me.with_file_name(name);
+    if program.exists() {
+        return Ok(program);
+    }
+    let hint = "install it there, or name it with `keeper` under `[host]`";
+    anyhow::bail!("`{}` is missing\n  hint: {hint}", program.display())
+}
+
+/// Stops the grains of this node and says so: they may be started elsewhere at once (R-L5).
+async fn goodbye(daemon: &Daemon) {
+    if !agent::stop_everything(daemon).await {
+        return;
+    }
+    let Some(boot) = daemon.agent.with(|state| state.boot) else { return };
+    let command = Command::LeaveNode { node: daemon.me, boot };
+    let proposal = Proposal { at: clock::wall(), key: None, command };
+    match tokio::time::timeout(GOODBYE, daemon.consensus.propose(proposal)).await {
+        Ok(Ok(_)) => info!("said goodbye"),
+        Ok(Err(error)) => warn!(%error, "could not say goodbye; the lease will run out"),
+        Err(_) => warn!("could not say goodbye in time; the lease will run out"),
+    }
+}

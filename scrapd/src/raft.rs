@@ -4,20 +4,41 @@
 //! decision about grains or nodes (that is `decide`), no HTTP status of the API.
 //! **Invariant:** an answer to a proposal is given only after its entry is on disk on a majority and applied here.
 
+mod clock;
 mod error;
+mod log;
+mod machine;
+mod members;
+mod network;
+mod propose;
+mod server;
 mod settings;
+mod types;
+mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
+use openraft::async_runtime::WatchReceiver;
+use openraft::errors::{Fatal, InitializeError, RaftError};
+use openraft::{BasicNode, Config, Instant, SnapshotPolicy};
 use scrap_decide::cluster::{Cluster, Outcome};
 use scrap_decide::refusal::Refusal;
 use scrap_schema::command::Proposal;
 use scrap_schema::event::Event;
 use scrap_schema::id::NodeId;
+use scrap_schema::time::BootTime;
 use scrap_schema::unit::Span;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+use self::log::Log;
+use self::machine::{Machine, Published};
+use self::network::Peers;
+use self::types::{Metrics, Raft};
+use crate::store::{Owner, StateDb};
 
 pub use error::{FormError, MembersError, NotLeader, OpenError, ProposeError};
 pub use settings::{Compaction, Settings, Timers};
@@ -62,11 +83,26 @@ pub struct Consensus {
 }
 
 struct Inner {
-    cluster: RwLock<Cluster>,
-    applied: watch::Sender<u64>,
-    events: broadcast::Sender<Arc<Vec<Event>>>,
+    settings: Settings,
+    raft: Raft,
+    log: Log,
+    state: StateDb,
+    published: Arc<Published>,
+    peers: Peers,
     leadership: watch::Sender<Leadership>,
+    confirmations: mpsc::Sender<propose::Ask>,
+    changes_of_members: mpsc::Sender<members::Ask>,
+    /// Boot time of the last message of a leader after which everything was applied that it had committed; 0: never.
+    heard: AtomicU64,
+    /// A cluster was formed here before this start.
+    formed: bool,
+    closing: AtomicBool,
 }
+
+/// Callers that may wait for a confirmation; more wait to be heard.
+const CONFIRMATIONS_WAITING: usize = 1_024;
+/// Changes of members that may wait.
+const MEMBERS_WAITING: usize = 8;
 
 impl Consensus {
     /// Opens the databases of this node, loads the state and takes part in the consensus.
@@ -74,12 +110,36 @@ impl Consensus {
     /// # Errors
     /// If a database is damaged, foreign or unusable, or the timers contradict each other.
     pub async fn open(settings: Settings) -> Result<Self, OpenError> {
-        let _ = settings;
+        let config = config(&settings)?;
+        let folder = |source| OpenError::Folder { path: settings.dir.clone(), source };
+        tokio::fs::create_dir_all(&settings.dir).await.map_err(folder)?;
+        let owner = Owner { cluster: settings.cluster, node: settings.node };
+        let (log, facts) = Log::open(&settings.dir.join("raft.db"), &owner).await?;
+        let machine = Machine::open(&settings.dir, facts.purged).await?;
+        let (published, state) = (machine.published(), machine.db());
+        let peers = Peers::new(&settings, Arc::clone(&published)).map_err(OpenError::Client)?;
+        let raft = Raft::new(settings.node.0, config, peers.clone(), log.clone(), machine)
+            .await
+            .map_err(|error| OpenError::Start(error.to_string()))?;
+        let leadership = watch::Sender::default();
+        tokio::spawn(watch_leadership(raft.clone(), leadership.clone()));
+        let (confirmations, asked) = mpsc::channel(CONFIRMATIONS_WAITING);
+        tokio::spawn(propose::confirm_rounds(raft.clone(), settings.timers.confirm, asked));
+        let (changes_of_members, asked) = mpsc::channel(MEMBERS_WAITING);
+        tokio::spawn(members::change_rounds(raft.clone(), settings.timers.members, asked));
         let inner = Inner {
-            cluster: RwLock::default(),
-            applied: watch::Sender::default(),
-            events: broadcast::Sender::new(1),
-            leadership: watch::Sender::default(),
+            settings,
+            raft,
+            log,
+            state,
+            published,
+            peers,
+            leadership,
+            confirmations,
+            changes_of_members,
+            heard: AtomicU64::new(0),
+            formed: facts.formed,
+            closing: AtomicBool::new(false),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -89,35 +149,50 @@ impl Consensus {
     /// # Errors
     /// If this node is a member of a cluster already.
     pub async fn form(&self, peer_address: String) -> Result<(), FormError> {
-        Err(FormError::Closed(peer_address))
+        let closed = |error: &dyn std::error::Error| FormError::Closed(error::chain(error));
+        let raft = &self.inner.raft;
+        if raft.is_initialized().await.map_err(|error| closed(&error))? {
+            return Err(FormError::AlreadyFormed);
+        }
+        if self.inner.formed {
+            tracing::info!("forming the cluster was interrupted before; it goes on");
+        }
+        self.inner.log.mark_formed().await.map_err(FormError::Mark)?;
+        let members = BTreeMap::from([(self.inner.settings.node.0, BasicNode::new(peer_address))]);
+        match raft.initialize(members).await {
+            Ok(()) => Ok(()),
+            Err(RaftError::APIError(
+                InitializeError::NotAllowed(_) | InitializeError::NotInMembers(_),
+            )) => Err(FormError::AlreadyFormed),
+            Err(RaftError::Fatal(error)) => Err(closed(&error)),
+        }
     }
 
     /// Brings a change into the log and waits until it is on disk on a majority and applied on the leader.
-    /// On a follower it is forwarded to the leader, one hop.
+    /// On a follower it is forwarded to the leader, one hop. The state here may be behind the answer: see [`Committed::index`].
     ///
     /// # Errors
     /// If there is no leader in time, or the outcome is unknown.
     pub async fn propose(&self, proposal: Proposal) -> Result<Committed, ProposeError> {
-        let _ = proposal;
-        Err(ProposeError::Closed)
+        self.inner.propose(&proposal).await
     }
 
     /// Looks at the state as it is here, without asking anybody. Keep `f` short: changes wait meanwhile.
     pub fn read<R>(&self, f: impl FnOnce(&Cluster) -> R) -> R {
-        f(&self.inner.cluster.read().unwrap_or_else(PoisonError::into_inner))
+        self.inner.published.read(f)
     }
 
     /// The log index that is applied here; changes with every batch of entries.
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<u64> {
-        self.inner.applied.subscribe()
+        self.inner.published.applied.subscribe()
     }
 
     /// Events as they are applied here: one message for each entry that caused some. A slow receiver misses the oldest ones
-    /// (`Lagged`) and finds them in the state.
+    /// (`Lagged`) and finds them in the state. After a snapshot was installed there are none for the entries in it.
     #[must_use]
     pub fn events(&self) -> broadcast::Receiver<Arc<Vec<Event>>> {
-        self.inner.events.subscribe()
+        self.inner.published.events.subscribe()
     }
 
     /// Who leads, as far as this node knows.
@@ -127,37 +202,53 @@ impl Consensus {
     }
 
     /// Asks a majority whether this node leads, after this call began, and waits until everything that was committed before is
-    /// applied here. Callers at the same time share one round.
+    /// applied here. Callers at the same time share one round. The answer is the index that is surely applied.
     ///
     /// # Errors
     /// If it does not lead, or no majority answers in time.
     pub async fn confirm_leadership(&self) -> Result<u64, NotLeader> {
-        Err(NotLeader { leader: None })
+        let nobody = NotLeader { leader: None };
+        let (told, answer) = oneshot::channel();
+        self.inner.confirmations.send(told).await.map_err(|_| nobody)?;
+        answer.await.map_err(|_| nobody)?
     }
 
     /// Time since this node last knew that it was up to date: a leader since the last answer of a majority, others since the
-    /// leader last wrote to them. `None`: never since its start.
+    /// last message of a leader whose commits were all applied here. `None`: never since its start.
     #[must_use]
     pub fn age(&self) -> Option<Span> {
-        None
+        let metrics = self.inner.metrics();
+        if metrics.current_leader == Some(metrics.id) {
+            let age = self.inner.quorum_age(&metrics)?;
+            return Some(Span::from_ms(u64::try_from(age.as_millis()).unwrap_or(u64::MAX)));
+        }
+        match self.inner.heard.load(Ordering::Relaxed) {
+            0 => None,
+            heard => Some(clock::now().since(BootTime(heard))),
+        }
     }
 
     /// Hash of the replicated state after a log index (`None`: the newest), in hexadecimal digits. Equal on every node.
     /// `None` if the index is not among the last ones.
     #[must_use]
     pub fn hash_at(&self, index: Option<u64>) -> Option<(u64, String)> {
-        index.map(|index| (index, String::new()))
+        let found = self.inner.published.hash_at(index);
+        found.map(|(index, hash)| (index, hash.to_string()))
     }
 
-    /// Who takes part.
+    /// Who takes part, as this node's log says.
     #[must_use]
     pub fn members(&self) -> Members {
-        Members::default()
+        let membership = self.inner.metrics().membership_config;
+        let voters: BTreeSet<NodeId> = membership.voter_ids().map(NodeId).collect();
+        let nodes = membership.nodes().map(|(id, _)| NodeId(*id));
+        let learners = nodes.filter(|node| !voters.contains(node)).collect();
+        Members { learners, voters, joint: membership.get_joint_config().len() > 1 }
     }
 
     /// Makes exactly these the members: learners come first and catch up, then the voters change. One change at a time; a
     /// half done one is finished first. `learners` gives the peer address of every member that is new, also of a new voter
-    /// (a voter that is in `learners` too is a voter).
+    /// (a voter that is in `learners` too is a voter). Members that are in neither go.
     ///
     /// # Errors
     /// If this node does not lead, or a new member does not catch up in time.
@@ -166,27 +257,144 @@ impl Consensus {
         voters: BTreeSet<NodeId>,
         learners: BTreeMap<NodeId, String>,
     ) -> Result<(), MembersError> {
-        let _ = (voters, learners);
-        Err(MembersError::Closed)
+        let (told, answer) = oneshot::channel();
+        let wanted = members::Wanted { voters, learners };
+        let sent = self.inner.changes_of_members.send((wanted, told)).await;
+        sent.map_err(|_| MembersError::Closed)?;
+        answer.await.map_err(|_| MembersError::Closed)?
     }
 
     /// Gives leadership away before a clean end: to a voter, or to the most advanced one. Best effort, bounded in time.
     pub async fn hand_over(&self, to: Option<NodeId>) {
-        let _ = to;
+        let metrics = self.inner.metrics();
+        if metrics.current_leader != Some(metrics.id) {
+            return;
+        }
+        let Some(to) = to.map(|node| node.0).or_else(|| most_advanced(&metrics)) else { return };
+        if let Err(error) = self.inner.raft.trigger().transfer_leader(to).await {
+            tracing::warn!(%error, "leadership is not handed over");
+            return;
+        }
+        let mut leadership = self.leadership();
+        let left = leadership.wait_for(|leadership| !leadership.me);
+        if tokio::time::timeout(self.inner.settings.timers.hand_over, left).await.is_err() {
+            tracing::warn!(node = to, "leadership was not taken over in time");
+        }
     }
 
     /// What peers call: `/raft/append`, `/raft/vote`, `/raft/pre-vote`, `/raft/snapshot`, `/raft/transfer`, `/raft/propose`.
     /// Peers of other clusters are refused.
     pub fn routes(&self) -> axum::Router {
-        axum::Router::new()
+        server::routes(self.clone())
     }
 
     /// Stops taking part and closes the databases cleanly.
-    pub async fn close(&self) {}
+    pub async fn close(&self) {
+        self.inner.closing.store(true, Ordering::SeqCst);
+        if let Err(error) = self.inner.raft.shutdown().await {
+            tracing::warn!(%error, "the consensus did not stop cleanly");
+        }
+        self.inner.log.close().await;
+        self.inner.state.close().await;
+    }
 
     /// Ends when the consensus of this node has stopped because of a fault, with the reason. The process must end then:
-    /// what is in memory may be newer than what is on disk.
+    /// what is in memory may be newer than what is on disk, and only a new start finds out what is there.
     pub async fn failed(&self) -> String {
-        std::future::pending().await
+        let mut metrics = self.inner.raft.metrics();
+        loop {
+            let state = metrics.borrow_watched().running_state.clone();
+            match state {
+                Err(Fatal::Stopped) if self.inner.closing.load(Ordering::SeqCst) => (),
+                Err(error) => return error.to_string(),
+                Ok(()) => (),
+            }
+            if metrics.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
     }
 }
+
+impl Inner {
+    /// A copy: holding the original stops the algorithm.
+    fn metrics(&self) -> Metrics {
+        self.raft.metrics().borrow_watched().clone()
+    }
+
+    /// On a leader: time since a majority answered; `None` if none ever has.
+    fn quorum_age(&self, metrics: &Metrics) -> Option<Duration> {
+        let mut voters = metrics.membership_config.voter_ids();
+        if voters.next() == Some(metrics.id) && voters.next().is_none() {
+            return Some(Duration::ZERO);
+        }
+        metrics.last_quorum_acked.as_ref().map(|acked| acked.elapsed())
+    }
+
+    /// A message of a leader was accepted.
+    fn heard_from_leader(&self, arrived: BootTime, committed: u64) {
+        if *self.published.applied.borrow() >= committed {
+            self.heard.fetch_max(arrived.0, Ordering::Relaxed);
+        }
+    }
+}
+
+fn config(settings: &Settings) -> Result<Arc<Config>, OpenError> {
+    let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let Settings { timers, compaction, .. } = settings;
+    let config = Config {
+        cluster_name: settings.cluster.to_string(),
+        heartbeat_interval: milliseconds(timers.heartbeat),
+        election_timeout_min: milliseconds(timers.election_min),
+        election_timeout_max: milliseconds(timers.election_max),
+        install_snapshot_timeout: milliseconds(timers.snapshot_install),
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(compaction.snapshot_every),
+        max_in_snapshot_log_to_keep: compaction.keep,
+        // A follower that is further behind gets the snapshot even if the log reaches back.
+        replication_lag_threshold: compaction.snapshot_every.saturating_mul(2),
+        enable_pre_vote: Some(true),
+        // A leader that was killed may have sent entries that it had not written yet, and they may be committed by the
+        // others. Leading on in the same term it would give their indexes to other entries, and the states would differ.
+        // So it stands for election like everybody else, in a new term.
+        enable_leader_restore: Some(false),
+        ..Config::default()
+    };
+    config.validate().map(Arc::new).map_err(|error| OpenError::Timers(error.to_string()))
+}
+
+fn most_advanced(metrics: &Metrics) -> Option<u64> {
+    let replication = metrics.replication.as_ref()?;
+    metrics
+        .membership_config
+        .voter_ids()
+        .filter(|voter| *voter != metrics.id)
+        .max_by_key(|voter| replication.get(voter).cloned().flatten().map(|matched| matched.index))
+}
+
+/// Tells who leads, until the consensus has stopped.
+async fn watch_leadership(raft: Raft, leadership: watch::Sender<Leadership>) {
+    let mut metrics = raft.metrics();
+    drop(raft);
+    loop {
+        let now = {
+            let metrics = metrics.borrow_watched();
+            let leader = metrics.running_state.is_ok().then_some(metrics.current_leader).flatten();
+            Leadership {
+                leader: leader.map(NodeId),
+                term: metrics.current_term,
+                me: leader == Some(metrics.id),
+            }
+        };
+        leadership.send_if_modified(|known| {
+            let changed = *known != now;
+            *known = now;
+            changed
+        });
+        if metrics.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,10 +1,7 @@
 //! "Did you mean": the nearest of the words that are allowed.
 
 /// The allowed word that was probably meant, if one is near enough to be said.
-pub(crate) fn nearest<'a>(
-    written: &str,
-    allowed: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub fn nearest<'a>(written: &str, allowed: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let plain = |word: &str| word.to_lowercase().replace(['-', '_', '.', ' '], "");
     let wanted = plain(written);
     let rated = allowed.into_iter().filter_map(|word| {
@@ -18,7 +15,8 @@ pub(crate) fn nearest<'a>(
 }
 
 /// Words for a sentence: `` `a`, `b`, `c` ``.
-pub(crate) fn list<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
+#[must_use]
+pub fn list<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
     let quoted: Vec<String> = words.into_iter().map(|word| format!("`{word}`")).collect();
     quoted.join(", ")
 }

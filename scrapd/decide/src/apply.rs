@@ -30,7 +30,7 @@ const ANSWERS_KEPT: Span = Span::from_secs(24 * 3600);
 /// How many answers are remembered at most; the oldest go first.
 const ANSWERS_MAX: usize = 10_000;
 /// How many events are kept.
-const EVENTS_MAX: usize = 4_096;
+pub const EVENTS_MAX: usize = 4_096;
 
 /// What an entry did.
 #[derive(Debug, Clone, PartialEq)]

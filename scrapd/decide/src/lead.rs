@@ -150,7 +150,45 @@ impl fmt::Display for WaitReason {
     }
 }
 
+impl WaitReason {
+    /// One word for it, the same as long as only its numbers change.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Brake { .. } => "brake",
+            Self::Countdown { .. } => "countdown",
+            Self::NoPlace { .. } => "no-place",
+            Self::OwnerSilent { .. } => "owner-silent",
+            Self::NeedsWord { .. } => "needs-word",
+            Self::ManualPolicy { .. } => "manual-policy",
+            Self::GraceOfPolicy { .. } => "grace-of-policy",
+            Self::NoCopy { .. } => "no-copy",
+            Self::CopiesUnheard => "copies-unheard",
+            Self::LossTooLarge { .. } => "loss-too-large",
+            Self::Warming { .. } => "warming",
+            Self::Stopping { .. } => "stopping",
+            Self::Final { .. } => "final",
+            Self::Starting { .. } => "starting",
+            Self::Working { .. } => "working",
+            Self::GrainBusy { .. } => "grain-busy",
+            Self::Moving { .. } => "moving",
+            Self::TooFewCopies { .. } => "too-few-copies",
+        }
+    }
+}
+
 impl Waiting {
+    /// What it is about, in words: `grain web`, `node ada`.
+    #[must_use]
+    pub fn subject_in_words(&self, cluster: &Cluster) -> String {
+        match self.subject {
+            Subject::Cluster => "the cluster".to_owned(),
+            Subject::Node(node) => format!("node {}", cluster.node_name(node)),
+            Subject::Grain(grain) => format!("grain {}", cluster.grain_name(grain)),
+            Subject::Operation(operation) => format!("operation {operation}"),
+        }
+    }
+
     /// What a person can do about it, if anything.
     #[must_use]
     pub fn hint(&self, cluster: &Cluster) -> Option<String> {

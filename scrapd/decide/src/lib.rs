@@ -25,6 +25,7 @@ pub mod place;
 pub mod preview;
 pub mod refusal;
 pub mod replicate;
+pub mod voters;
 
 mod drain;
 mod fail_over;

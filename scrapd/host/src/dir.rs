@@ -36,6 +36,8 @@ mod pack;
 mod path;
 mod scan;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod transfer;
 mod tree;
 

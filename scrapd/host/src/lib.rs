@@ -5,10 +5,15 @@
 //! cluster, no choice of when. The only room that may start a program.
 #![forbid(unsafe_code)]
 
+pub mod any;
 pub mod clock;
 pub mod datasets;
 pub mod dir;
+pub mod keeper;
 mod log;
+pub mod machine;
 pub mod mem;
+pub mod process;
+mod processes;
 mod run;
 pub mod runtime;

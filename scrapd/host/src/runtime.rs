@@ -181,6 +181,10 @@ pub trait Runtime: Send + Sync + 'static {
     /// Moves the deadline of every instance that has one; never backwards. Instances past their deadline stay dead.
     fn extend(&self, deadline: BootTime) -> impl Future<Output = Result<()>> + Send;
 
+    /// Gives a running instance without a deadline one; an instance that has one keeps the later of both.
+    /// One that does not run is refused with [`RuntimeCause::NotRunning`].
+    fn arm(&self, grain: GrainId, deadline: BootTime) -> impl Future<Output = Result<()>> + Send;
+
     /// What an instance uses now.
     fn usage(&self, grain: GrainId) -> impl Future<Output = Result<Usage>> + Send;
 

@@ -44,7 +44,7 @@ pub enum FormError {
     AlreadyFormed,
     /// The flag that keeps it from happening twice could not be written.
     #[error("the mark `formed` cannot be written")]
-    Mark(#[source] StoreError),
+    Mark(#[source] std::io::Error),
     /// The consensus has stopped.
     #[error("the consensus has stopped: {0}")]
     Closed(String),
@@ -64,6 +64,14 @@ pub enum ProposeError {
     Unknown {
         /// How long this node has waited.
         waited: Duration,
+    },
+    /// It is larger than the log takes. Nothing was proposed.
+    #[error("the change has {bytes} bytes, the limit is {limit}")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
     },
     /// The consensus of this node has stopped.
     #[error("the consensus of this node has stopped")]
@@ -107,4 +115,16 @@ pub enum MembersError {
     /// The consensus of this node has stopped.
     #[error("the consensus of this node has stopped")]
     Closed,
+}
+
+/// An error with everything that caused it, in one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
 }

@@ -35,6 +35,8 @@ pub struct Timers {
     pub rpc: Duration,
     /// Longest pause in a stream of a snapshot. The whole stream has no limit.
     pub snapshot_idle: Duration,
+    /// Limit for a peer to verify and install a snapshot that it has received.
+    pub snapshot_install: Duration,
     /// Limit for a proposal: waiting for a leader, forwarding, and its commit.
     pub propose: Duration,
     /// Limit for a confirmation of leadership.
@@ -53,6 +55,7 @@ impl Default for Timers {
             election_max: Duration::from_millis(3000),
             rpc: Duration::from_secs(1),
             snapshot_idle: Duration::from_secs(30),
+            snapshot_install: Duration::from_secs(300),
             propose: Duration::from_secs(5),
             confirm: Duration::from_secs(3),
             members: Duration::from_secs(60),

@@ -192,7 +192,8 @@ impl Sim {
             return;
         }
         let verdict = answer(&machine.cluster, renewal.node, renewal.boot);
-        let answer = RenewalAnswer { sent: renewal.sent, verdict, wants_full: !known };
+        let index = machine.cluster.index;
+        let answer = RenewalAnswer { sent: renewal.sent, verdict, index, wants_full: !known };
         self.post(to, from, Letter::Answer { boot: renewal.boot, answer });
     }
 
@@ -202,6 +203,8 @@ impl Sim {
             return;
         }
         match answer.verdict {
+            // A node that lags behind the leader does not count it.
+            Verdict::Granted if machine.cluster.index < answer.index => (),
             Verdict::Granted => {
                 let before = machine.lease.granted;
                 let granted: BootTime = before.map_or(answer.sent, |known| known.max(answer.sent));

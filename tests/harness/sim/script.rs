@@ -141,21 +141,7 @@ impl Sim {
 
     fn obey_wish(&mut self, parts: &[&str]) -> Result<()> {
         match parts {
-            ["create", name, rest @ ..] => {
-                let mut setting = GrainSetting::default();
-                for word in rest {
-                    let (key, value) = word.split_once('=').context("KEY=VALUE")?;
-                    match key {
-                        "policy" => setting.policy = value.parse()?,
-                        "on" => setting.home = Some(value.parse()?),
-                        "memory" => setting.memory = Some(value.parse()?),
-                        "size" => setting.size = value.parse()?,
-                        "write" => setting.write = value.parse()?,
-                        other => bail!("`{other}` is nothing to say of a grain"),
-                    }
-                }
-                self.create(&name.parse()?, &setting);
-            }
+            ["create", name, rest @ ..] => self.create(&name.parse()?, &setting(rest)?),
             ["slow-stop", grain, time] => {
                 let (grain, time): (GrainId, Span) = (self.grain(grain)?, time.parse()?);
                 self.slow_stops.insert(grain, time.ms());
@@ -338,4 +324,21 @@ fn is_on(text: &str) -> Result<bool> {
         "off" => Ok(false),
         other => bail!("`{other}` is neither `on` nor `off`"),
     }
+}
+
+/// What a script says of a new grain: words `KEY=VALUE`.
+fn setting(words: &[&str]) -> Result<GrainSetting> {
+    let mut setting = GrainSetting::default();
+    for word in words {
+        let (key, value) = word.split_once('=').context("KEY=VALUE")?;
+        match key {
+            "policy" => setting.policy = value.parse()?,
+            "on" => setting.home = Some(value.parse()?),
+            "memory" => setting.memory = Some(value.parse()?),
+            "size" => setting.size = value.parse()?,
+            "write" => setting.write = value.parse()?,
+            other => bail!("`{other}` is nothing to say of a grain"),
+        }
+    }
+    Ok(setting)
 }

@@ -78,6 +78,31 @@ pub(super) fn not_busy(grain: &Grain) -> Result<(), Refusal> {
     }
 }
 
+/// Ends the operation that brings a grain up or down, because a person wants something else of it now: otherwise a grain that
+/// can never start could neither be stopped nor removed. Refuses while any other operation works on it.
+pub(super) fn supersede(change: &mut Change<'_>, id: GrainId) -> Result<(), Refusal> {
+    let grain = change.look(id)?;
+    let running = grain.operation.and_then(|id| change.cluster.operations.get(&id));
+    let Some(running) = running else { return Ok(()) };
+    match running.work {
+        Work::Create { .. } | Work::Start { .. } | Work::Stop { .. } | Work::Restart { .. } => (),
+        Work::Migrate { .. }
+        | Work::Failover { .. }
+        | Work::Drain { .. }
+        | Work::Snapshot { .. }
+        | Work::Restore { .. }
+        | Work::Clone { .. } => return not_busy(grain),
+    }
+    let message = "something else was asked for meanwhile".to_owned();
+    let summary = Summary { message, ..Summary::default() };
+    let operation = running.id;
+    if let Stage::Restarting { operation } = &mut change.grain(id)?.stage {
+        *operation = None;
+    }
+    finish(change, operation, OperationState::Cancelled, &summary)?;
+    Ok(())
+}
+
 /// Refuses a grain in the trash.
 pub(super) fn not_trashed(grain: &Grain) -> Result<(), Refusal> {
     match grain.trashed_until {
@@ -149,14 +174,15 @@ pub(super) fn trash(
     not_trashed(grain)?;
     unchanged_since("grain", &grain.name, grain.modified, if_index)?;
     let making = making(change, grain);
-    if making.is_none() {
-        not_busy(grain)?;
-    }
     if matches!(grain.stage, Stage::Cloning { .. }) {
+        if making.is_none() {
+            not_busy(grain)?;
+        }
         return never_mind(change, id, making);
     }
-    if let Some(operation) = making {
-        give_up_making(change, operation)?;
+    match making {
+        Some(operation) => give_up_making(change, operation)?,
+        None => supersede(change, id)?,
     }
     let index = change.index;
     let grain = change.grain(id)?;

@@ -7,7 +7,7 @@ use scrap_schema::operation::{Operation, OperationState, Phase, PhaseRecord, Sum
 
 use scrap_schema::snapshot::Purpose;
 
-use super::grains::{forget, insert, not_busy, not_trashed};
+use super::grains::{forget, insert, not_busy, not_trashed, supersede};
 use super::{About, Change};
 use crate::cluster::{Cluster, Grain, Key, Liveness, Outcome, Stage};
 use crate::refusal::Refusal;
@@ -105,9 +105,19 @@ fn on_grain(
 ) -> Result<(), Refusal> {
     let before = change.look(grain)?;
     not_trashed(before)?;
-    not_busy(before)?;
     allowed(change.cluster, before, work)?;
     let name = before.name.clone();
+    match work {
+        Work::Start { .. } | Work::Stop { .. } => supersede(change, grain)?,
+        Work::Create { .. }
+        | Work::Restart { .. }
+        | Work::Migrate { .. }
+        | Work::Failover { .. }
+        | Work::Drain { .. }
+        | Work::Snapshot { .. }
+        | Work::Restore { .. }
+        | Work::Clone { .. } => not_busy(before)?,
+    }
     let index = change.index;
     let phase = match work {
         Work::Stop { .. } | Work::Restart { .. } => Phase::Stop,

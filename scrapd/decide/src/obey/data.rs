@@ -247,7 +247,12 @@ fn set_aside(here: Here<'_>, data: &DataFacts, actions: &mut Vec<HostAction>) {
         return;
     }
     let base = fork(here, data);
-    let name = next_name(data.epoch, data, Purpose::Orphan);
+    // The name of a call that was broken off is kept: by it the host knows its own half-done work.
+    let begun = data.snapshots.last().filter(|head| head.name.purpose == Purpose::Orphan);
+    let name = match begun {
+        Some(begun) => begun.name.clone(),
+        None => next_name(data.epoch, data, Purpose::Orphan),
+    };
     actions.push(HostAction::SetAside { grain, base, name });
 }
 

@@ -99,3 +99,42 @@ impl Index {
         fs::rename(&temporary, path).map_err(at("rename", &temporary))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_changed_just_now_proves_nothing() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let stat = rustix::fs::stat(file.path()).unwrap();
+        let changed = tree::ctime(&stat);
+        let seen = |later| Seen::new(&stat, changed + later);
+        assert!(!seen(0).proves(&stat), "looked at while it may still change");
+        assert!(!seen(RACY).proves(&stat));
+        assert!(seen(RACY + 1).proves(&stat));
+        assert!(!seen(-RACY).proves(&stat), "it is of the future: the clock was set back");
+        assert!(!seen(RACY + 1).doubtful().proves(&stat));
+        assert!(Seen::settled(&stat).proves(&stat));
+        fs::write(file.path(), b"longer").unwrap();
+        let now = rustix::fs::stat(file.path()).unwrap();
+        assert!(!seen(RACY + 1).proves(&now));
+    }
+
+    #[test]
+    fn only_an_index_of_the_same_snapshot_is_believed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("head.index");
+        let stat = rustix::fs::stat(folder.path()).unwrap();
+        let row = ("a/%41".parse().unwrap(), Seen::settled(&stat));
+        let index = Index { seen: BTreeMap::from([row]) };
+        index.save(&path, Guid(1)).unwrap();
+        assert_eq!(Index::load(&path, Guid(1)), index);
+        assert_eq!(Index::load(&path, Guid(2)), Index::default());
+        let mut text = fs::read(&path).unwrap();
+        let last = text.len() - 3;
+        text[last] ^= 1;
+        fs::write(&path, text).unwrap();
+        assert_eq!(Index::load(&path, Guid(1)), Index::default());
+    }
+}

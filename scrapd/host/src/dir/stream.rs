@@ -14,9 +14,9 @@ use crate::datasets::Cause;
 /// The first bytes of every stream; the number is the version.
 pub(super) const MAGIC: &[u8; 10] = b"SCRAPDIR1\n";
 /// A tag and a length.
-pub(super) const FRAME_HEAD: u64 = 5;
+const FRAME_HEAD: u64 = 5;
 /// No payload is longer: a chunk, or one line (of a file of 2 TiB at most) with a batch before it.
-pub(super) const PAYLOAD_MAX: u32 = 256 << 20;
+const PAYLOAD_MAX: u32 = 256 << 20;
 /// Lines are sent in batches of about this size.
 const BATCH: usize = 512 << 10;
 /// All lines of one stream together: a bound for the memory that a stranger may take.

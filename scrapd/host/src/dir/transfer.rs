@@ -14,7 +14,7 @@ use super::files::{self, Result, Staging};
 use super::folder::{Folder, Meta, Row, StoredRole};
 use super::manifest::{Hash, Manifest};
 use super::pack::{PackWriter, Packs};
-use super::stream::{self, Assembly, FRAME_HEAD, Header, MAGIC, Needed, Plan, Tag, bad};
+use super::stream::{self, Assembly, Header, MAGIC, Needed, Plan, Tag, bad};
 use super::{Inner, head};
 use crate::datasets::{Cause, DatasetId, Role};
 
@@ -141,17 +141,14 @@ impl Receive {
     }
 
     /// Takes the frames in, on a thread that may block.
-    pub(super) fn run(&self, inner: &Inner, mut frames: mpsc::Receiver<Frame>) -> Result<Snapshot> {
-        let mut next = || frames.blocking_recv().ok_or_else(|| bad("it ends too early"));
+    pub(super) fn run(&self, inner: &Inner, frames: mpsc::Receiver<Frame>) -> Result<Snapshot> {
         let folder = inner.folder(self.id());
         let generation = inner.generation(self.id());
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(MAGIC);
-        let (tag, payload) = next()?;
+        let mut frames = Frames::new(frames);
+        let (tag, payload) = frames.next()?;
         if tag != Tag::Header {
             return Err(bad("it does not begin with its header"));
         }
-        absorb(&mut hasher, tag, &payload);
         let header: Header =
             serde_json::from_slice(&payload).map_err(|error| bad(error.to_string()))?;
         let meta = folder.meta()?;
@@ -164,43 +161,54 @@ impl Receive {
         let staging = Staging::new(&inner.tmp(), "receive")?;
         let new = Folder { path: staging.path().join("dataset") };
         new.lay_out()?;
-        let mut assembly = Assembly::new(header.clone(), base);
-        let (tag, payload) = loop {
-            let (tag, payload) = next()?;
-            match tag {
-                Tag::Header => return Err(bad("it has two headers")),
-                Tag::Removed => assembly.remove(&payload)?,
-                Tag::Entries => assembly.add(&payload)?,
-                Tag::Chunk | Tag::End => break (tag, payload),
-            }
-            absorb(&mut hasher, tag, &payload);
-        };
-        let mut filling = self.begin(&folder, &new, assembly, &header)?;
-        let mut frame = (tag, payload);
-        while frame.0 != Tag::End {
-            let (tag, payload) = &frame;
-            match tag {
-                Tag::Chunk => filling.take(payload)?,
-                Tag::Header | Tag::Removed | Tag::Entries | Tag::End => {
-                    return Err(bad("its parts are out of order"));
-                }
-            }
-            absorb(&mut hasher, *tag, payload);
-            frame = next()?;
-        }
-        if frame.1 != hasher.finalize().as_bytes() {
-            return Err(bad("it does not match its checksum"));
-        }
-        filling.needed.finish()?;
-        filling.pack.finish()?;
-        let checksum = new.keep_manifest(&filling.manifest)?;
+        let manifest = self.fill(&mut frames, &folder, &new, &header, base)?;
+        let checksum = new.keep_manifest(&manifest)?;
         let row = Row { snapshot: header.snapshot.clone(), manifest: checksum };
         let _guard = inner.slot(self.id()).blocking_lock_owned();
         if inner.generation(self.id()) != generation {
             return Err(bad("the dataset changed its role meanwhile"));
         }
-        self.commit(inner, &new, row, &filling.manifest, &header)?;
+        self.commit(inner, &new, row, &manifest, &header)?;
         Ok(header.snapshot)
+    }
+
+    /// Takes in everything after the header: first all lines, then all chunks, then the end.
+    fn fill(
+        &self,
+        frames: &mut Frames,
+        folder: &Folder,
+        new: &Folder,
+        header: &Header,
+        base: Option<Manifest>,
+    ) -> Result<Manifest> {
+        let mut assembly = Assembly::new(header.clone(), base);
+        let mut frame = frames.next()?;
+        loop {
+            match frame.0 {
+                Tag::Header => return Err(bad("it has two headers")),
+                Tag::Removed => assembly.remove(&frame.1)?,
+                Tag::Entries => assembly.add(&frame.1)?,
+                Tag::Chunk | Tag::End => break,
+            }
+            frame = frames.next()?;
+        }
+        let mut filling = self.begin(folder, new, assembly, header)?;
+        loop {
+            match frame.0 {
+                Tag::Chunk => filling.take(&frame.1)?,
+                Tag::End => break,
+                Tag::Header | Tag::Removed | Tag::Entries => {
+                    return Err(bad("its parts are out of order"));
+                }
+            }
+            frame = frames.next()?;
+        }
+        if frame.1 != frames.before_last {
+            return Err(bad("it does not match its checksum"));
+        }
+        filling.needed.finish()?;
+        filling.pack.finish()?;
+        Ok(filling.manifest)
     }
 
     fn begin(
@@ -260,11 +268,30 @@ impl Filling {
     }
 }
 
-fn absorb(hasher: &mut blake3::Hasher, tag: Tag, payload: &[u8]) {
-    debug_assert_eq!(FRAME_HEAD, 5);
-    hasher.update(&[tag.byte()]);
-    hasher.update(&u32::try_from(payload.len()).unwrap_or(u32::MAX).to_be_bytes());
-    hasher.update(payload);
+/// The frames of a stream as they come, with the hash of all before the last one.
+struct Frames {
+    channel: mpsc::Receiver<Frame>,
+    hasher: blake3::Hasher,
+    before_last: [u8; 32],
+}
+
+impl Frames {
+    fn new(channel: mpsc::Receiver<Frame>) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(MAGIC);
+        Self { channel, hasher, before_last: [0; 32] }
+    }
+
+    fn next(&mut self) -> Result<Frame> {
+        let (tag, payload) =
+            self.channel.blocking_recv().ok_or_else(|| bad("it ends too early"))?;
+        if tag == Tag::End {
+            self.before_last = *self.hasher.finalize().as_bytes();
+        }
+        let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+        self.hasher.update(&[tag.byte()]).update(&length.to_be_bytes()).update(&payload);
+        Ok((tag, payload))
+    }
 }
 
 fn move_packs(new: &Folder, folder: &Folder) -> Result<Vec<PathBuf>> {

@@ -113,7 +113,11 @@ impl Tree {
                 Err(error) => return Err(self.failed("open", &rel)(error)),
             };
             for entry in Dir::read_from(&dir).map_err(self.failed("list", &rel))? {
-                let entry = entry.map_err(self.failed("list", &rel))?;
+                let entry = match entry {
+                    Ok(entry) => entry,
+                    Err(error) if is_gone(error) => break,
+                    Err(error) => return Err(self.failed("list", &rel)(error)),
+                };
                 let name = entry.file_name().to_bytes();
                 if name == b"." || name == b".." {
                     continue;
@@ -142,7 +146,8 @@ impl Tree {
             FileType::RegularFile => FoundKind::File,
             FileType::Symlink => match readlinkat(dir, name, Vec::new()) {
                 Ok(target) => FoundKind::Symlink(path::escape(target.to_bytes())),
-                Err(error) if is_gone(error) => return Ok(None),
+                // It is no link any more.
+                Err(error) if is_gone(error) || error == Errno::INVAL => return Ok(None),
                 Err(error) => return Err(self.failed("read", rel)(error)),
             },
             FileType::Fifo

@@ -16,140 +16,15 @@ use crate::datasets::{
     Cause, Dataset, DatasetError, DatasetId, Datasets, Result, Role, Space, Written,
 };
 
+mod stored;
 mod stream;
 
-/// Contents by path, shared between head and snapshots until one of them changes.
-type Tree = BTreeMap<String, Arc<Vec<u8>>>;
+use stored::{State, Stored, Tree, change_role, prune_line, set_aside};
 
 /// The in-memory twin. Clones share the same state, as two handles of one pool would.
 #[derive(Debug, Clone)]
 pub struct MemDatasets {
     state: Arc<Mutex<State>>,
-}
-
-#[derive(Debug)]
-struct State {
-    seed: u64,
-    guids: u64,
-    space: Space,
-    stored: BTreeMap<DatasetId, Stored>,
-}
-
-#[derive(Debug, Clone)]
-struct Stored {
-    role: Role,
-    epoch: Epoch,
-    quota: Bytes,
-    properties: BTreeMap<String, String>,
-    holds: BTreeMap<String, Guid>,
-    base: Option<Guid>,
-    /// `None`: not writable here.
-    head: Option<Tree>,
-    line: Vec<(Snapshot, Tree)>,
-}
-
-impl Stored {
-    fn new(role: Role, epoch: Epoch, quota: Bytes) -> Self {
-        let head = (role == Role::Owner).then(Tree::new);
-        let (properties, holds) = (BTreeMap::new(), BTreeMap::new());
-        Self { role, epoch, quota, properties, holds, base: None, head, line: Vec::new() }
-    }
-
-    fn newest(&self) -> Option<Guid> {
-        self.line.last().map(|(snapshot, _)| snapshot.guid)
-    }
-
-    fn newest_tree(&self) -> Tree {
-        self.line.last().map(|(_, tree)| tree.clone()).unwrap_or_default()
-    }
-
-    fn position(&self, guid: Guid) -> std::result::Result<usize, Cause> {
-        let found = self.line.iter().position(|(snapshot, _)| snapshot.guid == guid);
-        found.ok_or(Cause::NoSnapshot(guid))
-    }
-
-    fn tree(&self, guid: Guid) -> std::result::Result<&Tree, Cause> {
-        let found = self.line.iter().find(|(snapshot, _)| snapshot.guid == guid);
-        found.map(|(_, tree)| tree).ok_or(Cause::NoSnapshot(guid))
-    }
-
-    fn written(&self) -> Written {
-        let newest = self.newest_tree();
-        let head = self.head.as_ref().unwrap_or(&newest);
-        Written { bytes: Bytes(stream::difference(&newest, head)), head: Bytes(size(head)) }
-    }
-
-    fn describe(&self, id: DatasetId) -> Dataset {
-        let trees = self.line.iter().map(|(_, tree)| tree).chain(self.head.as_ref());
-        Dataset {
-            id,
-            role: self.role,
-            epoch: self.epoch,
-            snapshots: self.line.iter().map(|(snapshot, _)| snapshot.clone()).collect(),
-            properties: self.properties.clone(),
-            used: Bytes(used(trees)),
-            quota: self.quota,
-            base: self.base,
-        }
-    }
-}
-
-fn size(tree: &Tree) -> u64 {
-    tree.values().map(|contents| contents.len() as u64).sum()
-}
-
-/// Contents that several trees share count once.
-fn used<'a>(trees: impl Iterator<Item = &'a Tree>) -> u64 {
-    let shared: BTreeMap<_, _> = trees
-        .flat_map(Tree::values)
-        .map(|contents| (Arc::as_ptr(contents), contents.len() as u64))
-        .collect();
-    shared.values().sum()
-}
-
-impl State {
-    fn guid(&mut self) -> Guid {
-        self.guids += 1;
-        // splitmix64: spreads the counter over all 64 bits, so that two seeds do not meet.
-        let mut z = self.seed.wrapping_add(self.guids.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        Guid(z ^ (z >> 31))
-    }
-
-    fn find(&mut self, id: DatasetId) -> std::result::Result<&mut Stored, Cause> {
-        self.stored.get_mut(&id).ok_or(Cause::Missing)
-    }
-
-    fn used(&self) -> u64 {
-        self.stored
-            .values()
-            .map(|stored| stored.describe(DatasetId::Grain(GrainId(0))).used.0)
-            .sum()
-    }
-
-    fn space(&self) -> Space {
-        let free = self.space.free.0.saturating_sub(self.used());
-        Space { total: self.space.total, free: Bytes(free) }
-    }
-
-    fn snapshot(
-        &mut self,
-        id: DatasetId,
-        name: &SnapshotName,
-        now: Timestamp,
-    ) -> std::result::Result<Snapshot, Cause> {
-        let guid = self.guid();
-        let stored = self.find(id)?;
-        if let Some((existing, _)) = stored.line.iter().find(|(snapshot, _)| snapshot.name == *name)
-        {
-            return Ok(existing.clone());
-        }
-        let tree = stored.head.clone().unwrap_or_else(|| stored.newest_tree());
-        let snapshot = Snapshot { name: name.clone(), guid, created: now };
-        stored.line.push((snapshot.clone(), tree));
-        Ok(snapshot)
-    }
 }
 
 impl Default for MemDatasets {
@@ -234,87 +109,6 @@ impl MemDatasets {
         let result = action(&mut lock(&self.state), id);
         result.map_err(|cause| DatasetError { work, dataset: id, cause })
     }
-}
-
-/// Changes the role of what is stored; see [`Datasets::set_role`].
-fn change_role(stored: &mut Stored, role: Role, epoch: Epoch) -> std::result::Result<(), Cause> {
-    match role {
-        Role::Owner => {
-            if stored.head.is_none() {
-                stored.head = Some(stored.newest_tree());
-            }
-        }
-        Role::Standby => {
-            if stored.written().bytes.0 > 0 {
-                let newest = stored.newest();
-                return Err(Cause::Diverged { newest, from: newest });
-            }
-            stored.head = None;
-        }
-        Role::Orphan => return Err(Cause::WrongRole { is: stored.role }),
-    }
-    stored.role = role;
-    stored.epoch = epoch;
-    Ok(())
-}
-
-fn prune_line(stored: &mut Stored, guids: &[Guid]) -> std::result::Result<(), Cause> {
-    for guid in guids {
-        if let Some((tag, _)) = stored.holds.iter().find(|(_, held)| *held == guid) {
-            return Err(Cause::Held(format!("snapshot {guid} by `{tag}`")));
-        }
-        if stored.newest() == Some(*guid) {
-            return Err(Cause::Held(format!("snapshot {guid} is the newest")));
-        }
-    }
-    stored.line.retain(|(snapshot, _)| !guids.contains(&snapshot.guid));
-    Ok(())
-}
-
-/// The orphan of this grain whose last snapshot has this name: an earlier call has got that far.
-fn find_orphan(state: &State, grain: GrainId, name: &SnapshotName) -> Option<DatasetId> {
-    let orphans = state.stored.iter().filter(|(id, stored)| {
-        matches!(id, DatasetId::Orphan(of, _) if *of == grain)
-            && stored.line.last().is_some_and(|(snapshot, _)| snapshot.name == *name)
-    });
-    orphans.map(|(id, _)| *id).next()
-}
-
-fn set_aside(
-    state: &mut State,
-    grain: GrainId,
-    base: Option<Guid>,
-    name: &SnapshotName,
-    now: Timestamp,
-) -> std::result::Result<Dataset, Cause> {
-    if let Some(done) = find_orphan(state, grain, name) {
-        return Ok(state.find(done)?.describe(done));
-    }
-    let id = DatasetId::Grain(grain);
-    let stored = state.find(id)?;
-    let keep = base.map(|base| stored.position(base)).transpose()?;
-    let orphan_id = DatasetId::Orphan(grain, stored.epoch);
-    if state.stored.contains_key(&orphan_id) {
-        return Err(Cause::Exists);
-    }
-    state.snapshot(id, name, now)?;
-    let mut orphan = state.stored.remove(&id).ok_or(Cause::Missing)?;
-    if let Some(keep) = keep {
-        let mut standby = orphan.clone();
-        standby.line.truncate(keep + 1);
-        standby.head = None;
-        standby.role = Role::Standby;
-        let kept: Vec<Guid> = standby.line.iter().map(|(snapshot, _)| snapshot.guid).collect();
-        standby.holds.retain(|_, guid| kept.contains(guid));
-        state.stored.insert(id, standby);
-    }
-    orphan.role = Role::Orphan;
-    orphan.head = None;
-    orphan.base = base;
-    orphan.holds.clear();
-    let described = orphan.describe(orphan_id);
-    state.stored.insert(orphan_id, orphan);
-    Ok(described)
 }
 
 /// Checks a stream against what is here, before anything is changed.
@@ -502,9 +296,10 @@ impl Datasets for MemDatasets {
     async fn restore(&self, grain: GrainId, guid: Guid) -> Result<()> {
         self.with(DatasetId::Grain(grain), "restore", |state, id| {
             let stored = state.find(id)?;
-            let tree = stored.tree(guid)?.clone();
-            let is = stored.role;
-            *stored.head.as_mut().ok_or(Cause::WrongRole { is })? = tree;
+            if stored.role != Role::Owner {
+                return Err(Cause::WrongRole { is: stored.role });
+            }
+            stored.head = Some(stored.tree(guid)?.clone());
             Ok(())
         })
     }

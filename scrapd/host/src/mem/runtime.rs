@@ -6,11 +6,13 @@ use std::fmt;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
+use rustix::process::Signal;
 use scrap_schema::id::GrainId;
 use scrap_schema::time::BootTime;
 use scrap_schema::unit::{Bytes, Span};
 
 use super::lock;
+use crate::processes::{self, Process};
 use crate::runtime::{
     Exec, ExecChild, Instance, InstanceState, LogChunk, Result, Runtime, RuntimeCause,
     RuntimeError, Start, Usage,
@@ -38,6 +40,8 @@ struct Row {
     /// Bytes that were dropped from the beginning of the log.
     dropped: u64,
     stubborn: bool,
+    /// Real processes that `exec` started.
+    beside: Vec<Process>,
 }
 
 impl fmt::Debug for MemRuntime {
@@ -63,7 +67,8 @@ impl Row {
             deadline: order.deadline,
         };
         let usage = Usage { cpu_ms: 0, memory: Bytes(1 << 20), processes: 1 };
-        Self { order, instance, usage, log: Vec::new(), dropped: 0, stubborn: false }
+        let (log, beside) = (Vec::new(), Vec::new());
+        Self { order, instance, usage, log, dropped: 0, stubborn: false, beside }
     }
 
     fn is_live(&self) -> bool {
@@ -74,6 +79,9 @@ impl Row {
     }
 
     fn end(&mut self, exit: &str) {
+        for process in self.beside.drain(..) {
+            process.signal(Signal::KILL);
+        }
         self.instance.last_exit = Some(exit.to_owned());
         self.instance.state =
             if self.stubborn { InstanceState::Stopping } else { InstanceState::Stopped };
@@ -240,6 +248,15 @@ impl Runtime for MemRuntime {
         })
     }
 
+    async fn arm(&self, grain: GrainId, deadline: BootTime) -> Result<()> {
+        self.with(|rows| {
+            let row = rows.get_mut(&grain).filter(|row| row.is_live());
+            let row = row.ok_or_else(|| not_running("arm", grain))?;
+            row.instance.deadline = row.instance.deadline.max(Some(deadline));
+            Ok(())
+        })
+    }
+
     async fn extend(&self, deadline: BootTime) -> Result<()> {
         self.with(|rows| {
             for row in rows
@@ -283,7 +300,10 @@ impl Runtime for MemRuntime {
         let mut command = run::command(program, arguments);
         command.envs(&order.env).envs(&exec.env);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        Ok(ExecChild { child: command.spawn().map_err(failed)? })
+        let child = command.spawn().map_err(failed)?;
+        let process = child.id().and_then(|pid| processes::stat(i32::try_from(pid).ok()?));
+        self.change(exec.grain, |row| row.beside.extend(process.map(|stat| stat.process)));
+        Ok(ExecChild { child })
     }
 
     async fn forget(&self, grain: GrainId) -> Result<()> {

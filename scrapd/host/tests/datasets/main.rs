@@ -4,11 +4,13 @@
 
 mod bench;
 mod contract;
+mod dir;
+mod random;
 
 mod mem {
     crate::contract::suite!(crate::bench::MemBench);
 }
 
-mod dir {
+mod directories {
     crate::contract::suite!(crate::bench::DirBench);
 }

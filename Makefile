@@ -1,0 +1,69 @@
+# Targets for people and for CI. `make` alone prints them. Works with GNU make and with BSD make.
+
+CARGO ?= cargo
+# `make demo CARGO_FLAGS=--release BIN_DIR=target/release` plays with optimised programs.
+CARGO_FLAGS ?=
+BIN_DIR ?= target/debug
+DEMO_DIR ?= .demo
+# Names of benches, such as `writes list`; all if nobody says.
+BENCH ?=
+
+help: ## Print these targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | awk -F '\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+
+build: tools ## Build every program
+	@$(CARGO) build $(CARGO_FLAGS) --workspace --bins
+
+demo: build ## Start three nodes on this machine, show a move and a failover, leave them up
+	@$(BIN_DIR)/scrapd demo --dir $(DEMO_DIR) up
+	@$(BIN_DIR)/scrapd demo --dir $(DEMO_DIR) tour
+
+demo-stop: ## End the demo and remove everything it made
+	@if test -x $(BIN_DIR)/scrapd; then $(BIN_DIR)/scrapd demo --dir $(DEMO_DIR) stop --purge; \
+	elif test -d $(DEMO_DIR); then echo "$(BIN_DIR)/scrapd is not there: run 'make build' first"; exit 1; \
+	else echo "no demo here"; fi
+
+test: tools ## Run every test (with cargo-nextest if it is installed)
+	@$(CARGO) build --workspace --bins
+	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
+		$(CARGO) nextest run --workspace --profile ci; \
+	else \
+		echo "cargo-nextest is not installed: plain cargo test it is"; \
+		$(CARGO) test --workspace --no-fail-fast; \
+	fi
+
+soak: build ## Kill daemons a hundred times under load, watch an idle cluster for a minute
+	@SCRAP_KILL_ROUNDS=100 SCRAP_IDLE_SECS=60 $(CARGO) test $(CARGO_FLAGS) -p scrap-tests --test cluster -- \
+		--nocapture --test-threads 1 soak idle
+
+bench: tools ## Measure real clusters with optimised programs; `make bench BENCH=writes` measures one thing
+	@$(CARGO) build --release --workspace --bins
+	@$(CARGO) bench -p scrap-tests --bench cluster -- $(BENCH)
+
+verify: tools ## What CI asks for: format, lints, tests, documentation; changes no file
+	@$(CARGO) fmt --all --check
+	@$(CARGO) clippy --workspace --all-targets -- -D warnings
+	@$(MAKE) test
+	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items
+	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --log-level error check bans licenses sources; \
+	else echo "SKIPPED: dependency bans of deny.toml (cargo-deny is not installed)"; fi
+	@if command -v shellcheck >/dev/null 2>&1; then shellcheck .ci/run .ci/tools; \
+	else echo "SKIPPED: shellcheck of .ci (shellcheck is not installed)"; fi
+
+fix: ## Format, and let clippy mend what it can
+	@$(CARGO) clippy --workspace --all-targets --fix --allow-dirty --allow-staged
+	@$(CARGO) fmt --all
+
+bless: tools ## Accept the present output as the expected one; read the diff afterwards
+	@$(CARGO) build --workspace --bins
+	@UPDATE_EXPECT=1 $(CARGO) test --workspace --no-fail-fast
+	@git --no-pager diff --stat
+
+man: build ## Write the manual pages of scrapctl into target/man
+	@mkdir -p target/man
+	@$(BIN_DIR)/scrapctl man target/man
+
+tools:
+	@./.ci/tools
+
+.PHONY: help build demo demo-stop test soak bench verify fix bless man tools

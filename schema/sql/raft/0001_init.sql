@@ -1,0 +1,13 @@
+-- The log of the consensus and what belongs to it. `checksum` covers position, format and body of a row (R-D3).
+CREATE TABLE log (
+    position INTEGER PRIMARY KEY,
+    format   INTEGER NOT NULL,
+    checksum BLOB NOT NULL,
+    body     BLOB NOT NULL
+) STRICT;
+-- `owner`, `formed`, `vote`, `committed`, `purged`.
+CREATE TABLE meta (
+    name     TEXT PRIMARY KEY,
+    checksum BLOB NOT NULL,
+    body     BLOB NOT NULL
+) STRICT, WITHOUT ROWID;

@@ -1,0 +1,92 @@
+//! `node …`.
+
+use scrap_schema::api::{DrainBody, DryRun, NodeView};
+use scrap_schema::id::Name;
+
+use super::names::Noun;
+use super::{Ctx, grain, show};
+use crate::cli::{DrainArgs, ListArgs, NodeCommand, NodeRmArgs};
+use crate::client::call::Call;
+use crate::failure::Failure;
+use crate::render::nodes;
+
+/// `node …`.
+pub(crate) async fn run(ctx: &Ctx, command: NodeCommand) -> Result<(), Failure> {
+    match command {
+        NodeCommand::Ls(list) => ls(ctx, &list).await,
+        NodeCommand::Info(args) => info(ctx, &args.node).await,
+        NodeCommand::Drain(args) => drain(ctx, args).await,
+        NodeCommand::Undrain(args) => {
+            change(ctx, &args.node, "undrain", "may take grains again").await
+        }
+        NodeCommand::Cordon(args) => {
+            change(ctx, &args.node, "cordon", "takes no new grains and copies").await
+        }
+        NodeCommand::Uncordon(args) => {
+            change(ctx, &args.node, "uncordon", "may take new grains and copies again").await
+        }
+        NodeCommand::Rm(args) => rm(ctx, &args).await,
+    }
+}
+
+async fn ls(ctx: &Ctx, list: &ListArgs) -> Result<(), Failure> {
+    let nodes: Vec<NodeView> = ctx.read(Call::get(&["nodes"])).await?;
+    ctx.client.learn(&nodes);
+    show::list(ctx, &nodes, |theme| nodes::grid(&nodes, theme), list, "there are no nodes")
+}
+
+async fn info(ctx: &Ctx, node: &Name) -> Result<(), Failure> {
+    let read = ctx.read(Call::get(&["nodes", node.as_str()])).await;
+    let view: NodeView = ctx.named(read, &[(Noun::Node, node)]).await?;
+    show_one(ctx, &view)
+}
+
+fn show_one(ctx: &Ctx, view: &NodeView) -> Result<(), Failure> {
+    let clock = ctx.clock();
+    show::one(
+        ctx,
+        view,
+        |theme| nodes::info(view, &clock, theme),
+        |theme| nodes::grid(std::slice::from_ref(view), theme),
+    )
+}
+
+async fn drain(ctx: &Ctx, args: DrainArgs) -> Result<(), Failure> {
+    let node = args.node.node;
+    let body = DrainBody { dry_run: args.dry_run };
+    let call = Call::post(&["nodes", node.as_str(), "drain"]).json(&body);
+    grain::begin_or_plan(ctx, &call, args.dry_run, &[(Noun::Node, &node)], args.wait).await
+}
+
+async fn change(ctx: &Ctx, node: &Name, verb: &str, done: &str) -> Result<(), Failure> {
+    let answer = ctx.client.value(&Call::post(&["nodes", node.as_str(), verb])).await;
+    let view: NodeView = ctx.named(answer, &[(Noun::Node, node)]).await?;
+    if ctx.for_people() {
+        ctx.print.note(&format!("{} {done}", view.metadata.name));
+        return Ok(());
+    }
+    show_one(ctx, &view)
+}
+
+async fn rm(ctx: &Ctx, args: &NodeRmArgs) -> Result<(), Failure> {
+    let node = &args.node.node;
+    let path = ["nodes", node.as_str()];
+    let read = ctx.named(ctx.client.send(&Call::get(&path)).await, &[(Noun::Node, node)]).await?;
+    let view: NodeView = read.json()?;
+    let call = Call::delete(&path, read.etag.as_deref());
+    if args.dry_run {
+        let plan: DryRun = ctx.client.value(&call.query("dryRun", true)).await?;
+        return grain::show_plan(ctx, &plan);
+    }
+    if !args.yes {
+        let copies = view.status.copies.len();
+        let question = format!(
+            "This removes node {node} from the cluster, with {copies} copies that it keeps. \
+             Its identity is not used again."
+        );
+        grain::confirm(ctx, &question, node.as_str())?;
+    }
+    grain::done_once(ctx.client.send(&call).await)?;
+    ctx.print.note(&format!("{node} is no member of the cluster any more"));
+    Ok(())
+}

@@ -1,0 +1,112 @@
+//! The backend that was chosen at the start, as one type: the traits are async and so cannot be objects. Only passes on.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use scrap_schema::id::{Epoch, GrainId};
+use scrap_schema::snapshot::{Guid, Snapshot, SnapshotName};
+use scrap_schema::time::{BootTime, Timestamp};
+use scrap_schema::unit::{Bytes, Span};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::datasets::{self, Dataset, DatasetId, Datasets, Role, Space, Written};
+use crate::dir::DirDatasets;
+use crate::mem::{MemDatasets, MemRuntime};
+use crate::process::ProcessRuntime;
+use crate::runtime::{self, Exec, ExecChild, Instance, LogChunk, Runtime, Start, Usage};
+
+/// Datasets of whichever backend.
+#[derive(Debug, Clone)]
+pub enum AnyDatasets {
+    /// In ordinary directories.
+    Dir(DirDatasets),
+    /// In memory.
+    Mem(MemDatasets),
+}
+
+/// A runtime of whichever backend.
+#[derive(Debug, Clone)]
+pub enum AnyRuntime {
+    /// As processes of this machine.
+    Process(ProcessRuntime),
+    /// In memory.
+    Mem(MemRuntime),
+}
+
+/// One method that every backend has, by the variants of its enum.
+macro_rules! pass_on {
+    ($any:ident: $first:ident $second:ident; $(
+        fn $name:ident(&self $(, $argument:ident: $kind:ty)*) -> $result:ty;
+    )*) => {
+        $(
+            async fn $name(&self $(, $argument: $kind)*) -> $result {
+                match self {
+                    $any::$first(backend) => backend.$name($($argument),*).await,
+                    $any::$second(backend) => backend.$name($($argument),*).await,
+                }
+            }
+        )*
+    };
+}
+
+impl Datasets for AnyDatasets {
+    fn path(&self, grain: GrainId) -> PathBuf {
+        match self {
+            Self::Dir(backend) => backend.path(grain),
+            Self::Mem(backend) => backend.path(grain),
+        }
+    }
+
+    pass_on! { AnyDatasets: Dir Mem;
+        fn list(&self) -> datasets::Result<Vec<Dataset>>;
+        fn get(&self, id: DatasetId) -> datasets::Result<Option<Dataset>>;
+        fn create(&self, grain: GrainId, epoch: Epoch, quota: Bytes) -> datasets::Result<()>;
+        fn set_role(&self, grain: GrainId, role: Role, epoch: Epoch) -> datasets::Result<()>;
+        fn set_quota(&self, grain: GrainId, quota: Bytes) -> datasets::Result<()>;
+        fn set_properties(
+            &self, id: DatasetId, properties: BTreeMap<String, String>
+        ) -> datasets::Result<()>;
+        fn written(&self, id: DatasetId) -> datasets::Result<Written>;
+        fn snapshot(
+            &self, grain: GrainId, name: &SnapshotName, now: Timestamp
+        ) -> datasets::Result<Snapshot>;
+        fn prune(&self, grain: GrainId, guids: &[Guid]) -> datasets::Result<()>;
+        fn hold(&self, grain: GrainId, guid: Guid, tag: &str) -> datasets::Result<()>;
+        fn release(&self, grain: GrainId, tag: &str) -> datasets::Result<()>;
+        fn holds(&self, grain: GrainId) -> datasets::Result<BTreeMap<String, Guid>>;
+        fn send(
+            &self, id: DatasetId, from: Option<Guid>, to: Guid,
+            out: &mut (dyn AsyncWrite + Send + Unpin)
+        ) -> datasets::Result<u64>;
+        fn estimate(&self, id: DatasetId, from: Option<Guid>, to: Guid) -> datasets::Result<u64>;
+        fn receive(
+            &self, grain: GrainId, epoch: Epoch, from: Option<Guid>,
+            input: &mut (dyn AsyncRead + Send + Unpin)
+        ) -> datasets::Result<Snapshot>;
+        fn set_aside(
+            &self, grain: GrainId, base: Option<Guid>, orphan_name: &SnapshotName, now: Timestamp
+        ) -> datasets::Result<Dataset>;
+        fn restore(&self, grain: GrainId, guid: Guid) -> datasets::Result<()>;
+        fn clone_from(
+            &self, from: DatasetId, guid: Guid, to: GrainId, epoch: Epoch, quota: Bytes
+        ) -> datasets::Result<()>;
+        fn destroy(&self, id: DatasetId) -> datasets::Result<()>;
+        fn space(&self) -> datasets::Result<Space>;
+    }
+}
+
+impl Runtime for AnyRuntime {
+    pass_on! { AnyRuntime: Process Mem;
+        fn list(&self) -> runtime::Result<Vec<Instance>>;
+        fn start(&self, order: Start) -> runtime::Result<()>;
+        fn stop(&self, grain: GrainId, grace: Span) -> runtime::Result<()>;
+        fn arm(&self, grain: GrainId, deadline: BootTime) -> runtime::Result<()>;
+        fn extend(&self, deadline: BootTime) -> runtime::Result<()>;
+        fn usage(&self, grain: GrainId) -> runtime::Result<Usage>;
+        fn logs(
+            &self, grain: GrainId, from: u64, tail: Option<u32>, limit: usize
+        ) -> runtime::Result<LogChunk>;
+        fn exec(&self, exec: Exec) -> runtime::Result<ExecChild>;
+        fn forget(&self, grain: GrainId) -> runtime::Result<()>;
+    }
+}

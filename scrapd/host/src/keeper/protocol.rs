@@ -1,0 +1,123 @@
+//! What daemon and keeper say to each other: one order at the start, then one JSON line per question and per answer.
+//! Also the record that the keeper leaves on disk. Words only, nothing is done here.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use scrap_schema::id::{Epoch, GrainId};
+use scrap_schema::time::BootTime;
+use serde::{Deserialize, Serialize};
+
+use crate::processes::{Family, Process};
+
+/// Longest line that either side reads.
+pub(crate) const LINE_MAX: usize = 4 << 20;
+
+/// Everything that a keeper must know, written to its standard input.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Order {
+    pub(crate) grain: GrainId,
+    pub(crate) epoch: Epoch,
+    pub(crate) command: Vec<String>,
+    pub(crate) env: BTreeMap<String, String>,
+    /// Working directory of the program.
+    pub(crate) data: PathBuf,
+    /// Where socket, record and log are.
+    pub(crate) folder: PathBuf,
+    pub(crate) tag: String,
+    pub(crate) deadline: Option<BootTime>,
+    pub(crate) grace_ms: u64,
+}
+
+/// The keeper's answer to its order.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Begun {
+    /// The program was started.
+    Started,
+    /// The program cannot be started.
+    Program { program: String, errno: i32 },
+    /// The deadline is not in the future.
+    TooLate,
+    /// Something else went wrong.
+    Failed { what: String, errno: i32 },
+}
+
+/// A question to a running keeper.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Request {
+    /// How is it?
+    Status,
+    /// With what was it started?
+    Order,
+    /// Live until then.
+    Extend { deadline: BootTime },
+    /// Live no longer than until then, from now on.
+    Arm { deadline: BootTime },
+    /// End it; the keeper ends last.
+    Stop { grace_ms: u64 },
+}
+
+/// What the keeper does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum State {
+    Running,
+    BackingOff,
+    Stopping,
+    Stopped,
+}
+
+/// Answer to everything but [`Request::Order`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Status {
+    pub(crate) state: State,
+    pub(crate) restarts: u32,
+    pub(crate) last_exit: Option<String>,
+    pub(crate) deadline: Option<BootTime>,
+}
+
+/// `keeper.json`: written at start, restart and stop only, so that a keeper is found again, or missed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) grain: GrainId,
+    pub(crate) epoch: Epoch,
+    pub(crate) command: Vec<String>,
+    pub(crate) keeper: Process,
+    /// The boot that the processes are of: after another one none of them is left.
+    pub(crate) boot: String,
+    pub(crate) tag: String,
+    pub(crate) status: Status,
+}
+
+impl Record {
+    /// How its processes are found.
+    pub(crate) fn family(&self) -> Family {
+        Family { keeper: self.keeper, tag: self.tag.clone() }
+    }
+}
+
+/// Where the keeper of a grain listens.
+pub(crate) fn socket_path(folder: &Path) -> PathBuf {
+    folder.join("sock")
+}
+
+/// Where its record is.
+pub(crate) fn record_path(folder: &Path) -> PathBuf {
+    folder.join("keeper.json")
+}
+
+/// Replaces the record. Not made stable: after a power failure nothing of it is true anyway.
+pub(crate) fn write_record(folder: &Path, record: &Record) -> std::io::Result<()> {
+    let temporary = folder.join("keeper.tmp");
+    std::fs::write(&temporary, serde_json::to_vec(record)?)?;
+    std::fs::rename(&temporary, record_path(folder))
+}
+
+/// A message as one line.
+pub(crate) fn line(message: &impl Serialize) -> std::io::Result<Vec<u8>> {
+    let mut line = serde_json::to_vec(message)?;
+    line.push(b'\n');
+    Ok(line)
+}

@@ -1,0 +1,107 @@
+//! The daemon's side of a keeper's socket, and what is done when a keeper does not answer or is gone.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use scrap_schema::unit::Span;
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::io_cause;
+use crate::keeper::protocol::{self, LINE_MAX, Record, Request, State};
+use crate::runtime::RuntimeCause;
+
+/// A keeper answers at once or not at all.
+const ANSWER: Duration = Duration::from_secs(2);
+/// After a kill, processes are gone within this or something is wrong with the machine.
+const KILL: Duration = Duration::from_secs(10);
+
+/// Asks the keeper of the grain in this folder.
+pub(super) async fn ask<T: DeserializeOwned>(
+    folder: &Path,
+    request: &Request,
+) -> std::io::Result<T> {
+    let talk = async {
+        let mut stream = UnixStream::connect(protocol::socket_path(folder)).await?;
+        stream.write_all(&protocol::line(request)?).await?;
+        let mut line = Vec::new();
+        let limited = stream.take(LINE_MAX as u64);
+        BufReader::new(limited).read_until(b'\n', &mut line).await?;
+        Ok(serde_json::from_slice(&line)?)
+    };
+    timeout(ANSWER, talk).await.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))
+}
+
+/// The processes of an instance that are left. Looks through all of `/proc`, so on a thread that may block.
+async fn members(record: &Record) -> Vec<crate::processes::Process> {
+    let family = record.family();
+    tokio::task::spawn_blocking(move || family.members()).await.unwrap_or_default()
+}
+
+/// Kills everything that a dead keeper left, and verifies it.
+pub(super) async fn hunt(record: &Record) -> Result<(), RuntimeCause> {
+    let limit = Instant::now() + KILL;
+    loop {
+        let left = members(record).await;
+        if left.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() >= limit {
+            return Err(RuntimeCause::StillAlive { left: left.len() });
+        }
+        for process in left {
+            process.signal(Signal::KILL);
+        }
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Cleans up after a keeper that was killed, and notes it.
+pub(super) async fn bury(folder: &Path, record: Record, why: &str) -> Result<Record, RuntimeCause> {
+    hunt(&record).await?;
+    let mut record = record;
+    record.status.state = State::Stopped;
+    record.status.last_exit = Some(why.to_owned());
+    protocol::write_record(folder, &record).map_err(|error| {
+        io_cause(format!("cannot write keeper.json in {}", folder.display()), error)
+    })?;
+    Ok(record)
+}
+
+/// Ends an instance whose keeper lives, and verifies that nothing is left.
+pub(super) async fn end(folder: &Path, record: Record, grace: Span) -> Result<(), RuntimeCause> {
+    let stop = Request::Stop { grace_ms: grace.ms() };
+    let asked: std::io::Result<protocol::Status> = ask(folder, &stop).await;
+    let wait = match asked {
+        Ok(_) => Duration::from_millis(grace.ms()).saturating_add(KILL),
+        // It may be ending by itself at this moment; else it is beyond talking.
+        Err(_) => ANSWER,
+    };
+    let limit = Instant::now() + wait;
+    let mut pause = Duration::from_millis(2);
+    while record.keeper.is_alive() && Instant::now() < limit {
+        sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
+    if record.keeper.is_alive() {
+        tracing::warn!(grain = %record.grain, "the keeper does not end and is killed");
+        record.keeper.signal(Signal::KILL);
+    }
+    let limit = Instant::now() + KILL;
+    while record.keeper.is_alive() {
+        if Instant::now() >= limit {
+            return Err(RuntimeCause::StillAlive { left: members(&record).await.len() + 1 });
+        }
+        sleep(Duration::from_millis(5)).await;
+    }
+    // Not believed but seen: the daemon looks itself.
+    let noted = tokio::fs::read(protocol::record_path(folder)).await.ok();
+    let noted: Option<Record> = noted.and_then(|text| serde_json::from_slice(&text).ok());
+    match noted {
+        Some(noted) if noted.status.state == State::Stopped => hunt(&noted).await,
+        Some(_) | None => bury(folder, record, "its keeper was killed").await.map(|_| ()),
+    }
+}

@@ -1,0 +1,198 @@
+//! Processes of this machine as `/proc` shows them: who descends from whom, who carries a tag, and killing exactly those.
+//! Starts nothing. A process is its pid together with its start time, so that a pid that was given away again is never
+//! meant. Without `/proc` (FreeBSD) nothing is found here and callers fall back to process groups.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+
+use rustix::process::{Pid, Signal};
+use serde::{Deserialize, Serialize};
+
+/// The environment variable that every process of an instance inherits.
+pub(crate) const TAG: &str = "SCRAP_INSTANCE";
+
+/// One process, for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Process {
+    pub(crate) pid: i32,
+    /// In the system's ticks since it started.
+    pub(crate) started: u64,
+}
+
+/// What `/proc/<pid>/stat` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stat {
+    pub(crate) process: Process,
+    pub(crate) parent: i32,
+    pub(crate) session: i32,
+    /// It has ended and waits to be reaped.
+    pub(crate) ended: bool,
+    /// Ticks of processor time of its own, and of the children that it has waited for.
+    pub(crate) own_ticks: u64,
+    pub(crate) waited_ticks: u64,
+    pub(crate) resident_pages: u64,
+}
+
+/// Reads one line of `/proc/<pid>/stat`. The name in it may contain anything, also `)` and newlines.
+fn parse(text: &str) -> Option<Stat> {
+    let pid = text.split(' ').next()?.parse().ok()?;
+    let fields: Vec<&str> = text.rsplit_once(')')?.1.split_ascii_whitespace().collect();
+    let number = |at: usize| fields.get(at)?.parse::<u64>().ok();
+    let sum = |a: u64, b: u64| a.saturating_add(b);
+    Some(Stat {
+        process: Process { pid, started: number(19)? },
+        parent: fields.get(1)?.parse().ok()?,
+        session: fields.get(3)?.parse().ok()?,
+        ended: matches!(*fields.first()?, "Z" | "X" | "x"),
+        own_ticks: sum(number(11)?, number(12)?),
+        waited_ticks: sum(number(13)?, number(14)?),
+        resident_pages: number(21)?,
+    })
+}
+
+/// What is known of a pid now. `None`: there is no such process.
+pub(crate) fn stat(pid: i32) -> Option<Stat> {
+    parse(&String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/stat")).ok()?))
+}
+
+/// All processes of this machine.
+pub(crate) fn all() -> Vec<Stat> {
+    let names = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = names.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter_map(stat).collect()
+}
+
+impl Process {
+    /// This process.
+    pub(crate) fn me() -> Self {
+        let pid = rustix::process::getpid().as_raw_nonzero().get();
+        Self { pid, started: stat(pid).map_or(0, |stat| stat.process.started) }
+    }
+
+    /// Whether it runs: neither gone nor ended.
+    pub(crate) fn is_alive(self) -> bool {
+        if cfg!(target_os = "linux") {
+            stat(self.pid).is_some_and(|stat| stat.process == self && !stat.ended)
+        } else {
+            Pid::from_raw(self.pid)
+                .is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok())
+        }
+    }
+
+    /// Sends a signal to exactly this process. One that is gone is fine.
+    pub(crate) fn signal(self, signal: Signal) {
+        let Some(pid) = Pid::from_raw(self.pid) else { return };
+        #[cfg(target_os = "linux")]
+        {
+            use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
+            // Opened first and looked at then: what the descriptor means cannot change any more.
+            if let Ok(fd) = pidfd_open(pid, PidfdFlags::empty())
+                && self.is_alive()
+            {
+                let _ = pidfd_send_signal(&fd, signal);
+            }
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = rustix::process::kill_process(pid, signal);
+    }
+}
+
+/// How an instance's processes are told from all others.
+#[derive(Debug, Clone)]
+pub(crate) struct Family {
+    /// Its keeper: everything below it belongs to it, and everything in its session.
+    pub(crate) keeper: Process,
+    /// The value of [`TAG`].
+    pub(crate) tag: String,
+}
+
+impl Family {
+    /// Every living process of it, without the keeper itself and without this process.
+    pub(crate) fn members(&self) -> Vec<Process> {
+        let all = all();
+        let mut children: BTreeMap<i32, Vec<&Stat>> = BTreeMap::new();
+        for stat in &all {
+            children.entry(stat.parent).or_default().push(stat);
+        }
+        let keeper_is_here = all.iter().any(|stat| stat.process == self.keeper);
+        let mut seen: BTreeSet<i32> = BTreeSet::new();
+        let mut todo: Vec<i32> = if keeper_is_here { vec![self.keeper.pid] } else { Vec::new() };
+        todo.extend(all.iter().filter(|stat| self.claims(stat)).map(|stat| stat.process.pid));
+        while let Some(pid) = todo.pop() {
+            if seen.insert(pid) {
+                let below = children.get(&pid).into_iter().flatten();
+                todo.extend(below.map(|stat| stat.process.pid));
+            }
+        }
+        let me = rustix::process::getpid().as_raw_nonzero().get();
+        let living = all.iter().filter(|stat| {
+            let pid = stat.process.pid;
+            seen.contains(&pid) && !stat.ended && pid != me && stat.process != self.keeper
+        });
+        living.map(|stat| stat.process).collect()
+    }
+
+    /// Whether a process belongs to it by itself, wherever it descends from.
+    fn claims(&self, stat: &Stat) -> bool {
+        let younger = stat.process.started >= self.keeper.started;
+        younger && (stat.session == self.keeper.pid || is_tagged(stat.process.pid, &self.tag))
+    }
+
+    /// Processor ticks, resident pages and number of what descends from the keeper now.
+    pub(crate) fn usage(&self) -> (u64, u64, u32) {
+        let members: BTreeSet<Process> = self.members().into_iter().collect();
+        let mut ticks = stat(self.keeper.pid).map_or(0, |stat| stat.waited_ticks);
+        let (mut pages, mut count) = (0_u64, 0_u32);
+        for stat in all().iter().filter(|stat| members.contains(&stat.process)) {
+            ticks = ticks.saturating_add(stat.own_ticks).saturating_add(stat.waited_ticks);
+            pages = pages.saturating_add(stat.resident_pages);
+            count = count.saturating_add(1);
+        }
+        (ticks, pages, count)
+    }
+}
+
+fn is_tagged(pid: i32, tag: &str) -> bool {
+    // Other users' environments cannot be read, and are not ours.
+    let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else { return false };
+    let mut variables = environment.split(|byte| *byte == 0);
+    variables.any(|variable| {
+        let value = variable.strip_prefix(TAG.as_bytes()).and_then(|rest| rest.strip_prefix(b"="));
+        value == Some(tag.as_bytes())
+    })
+}
+
+/// Which boot of the machine this is.
+pub(crate) fn boot_id() -> io::Result<String> {
+    if cfg!(target_os = "linux") {
+        Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+    } else {
+        Ok(String::new())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_may_contain_anything() {
+        let text =
+            "42 (a) R 1 (b\n) S 7 42 42 0 -1 4194560 1 2 3 4 10 20 30 40 20 0 1 0 99 1000 55 1";
+        let stat = parse(text).unwrap();
+        assert_eq!(stat.process, Process { pid: 42, started: 99 });
+        assert_eq!((stat.parent, stat.session, stat.ended), (7, 42, false));
+        assert_eq!((stat.own_ticks, stat.waited_ticks, stat.resident_pages), (30, 70, 55));
+        assert_eq!(parse("42 (x) S 7"), None);
+        assert!(parse(&text.replace(") S", ") Z")).unwrap().ended);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn another_start_time_is_another_process() {
+        let me = Process::me();
+        assert!(me.is_alive());
+        assert!(!Process { started: me.started + 1, ..me }.is_alive());
+    }
+}

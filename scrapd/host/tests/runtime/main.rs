@@ -1,0 +1,16 @@
+//! The contract of `Runtime`, run against every backend, and what only real processes show.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod bench;
+mod contract;
+#[cfg(target_os = "linux")]
+mod process;
+
+mod mem {
+    crate::contract::suite!(crate::bench::MemBench);
+}
+
+#[cfg(target_os = "linux")]
+mod processes {
+    crate::contract::suite!(crate::bench::ProcessBench);
+}

@@ -1,0 +1,206 @@
+//! Renewals of the node's lease: registration, then one renewal after another, with what changed in the reports.
+//!
+//! The lease counts from the time of *sending*, and only when this node has applied what the leader had applied.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use scrap_host::clock;
+use scrap_schema::command::{Command, Proposal};
+use scrap_schema::id::{BootId, GrainId, NodeId};
+use scrap_schema::node::{GrainReport, NodeFacts, Renewal, RenewalAnswer, Verdict};
+use scrap_schema::timing::Timing;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::Update;
+use crate::daemon::Daemon;
+use crate::leader;
+
+/// Shortest pause between two renewals, also when something urgent has changed.
+const PAUSE_MIN: Duration = Duration::from_millis(20);
+/// Pause after a registration that did not succeed.
+const RETRY: Duration = Duration::from_millis(300);
+
+/// What the leader has of this node's reports.
+#[derive(Default)]
+struct Told {
+    leader: Option<(NodeId, u64)>,
+    reports: BTreeMap<GrainId, GrainReport>,
+    full: bool,
+}
+
+/// Registers this start of the daemon and renews its lease until `shutdown`. Ends early if the node is no member any more.
+pub async fn renewals(daemon: Arc<Daemon>, facts: NodeFacts, shutdown: CancellationToken) {
+    let mut told = Told::default();
+    while !shutdown.is_cancelled() {
+        let Some(boot) = registered(&daemon, &facts, &shutdown).await else { return };
+        let timing = daemon.consensus.read(|cluster| cluster.timing());
+        match renew_once(&daemon, boot, timing, &mut told).await {
+            Some(Verdict::Granted) | None => (),
+            Some(Verdict::Suspected | Verdict::Unregistered) => {
+                info!("the lease is not renewed any more: registering again");
+                daemon.agent.with(|state| state.boot = None);
+                continue;
+            }
+            Some(Verdict::Removed) => {
+                warn!("this node is no member of the cluster any more: ending");
+                daemon.shutdown.cancel();
+                return;
+            }
+        }
+        pause(&daemon, timing, &told, &shutdown).await;
+    }
+}
+
+/// The registration of this start, made if there is none.
+async fn registered(
+    daemon: &Daemon,
+    facts: &NodeFacts,
+    shutdown: &CancellationToken,
+) -> Option<BootId> {
+    loop {
+        if let Some(boot) = daemon.agent.with(|state| state.boot) {
+            return Some(boot);
+        }
+        let boot = BootId(fresh());
+        let command = Command::RegisterNode {
+            node: daemon.me,
+            boot,
+            addresses: daemon.addresses.clone(),
+            facts: facts.clone(),
+        };
+        let proposal = Proposal { at: clock::wall(), key: None, command };
+        match daemon.consensus.propose(proposal).await {
+            Ok(committed) if committed.outcome.is_ok() => {
+                info!(node = %daemon.me, index = committed.index, "registered");
+                daemon.agent.with(|state| {
+                    state.boot = Some(boot);
+                    state.registered = Some(committed.index);
+                });
+                daemon.agent.wake();
+                return Some(boot);
+            }
+            Ok(committed) => {
+                if let Err(refusal) = committed.outcome {
+                    warn!(%refusal, "this node is no member of the cluster: ending");
+                    daemon.shutdown.cancel();
+                    return None;
+                }
+            }
+            Err(error) => tracing::debug!(%error, "not registered yet"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(RETRY) => (),
+            () = shutdown.cancelled() => return None,
+        }
+    }
+}
+
+/// A number that no other start of a daemon has.
+fn fresh() -> u64 {
+    let (high, low) = uuid::Uuid::now_v7().as_u64_pair();
+    // The random half, short enough for every JSON reader.
+    (high.rotate_left(17) ^ low) >> 11
+}
+
+async fn renew_once(
+    daemon: &Daemon,
+    boot: BootId,
+    timing: Timing,
+    told: &mut Told,
+) -> Option<Verdict> {
+    let leadership = *daemon.consensus.leadership().borrow();
+    let leader = leadership.leader?;
+    if told.leader != Some((leader, leadership.term)) {
+        *told = Told { leader: Some((leader, leadership.term)), ..Told::default() };
+    }
+    let (usage, reports) = daemon.agent.with(|state| (state.usage, state.reports.clone()));
+    let now = clock::now();
+    let renewal = Renewal {
+        node: daemon.me,
+        boot,
+        sent: now.boot,
+        wall: now.wall,
+        usage,
+        full: !told.full,
+        grains: difference(told, &reports),
+    };
+    let answer = ask(daemon, leader, renewal, timing).await?;
+    told.full = !answer.wants_full;
+    told.reports = if told.full { reports } else { BTreeMap::new() };
+    if answer.verdict == Verdict::Granted {
+        granted(daemon, &answer, timing).await;
+    }
+    Some(answer.verdict)
+}
+
+fn difference(
+    told: &Told,
+    reports: &BTreeMap<GrainId, GrainReport>,
+) -> BTreeMap<GrainId, Option<GrainReport>> {
+    let changed = reports.iter().filter(|(grain, report)| told.reports.get(grain) != Some(report));
+    let gone = told.reports.keys().filter(|grain| !reports.contains_key(grain));
+    let changed = changed.map(|(grain, report)| (*grain, Some(report.clone())));
+    changed.chain(gone.map(|grain| (*grain, None))).collect()
+}
+
+async fn ask(
+    daemon: &Daemon,
+    leader: NodeId,
+    renewal: Renewal,
+    timing: Timing,
+) -> Option<RenewalAnswer> {
+    if leader == daemon.me {
+        return leader::renew(&daemon.consensus, &daemon.leader, renewal).await.ok();
+    }
+    let limit = Duration::from_millis(timing.suspect.ms());
+    match daemon.peers.renew(leader, &renewal, limit).await {
+        Ok(answer) => Some(answer),
+        Err(error) => {
+            tracing::debug!(error = crate::execute::chain(&error), "renewal not answered");
+            None
+        }
+    }
+}
+
+/// The lease counts from the sending of the renewal, once this node knows what the leader knew.
+async fn granted(daemon: &Daemon, answer: &RenewalAnswer, timing: Timing) {
+    let mut changes = daemon.consensus.changes();
+    let limit = Duration::from_millis(timing.renew.ms());
+    let reached = changes.wait_for(|applied| *applied >= answer.index);
+    if let Ok(Ok(_)) = tokio::time::timeout(limit, reached).await {
+        daemon.agent.update(vec![Update::Granted(Some(answer.sent))]);
+    }
+}
+
+/// Waits for the time of the next renewal, or for a change that somebody waits for.
+async fn pause(daemon: &Daemon, timing: Timing, told: &Told, shutdown: &CancellationToken) {
+    tokio::time::sleep(PAUSE_MIN).await;
+    let next = tokio::time::sleep(Duration::from_millis(timing.renew.ms()));
+    tokio::pin!(next);
+    loop {
+        if is_urgent(daemon, told) {
+            return;
+        }
+        tokio::select! {
+            () = &mut next => return,
+            () = daemon.agent.urgent.notified() => (),
+            () = shutdown.cancelled() => return,
+        }
+    }
+}
+
+/// Whether the leader waits for what has changed: about a grain that an operation works on.
+fn is_urgent(daemon: &Daemon, told: &Told) -> bool {
+    daemon.consensus.read(|cluster| {
+        daemon.agent.with(|state| {
+            state.reports.iter().any(|(grain, report)| {
+                let worked_on =
+                    cluster.grains.get(grain).is_some_and(|grain| grain.operation.is_some());
+                worked_on && told.reports.get(grain) != Some(report)
+            })
+        })
+    })
+}

@@ -1,0 +1,105 @@
+//! What this node reports of each grain: translated from the facts. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use scrap_decide::cluster::{Cluster, Grain};
+use scrap_decide::obey::{DataFacts, DataRole, Lane};
+use scrap_schema::id::{GrainId, NodeId};
+use scrap_schema::node::{CopyReport, DataReport, GrainReport, RunReport};
+use scrap_schema::snapshot::Guid;
+use scrap_schema::time::Timestamp;
+use scrap_schema::unit::Bytes;
+
+use super::State;
+
+/// The reports of all grains that are or run here.
+pub(super) fn all(me: NodeId, cluster: &Cluster, state: &State) -> BTreeMap<GrainId, GrainReport> {
+    let data = state.facts.data.keys();
+    let alive = state.facts.runs.iter().filter(|(_, run)| run.alive).map(|(grain, _)| grain);
+    let grains: BTreeSet<GrainId> = data.chain(alive).copied().collect();
+    grains.into_iter().map(|grain| (grain, one(me, cluster, state, grain))).collect()
+}
+
+fn one(me: NodeId, cluster: &Cluster, state: &State, id: GrainId) -> GrainReport {
+    let data = state.facts.data.get(&id);
+    let grain = cluster.grains.get(&id).filter(|grain| grain.owner == Some(me));
+    let copies = match (grain, data) {
+        (Some(grain), Some(data)) => copies(grain, data, state),
+        (Some(_), None) | (None, _) => BTreeMap::new(),
+    };
+    GrainReport {
+        data: data.map(data_report),
+        run: run(state, id),
+        copies,
+        trouble: trouble(state, id),
+    }
+}
+
+fn data_report(data: &DataFacts) -> DataReport {
+    DataReport {
+        owner: data.role == DataRole::Owner,
+        epoch: data.epoch,
+        head: data.snapshots.last().cloned(),
+        used: data.used,
+        dirty: data.dirty.map_or(Bytes(0), |dirty| dirty.bytes),
+    }
+}
+
+fn run(state: &State, id: GrainId) -> Option<RunReport> {
+    let run = state.facts.runs.get(&id).filter(|run| run.alive)?;
+    let (restarts, last_exit) = state.restarts.get(&id).cloned().unwrap_or_default();
+    let measured = state.measured.get(&id).copied().unwrap_or_default();
+    Some(RunReport {
+        epoch: run.epoch,
+        up: run.up,
+        healthy: run.healthy,
+        restarts,
+        cpu: measured.cpu,
+        memory: measured.memory,
+        last_exit,
+    })
+}
+
+/// The last failure in any of the grain's lanes but those of its copies, which say it themselves.
+fn trouble(state: &State, id: GrainId) -> Option<String> {
+    let lanes = [Lane::Run(id), Lane::Shape(id), Lane::Snap(id)];
+    lanes.iter().find_map(|lane| state.facts.failed.get(lane)).map(|failure| failure.why.clone())
+}
+
+fn copies(grain: &Grain, data: &DataFacts, state: &State) -> BTreeMap<NodeId, CopyReport> {
+    let receivers = grain.receivers().into_iter();
+    receivers.map(|node| (node, copy(grain.id, node, data, state))).collect()
+}
+
+fn copy(grain: GrainId, node: NodeId, data: &DataFacts, state: &State) -> CopyReport {
+    let known = state.facts.copies.get(&(grain, node)).and_then(|copy| copy.snapshots.as_ref());
+    let has = |guid: &Guid| known.is_some_and(|known| known.contains(guid));
+    let common = data.snapshots.iter().rev().find(|snapshot| has(&snapshot.guid));
+    let stream = state.streams.get(&(grain, node)).cloned().unwrap_or_default();
+    let newest = data.snapshots.last();
+    let up_to_date = common.is_some() && common == newest;
+    let dirty = data.dirty.map_or(Bytes(0), |dirty| dirty.bytes);
+    let behind =
+        if up_to_date { 0 } else { stream.behind.0.max(data_behind(data, common.is_some())) };
+    let failed = state.facts.failed.get(&Lane::Copy(grain, node));
+    CopyReport {
+        common: common.map(|common| common.guid),
+        current_to: common.map(|common| current_to(common.created, up_to_date, data)),
+        pending: Bytes(behind.saturating_add(dirty.0)),
+        sending: stream.sending.as_ref().map(|sending| sending.read()),
+        rate: stream.rate,
+        rounds: stream.rounds,
+        trouble: failed.filter(|failure| failure.attempts > 1).map(|failure| failure.why.clone()),
+    }
+}
+
+/// A copy that has nothing lacks everything.
+fn data_behind(data: &DataFacts, has_something: bool) -> u64 {
+    if has_something { 0 } else { data.used.0 }
+}
+
+/// Everything written before this moment is on the copy: the newest common state, or later if nothing was written since.
+fn current_to(created: Timestamp, up_to_date: bool, data: &DataFacts) -> Timestamp {
+    let clean = data.dirty.filter(|dirty| up_to_date && dirty.bytes.0 == 0);
+    clean.map_or(created, |dirty| dirty.at.max(created))
+}

@@ -1,0 +1,395 @@
+//! The agent's memory: the facts that `obey` decides on, and measurements for the reports. Changes only by [`Update`]s.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use scrap_decide::lease::Lease;
+use scrap_decide::obey::{
+    CopyFacts, DataFacts, DataRole, Dirty, Failure, HostFacts, Lane, OrphanFacts, RunFacts,
+};
+use scrap_host::clock;
+use scrap_host::datasets::{Dataset, Role};
+use scrap_host::machine::Meter;
+use scrap_host::runtime::{Instance, InstanceState, Usage};
+use scrap_schema::id::{BootId, Epoch, GrainId, NodeId, OperationId};
+use scrap_schema::node::{GrainReport, NodeUsage};
+use scrap_schema::snapshot::{Guid, Snapshot};
+use scrap_schema::time::{BootTime, Timestamp};
+use scrap_schema::unit::{Bytes, MilliCpu, Span};
+
+/// First pause after a failure; doubles with each one in a row.
+const RETRY_FIRST: Span = Span::from_ms(250);
+/// Longest pause after a failure.
+const RETRY_MAX: Span = Span::from_secs(30);
+
+/// Property of a dataset: the operation whose restore was last completed.
+pub(crate) const PROPERTY_RESTORED: &str = "scrap:restored";
+/// Property of a dataset: the generation of the spec that is written beside it.
+pub(crate) const PROPERTY_GENERATION: &str = "scrap:generation";
+
+/// Everything that the agent remembers.
+#[derive(Default)]
+pub struct State {
+    /// What `obey` decides on.
+    pub facts: HostFacts,
+    /// Which start of the daemon is registered, and at which log index.
+    pub boot: Option<BootId>,
+    /// Log index of that registration.
+    pub registered: Option<u64>,
+    /// What is reported of each grain.
+    pub reports: BTreeMap<GrainId, GrainReport>,
+    /// What the node uses.
+    pub usage: NodeUsage,
+    /// Disk that grains and copies may take here, as the node's facts say it.
+    pub disk: Bytes,
+    /// Streams that are under way and how they went, by copy.
+    pub streams: BTreeMap<(GrainId, NodeId), Stream>,
+    /// Grains whose health is watched, by epoch and number of starts.
+    pub(crate) watched: BTreeMap<GrainId, (Epoch, u64)>,
+    pub(crate) restarts: BTreeMap<GrainId, (u32, Option<String>)>,
+    pub(crate) measured: BTreeMap<GrainId, Measured>,
+    /// Counts starts, so that a watcher of an earlier run falls silent.
+    pub(crate) starts: BTreeMap<GrainId, u64>,
+    /// Number of starts and stops that have ended here, and which was the last one of a grain.
+    pub(crate) changes: u64,
+    changed: BTreeMap<GrainId, u64>,
+    pub(crate) meter: Meter,
+}
+
+/// What a running grain used when last measured.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Measured {
+    last: Option<(u64, BootTime)>,
+    pub(crate) cpu: MilliCpu,
+    pub(crate) memory: Bytes,
+}
+
+/// What the node used when last measured.
+#[derive(Debug, Clone, Copy)]
+pub struct Reading {
+    /// Processor time.
+    pub cpu: MilliCpu,
+    /// Memory that is not available.
+    pub memory: Bytes,
+    /// Disk that is free.
+    pub disk_free: Bytes,
+}
+
+/// Streams to one copy.
+#[derive(Debug, Clone, Default)]
+pub struct Stream {
+    /// The one that is under way.
+    pub sending: Option<Arc<Sending>>,
+    /// Bytes per second of the last one that was long enough to tell.
+    pub rate: Bytes,
+    /// Completed ones.
+    pub rounds: u32,
+    /// Estimated bytes between what the copy has and the newest snapshot.
+    pub behind: Bytes,
+}
+
+/// How far a stream is.
+#[derive(Debug, Default)]
+pub struct Sending {
+    /// Bytes so far.
+    pub bytes: AtomicU64,
+    /// Estimated bytes of the whole.
+    pub total: AtomicU64,
+}
+
+impl Sending {
+    pub(crate) fn read(&self) -> (Bytes, Bytes) {
+        (Bytes(self.bytes.load(Ordering::Relaxed)), Bytes(self.total.load(Ordering::Relaxed)))
+    }
+}
+
+/// A change of the facts.
+#[derive(Debug)]
+pub enum Update {
+    /// A dataset of a grain is so now; `None`: there is none.
+    Data(GrainId, Option<(Dataset, BTreeMap<String, Guid>)>),
+    /// A diverged head is kept aside here.
+    Orphan(GrainId, Epoch, OrphanFacts),
+    /// What was written since the newest snapshot.
+    Dirty(GrainId, Dirty),
+    /// Everything that runs, seen when so many starts and stops had ended here.
+    Instances(Vec<Instance>, u64),
+    /// A grain was started.
+    Started(GrainId, Epoch, bool),
+    /// A running grain has a deadline from now on.
+    Armed(GrainId),
+    /// The order to stop it was given.
+    Stopping(GrainId, Timestamp),
+    /// It is verified stopped.
+    Stopped(GrainId),
+    /// A health check's result.
+    Health(GrainId, u64, bool, Timestamp),
+    /// What a copy has.
+    Copy(GrainId, NodeId, Vec<Guid>),
+    /// A stream has arrived: the copy has this snapshot; so many bytes in so many milliseconds.
+    Sent(GrainId, NodeId, Guid, u64, u64),
+    /// Running grains have this deadline.
+    Extended(BootTime),
+    /// The lease was granted, counted from this time of sending.
+    Granted(Option<BootTime>),
+    /// What a grain uses.
+    Usage(GrainId, Usage, BootTime),
+    /// What the node uses.
+    Node(Reading),
+}
+
+impl State {
+    /// Takes a change in.
+    pub fn take(&mut self, update: Update) {
+        match update {
+            Update::Data(grain, data) => self.data(grain, data),
+            Update::Orphan(grain, epoch, orphan) => {
+                self.facts.orphans.insert((grain, epoch), orphan);
+            }
+            Update::Dirty(grain, dirty) => {
+                if let Some(data) = self.facts.data.get_mut(&grain) {
+                    data.dirty = Some(dirty);
+                }
+            }
+            Update::Instances(instances, as_of) => self.instances(instances, as_of),
+            Update::Started(grain, epoch, armed) => self.started(grain, epoch, armed),
+            Update::Armed(grain) => {
+                if let Some(run) = self.facts.runs.get_mut(&grain) {
+                    run.armed = true;
+                }
+            }
+            Update::Stopping(grain, at) => {
+                if let Some(run) = self.facts.runs.get_mut(&grain) {
+                    run.stopping = Some(at);
+                }
+            }
+            Update::Stopped(grain) => self.stopped(grain),
+            Update::Health(grain, start, healthy, at) => self.health(grain, start, healthy, at),
+            Update::Copy(grain, node, snapshots) => {
+                self.facts.copies.insert((grain, node), CopyFacts { snapshots: Some(snapshots) });
+            }
+            Update::Sent(grain, node, guid, bytes, ms) => self.sent(grain, node, guid, bytes, ms),
+            Update::Extended(deadline) => self.facts.extended = Some(deadline),
+            Update::Granted(granted) => {
+                let Lease { granted: before } = self.facts.lease;
+                self.facts.lease = Lease { granted: before.max(granted) };
+            }
+            Update::Usage(grain, usage, at) => {
+                self.measured.entry(grain).or_default().take(usage, at);
+            }
+            Update::Node(reading) => self.node(reading),
+        }
+    }
+
+    /// Notes a failure and when to try again.
+    pub fn failed(&mut self, lane: Lane, why: String, now: BootTime) {
+        let attempts = self.facts.failed.get(&lane).map_or(0, |failure| failure.attempts);
+        let pause = RETRY_FIRST.ms().saturating_mul(1 << attempts.min(10)).min(RETRY_MAX.ms());
+        let failure = Failure {
+            attempts: attempts.saturating_add(1),
+            retry_at: now + Span::from_ms(pause),
+            why,
+        };
+        self.facts.failed.insert(lane, failure);
+        match lane {
+            // What was believed of a copy may be why it failed.
+            Lane::Copy(grain, node) => {
+                self.facts.copies.remove(&(grain, node));
+            }
+            // A look from before the failure has seen what is no more.
+            Lane::Run(grain) => self.note_change(grain),
+            Lane::Shape(_) | Lane::Snap(_) | Lane::Tell(_) | Lane::Lease => (),
+        }
+    }
+
+    fn data(&mut self, grain: GrainId, data: Option<(Dataset, BTreeMap<String, Guid>)>) {
+        let Some((dataset, held)) = data else {
+            self.facts.data.remove(&grain);
+            return;
+        };
+        let newest = |snapshots: &[Snapshot]| snapshots.last().map(|newest| newest.guid);
+        let before = self.facts.data.get(&grain);
+        // A look says something only about what came after the newest snapshot.
+        let dirty = before
+            .filter(|before| newest(&before.snapshots) == newest(&dataset.snapshots))
+            .and_then(|before| before.dirty);
+        let facts = to_facts(dataset, held, dirty);
+        self.facts.data.insert(grain, facts);
+    }
+
+    fn instances(&mut self, instances: Vec<Instance>, as_of: u64) {
+        let now = clock::now();
+        for instance in &instances {
+            let alive = match instance.state {
+                InstanceState::Running | InstanceState::BackingOff | InstanceState::Stopping => {
+                    true
+                }
+                InstanceState::Stopped => false,
+            };
+            let up = instance.state == InstanceState::Running;
+            self.restarts.insert(instance.grain, (instance.restarts, instance.last_exit.clone()));
+            // An order to start or stop that is under way knows better: a program that is about to fail its start looks
+            // for a moment like one that runs.
+            if self.is_newer(instance.grain, as_of) {
+                continue;
+            }
+            let run = self.facts.runs.entry(instance.grain).or_insert_with(|| RunFacts {
+                epoch: instance.epoch,
+                alive,
+                up,
+                armed: instance.deadline.is_some(),
+                ready: None,
+                healthy: None,
+                stopping: None,
+                stopped: (!alive).then_some(now.boot),
+            });
+            if run.alive && !alive {
+                run.stopped = Some(now.boot);
+                run.ready = None;
+                run.healthy = None;
+            }
+            run.alive = alive;
+            run.up = up;
+            run.epoch = instance.epoch;
+            run.armed = instance.deadline.is_some();
+        }
+        // One that the runtime does not know any more does not run; when it was stopped is still of interest.
+        let known: BTreeSet<GrainId> = instances.iter().map(|instance| instance.grain).collect();
+        for (grain, run) in &mut self.facts.runs {
+            let changed = self.changed.get(grain).is_some_and(|changed| *changed > as_of);
+            let gone = run.alive && !known.contains(grain);
+            if gone && !changed && !self.facts.busy.contains(&Lane::Run(*grain)) {
+                run.alive = false;
+                run.up = false;
+                run.stopped = Some(now.boot);
+            }
+        }
+    }
+
+    /// Whether an order to start or stop the grain is under way or has ended since: it knows better than a look.
+    fn is_newer(&self, grain: GrainId, as_of: u64) -> bool {
+        let changed = self.changed.get(&grain).is_some_and(|changed| *changed > as_of);
+        changed || self.facts.busy.contains(&Lane::Run(grain))
+    }
+
+    fn note_change(&mut self, grain: GrainId) {
+        self.changes = self.changes.saturating_add(1);
+        self.changed.insert(grain, self.changes);
+    }
+
+    fn started(&mut self, grain: GrainId, epoch: Epoch, armed: bool) {
+        self.note_change(grain);
+        let start = self.starts.entry(grain).or_default();
+        *start = start.saturating_add(1);
+        let run = RunFacts {
+            epoch,
+            alive: true,
+            up: true,
+            armed,
+            ready: None,
+            healthy: None,
+            stopping: None,
+            stopped: None,
+        };
+        self.facts.runs.insert(grain, run);
+    }
+
+    fn stopped(&mut self, grain: GrainId) {
+        self.note_change(grain);
+        let now = clock::boot_time();
+        if let Some(run) = self.facts.runs.get_mut(&grain) {
+            run.alive = false;
+            run.up = false;
+            run.ready = None;
+            run.healthy = None;
+            run.stopped = Some(now);
+        }
+        // What was seen before the stop says nothing about what was written until then.
+        self.watched.remove(&grain);
+        self.measured.remove(&grain);
+    }
+
+    fn health(&mut self, grain: GrainId, start: u64, healthy: bool, at: Timestamp) {
+        let current = self.starts.get(&grain).copied().unwrap_or(0) == start;
+        if let Some(run) = self.facts.runs.get_mut(&grain).filter(|run| current && run.alive) {
+            run.healthy = Some(healthy);
+            if healthy && run.ready.is_none() {
+                run.ready = Some(at);
+            }
+        }
+    }
+
+    fn sent(&mut self, grain: GrainId, node: NodeId, guid: Guid, bytes: u64, ms: u64) {
+        let copy = self.facts.copies.entry((grain, node)).or_default();
+        let snapshots = copy.snapshots.get_or_insert_default();
+        if !snapshots.contains(&guid) {
+            snapshots.push(guid);
+        }
+        let stream = self.streams.entry((grain, node)).or_default();
+        stream.sending = None;
+        stream.rounds = stream.rounds.saturating_add(1);
+        stream.behind = Bytes(0);
+        // A short stream says more about the round trip than about the link.
+        if bytes >= 1 << 20 {
+            stream.rate = Bytes(bytes.saturating_mul(1000) / ms.max(1));
+        }
+    }
+
+    /// What the datasets take, or more if others have filled the disk: what is not free cannot be used.
+    fn disk_used(&self, free: Bytes) -> u64 {
+        let data = self.facts.data.values().map(|data| data.used.0);
+        let orphans = self.facts.orphans.values().map(|orphan| orphan.used.0);
+        let own: u64 = data.chain(orphans).sum();
+        own.max(self.disk.0.saturating_sub(free.0))
+    }
+
+    fn node(&mut self, reading: Reading) {
+        // Rounded, so that a report does not change with every breath.
+        self.usage = NodeUsage {
+            cpu: MilliCpu(reading.cpu.0 / 50 * 50),
+            memory: Bytes(reading.memory.0 >> 24 << 24),
+            disk: Bytes(self.disk_used(reading.disk_free) >> 24 << 24),
+        };
+    }
+}
+
+/// Thousandths of a core that were used between two readings.
+fn rate(before_ms: u64, after_ms: u64, passed: Span) -> u64 {
+    after_ms.saturating_sub(before_ms).saturating_mul(1000) / passed.ms().max(1)
+}
+
+impl Measured {
+    fn take(&mut self, usage: Usage, at: BootTime) {
+        if let Some((before, since)) = self.last {
+            // Rounded, so that a report does not change with every breath.
+            self.cpu = MilliCpu(rate(before, usage.cpu_ms, at.since(since)).div_ceil(10) * 10);
+        }
+        self.memory = Bytes(usage.memory.0.div_ceil(1 << 20) << 20);
+        self.last = Some((usage.cpu_ms, at));
+    }
+}
+
+fn to_facts(dataset: Dataset, held: BTreeMap<String, Guid>, dirty: Option<Dirty>) -> DataFacts {
+    let property = |key: &str| dataset.properties.get(key);
+    let restored: Option<OperationId> =
+        property(PROPERTY_RESTORED).and_then(|text| text.parse().ok());
+    let described = property(PROPERTY_GENERATION).and_then(|text| text.parse().ok()).unwrap_or(0);
+    DataFacts {
+        role: match dataset.role {
+            Role::Owner => DataRole::Owner,
+            // An orphan has an id of its own and is never a grain's dataset.
+            Role::Standby | Role::Orphan => DataRole::Standby,
+        },
+        epoch: dataset.epoch,
+        snapshots: dataset.snapshots,
+        held,
+        used: dataset.used,
+        dirty,
+        restored,
+        described,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,610 @@
+//! Views of made-up worlds, as text.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use expect_test::{Expect, expect};
+use scrap_decide::apply::apply;
+use scrap_decide::cluster::{Cluster, Grain, Outcome};
+use scrap_decide::lead::WaitReason;
+use scrap_schema::api::{GrainState, NodeState};
+use scrap_schema::command::{AssignCause, Command, GrainText, NewNode, Proposal};
+use scrap_schema::id::{BootId, ClusterId, Epoch};
+use scrap_schema::node::{
+    Addresses, CopyReport, DataReport, GrainReport, NodeFacts, NodeRole, NodeUsage, Renewal,
+    RunReport,
+};
+use scrap_schema::operation::{Summary, Work};
+use scrap_schema::snapshot::{Guid, Purpose, Snapshot, SnapshotName};
+use scrap_schema::spec::{GrainSpec, Labels, Template};
+use scrap_schema::time::{BootTime, Timestamp};
+use scrap_schema::timing::Timing;
+use scrap_schema::unit::{Bytes, MilliCpu};
+
+use super::*;
+
+const WEB: GrainId = GrainId(7);
+const CREATE: OperationId = OperationId(70);
+const MOVE: OperationId = OperationId(71);
+const START: i64 = 1_700_000_000_000;
+
+/// Three nodes `n1` to `n3`; `n1` leads and `web` lives on it with copies on the others, one second after the start.
+struct Fixture {
+    cluster: Cluster,
+    observed: Observed,
+    waiting: Vec<Waiting>,
+    raft: Raft,
+    now: Now,
+}
+
+fn at(ms: u64) -> Now {
+    Now { boot: BootTime(ms), wall: Timestamp(START + i64::try_from(ms).unwrap()) }
+}
+
+fn snapshot(seq: u64) -> Snapshot {
+    let name = SnapshotName { epoch: Epoch(1), seq, purpose: Purpose::Replication };
+    Snapshot { name, guid: Guid(seq), created: Timestamp(START) }
+}
+
+fn new_node(name: &str) -> NewNode {
+    let facts = NodeFacts {
+        cpu: MilliCpu(4000),
+        memory: Bytes(8 << 30),
+        disk: Bytes(100 << 30),
+        arch: "x86_64".into(),
+        os: "linux".into(),
+        templates: [Template::Process].into(),
+        version: "0".into(),
+    };
+    let addresses = Addresses { api: format!("{name}:1"), peer: format!("{name}:2") };
+    let (role, labels) = (NodeRole::Data, Labels::new());
+    NewNode { name: name.parse().unwrap(), role, labels, addresses, facts }
+}
+
+fn copy(current_to: u64) -> CopyReport {
+    CopyReport {
+        common: Some(Guid(5)),
+        current_to: Some(at(current_to).wall),
+        pending: Bytes(0),
+        sending: None,
+        rate: Bytes(100 << 20),
+        rounds: 1,
+        trouble: None,
+    }
+}
+
+fn running() -> GrainReport {
+    GrainReport {
+        data: Some(DataReport {
+            owner: true,
+            epoch: Epoch(1),
+            head: Some(snapshot(5)),
+            used: Bytes(3 << 20),
+            dirty: Bytes(0),
+        }),
+        run: Some(RunReport {
+            epoch: Epoch(1),
+            up: true,
+            healthy: Some(true),
+            restarts: 0,
+            cpu: MilliCpu(20),
+            memory: Bytes(30 << 20),
+            last_exit: None,
+        }),
+        copies: [(NodeId(2), copy(800)), (NodeId(3), copy(500))].into(),
+        trouble: None,
+    }
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let raft = Raft {
+            leads: true,
+            leader: Some(NodeId(1)),
+            voters: [NodeId(1), NodeId(2), NodeId(3)].into(),
+        };
+        let (cluster, observed) = (Cluster::default(), Observed::from(BootTime(0)));
+        let mut world = Self { cluster, observed, waiting: Vec::new(), raft, now: at(1000) };
+        let (name, timing) = ("attic".parse().unwrap(), Timing::default());
+        world.run(Command::FormCluster {
+            cluster: ClusterId(1),
+            name,
+            timing,
+            node: new_node("n1"),
+        });
+        for name in ["n2", "n3"] {
+            world.run(Command::AddNode { node: new_node(name) });
+        }
+        for node in 1..=3 {
+            world.register(NodeId(node));
+        }
+        world
+    }
+
+    fn with_web() -> Self {
+        let mut world = Self::new();
+        let spec = serde_json::from_value::<GrainSpec>(serde_json::json!({
+            "command": ["web"], "health": {"tcp": {"port": 80}}, "protect": "standard",
+        }));
+        let text = GrainText {
+            name: "web".parse().unwrap(),
+            labels: Labels::new(),
+            annotations: Labels::new(),
+            spec: spec.unwrap(),
+        };
+        world.run(Command::CreateGrain { grain: WEB, operation: CREATE, text });
+        let (to, cause) = (NodeId(1), AssignCause::Place);
+        world.run(Command::AssignGrain { grain: WEB, epoch: Epoch(0), to, base: None, cause });
+        let standbys: BTreeSet<_> = [NodeId(2), NodeId(3)].into();
+        world.run(Command::SetStandbys { grain: WEB, epoch: Epoch(1), standbys });
+        world.run(Command::GrainBorn { grain: WEB, epoch: Epoch(1) });
+        world.run(Command::GrainArmed { grain: WEB, epoch: Epoch(1) });
+        world.run(Command::GrainStarted { grain: WEB, epoch: Epoch(1), at: Timestamp(START) });
+        let summary = Summary { message: "it answers".into(), ..Summary::default() };
+        let (failed, cancelled) = (false, false);
+        world.run(Command::FinishOperation { operation: CREATE, failed, cancelled, summary });
+        world.hear(running());
+        world
+    }
+
+    #[track_caller]
+    fn run(&mut self, command: Command) -> Outcome {
+        let index = self.cluster.index + 1;
+        let proposal = Proposal { at: Timestamp(START), key: None, command };
+        apply(&mut self.cluster, index, &proposal).outcome.unwrap()
+    }
+
+    fn register(&mut self, node: NodeId) {
+        let member = &self.cluster.nodes[&node];
+        let (addresses, facts) = (member.addresses.clone(), member.facts.clone());
+        self.run(Command::RegisterNode { node, boot: BootId(node.0), addresses, facts });
+    }
+
+    /// The owner reports, at this moment.
+    fn hear(&mut self, web: GrainReport) {
+        let renewal = Renewal {
+            node: NodeId(1),
+            boot: BootId(1),
+            sent: self.now.boot,
+            wall: self.now.wall,
+            usage: NodeUsage { cpu: MilliCpu(100), memory: Bytes(1 << 30), disk: Bytes(1 << 30) },
+            full: true,
+            grains: BTreeMap::from([(WEB, Some(web))]),
+        };
+        self.observed.hear(&renewal, self.now);
+    }
+
+    fn silence(&mut self, node: u64, ticks: u32) {
+        let (node, boot, last_heard) = (NodeId(node), BootId(node), Timestamp(START));
+        self.run(Command::SuspectNode { node, boot, last_heard });
+        for tick in 1..=ticks {
+            self.run(Command::TickNode { node, boot, tick });
+        }
+    }
+
+    fn wait(&mut self, subject: Subject, reason: WaitReason) {
+        self.waiting.push(Waiting { subject, reason });
+    }
+
+    /// Looks at it as handlers do.
+    fn look<R>(&self, f: impl FnOnce(&World<'_>) -> R) -> R {
+        let Self { cluster, observed, waiting, raft, now } = self;
+        f(&World { cluster, observed, held: &by_subject(waiting), raft, now: *now })
+    }
+
+    fn web(&self) -> &Grain {
+        &self.cluster.grains[&WEB]
+    }
+
+    /// State and conditions of `web`, a line each.
+    #[track_caller]
+    fn check_web(&self, state: GrainState, conditions: Expect) {
+        let view = self.look(|world| grain(world, self.web()));
+        let line = |condition: &scrap_schema::api::Condition| {
+            let status = match condition.status {
+                Some(true) => "yes",
+                Some(false) => "no",
+                None => "?",
+            };
+            format!("{} {status} {}: {}\n", condition.r#type, condition.reason, condition.message)
+        };
+        assert_eq!(view.status.state, state);
+        conditions.assert_eq(&view.status.conditions.iter().map(line).collect::<String>());
+    }
+
+    /// Health and reasons of the cluster, a line each.
+    #[track_caller]
+    fn check_cluster(&self, expected: Expect) {
+        let view = self.look(cluster).unwrap();
+        let mut text = format!(
+            "{:?}, {}/{} running, {}/{} online\n",
+            view.health, view.grains_running, view.grains_wanted, view.nodes_online, view.nodes
+        );
+        for reason in view.reasons {
+            text.push_str(&reason);
+            text.push('\n');
+        }
+        expected.assert_eq(&text);
+    }
+}
+
+#[test]
+fn a_sound_grain() {
+    let world = Fixture::with_web();
+    world.check_web(
+        GrainState::Running,
+        expect![[r#"
+        Placed yes Assigned: lives on n1 in epoch 1
+        Ready yes Running: it answers on n1
+        Healthy yes CheckPassed: its health check passes
+        Replicated yes UpToDate: 2 copies, the oldest 500 ms old
+        Protected yes FailsOver: at most the last 200 ms of writes would be lost
+    "#]],
+    );
+    world.check_cluster(expect![[r#"
+        Healthy, 1/1 running, 3/3 online
+    "#]]);
+}
+
+#[test]
+fn the_whole_view_of_a_grain() {
+    let world = Fixture::with_web();
+    let view = world.look(|sight| grain(sight, world.web()));
+    expect![[r#"
+        {
+          "apiVersion": "scrap/v1",
+          "kind": "Grain",
+          "metadata": {
+            "name": "web",
+            "id": "00000000000000000000000007",
+            "created": "2023-11-14T22:13:20.000Z",
+            "modifyIndex": 7,
+            "generation": 1
+          },
+          "spec": {
+            "template": "process",
+            "command": [
+              "web"
+            ],
+            "resources": {
+              "cpu": 0.1,
+              "memory": "64MiB",
+              "disk": "1GiB"
+            },
+            "health": {
+              "tcp": {
+                "port": 80
+              },
+              "every": "10s",
+              "grace": "30s"
+            },
+            "protect": "standard",
+            "stop": {
+              "timeout": "10s"
+            },
+            "running": true
+          },
+          "status": {
+            "state": "running",
+            "node": "n1",
+            "epoch": 1,
+            "conditions": [
+              {
+                "type": "Placed",
+                "status": true,
+                "reason": "Assigned",
+                "message": "lives on n1 in epoch 1"
+              },
+              {
+                "type": "Ready",
+                "status": true,
+                "reason": "Running",
+                "message": "it answers on n1"
+              },
+              {
+                "type": "Healthy",
+                "status": true,
+                "reason": "CheckPassed",
+                "message": "its health check passes"
+              },
+              {
+                "type": "Replicated",
+                "status": true,
+                "reason": "UpToDate",
+                "message": "2 copies, the oldest 500 ms old"
+              },
+              {
+                "type": "Protected",
+                "status": true,
+                "reason": "FailsOver",
+                "message": "at most the last 200 ms of writes would be lost"
+              }
+            ],
+            "copies": [
+              {
+                "node": "n2",
+                "lagMs": 200,
+                "snapshot": "0000000000000005",
+                "pending": "0B",
+                "reachable": true
+              },
+              {
+                "node": "n3",
+                "lagMs": 500,
+                "snapshot": "0000000000000005",
+                "pending": "0B",
+                "reachable": true
+              }
+            ],
+            "lagMs": 200,
+            "usage": {
+              "cpu": 0.02,
+              "memory": "30MiB",
+              "disk": "3MiB",
+              "restarts": 0
+            },
+            "snapshots": [],
+            "started": "2023-11-14T22:13:20.000Z"
+          }
+        }"#]]
+    .assert_eq(&serde_json::to_string_pretty(&view).unwrap());
+}
+
+#[test]
+fn a_grain_whose_check_fails() {
+    let mut world = Fixture::with_web();
+    let mut report = running();
+    report.run.as_mut().unwrap().healthy = Some(false);
+    world.hear(report);
+    world.check_web(
+        GrainState::Unhealthy,
+        expect![[r#"
+        Placed yes Assigned: lives on n1 in epoch 1
+        Ready no Unhealthy: its health check fails
+        Healthy no CheckFailed: its health check fails
+        Replicated yes UpToDate: 2 copies, the oldest 500 ms old
+        Protected yes FailsOver: at most the last 200 ms of writes would be lost
+    "#]],
+    );
+    world.check_cluster(expect![[r#"
+        Critical, 0/1 running, 3/3 online
+        grain web on n1: its health check fails
+    "#]]);
+}
+
+#[test]
+fn a_report_from_before_the_grain_answered_says_nothing_about_it() {
+    let mut world = Fixture::with_web();
+    let mut report = running();
+    report.run.as_mut().unwrap().healthy = Some(false);
+    let now = world.now;
+    world.now = Now { boot: BootTime(0), wall: Timestamp(START - 200) };
+    world.hear(report);
+    world.now = now;
+    assert_eq!(world.look(|looked| grain(looked, world.web())).status.state, GrainState::Running);
+}
+
+#[test]
+fn a_grain_whose_program_keeps_ending() {
+    let mut world = Fixture::with_web();
+    let mut report = running();
+    let run = report.run.as_mut().unwrap();
+    (run.up, run.restarts, run.last_exit) = (false, 3, Some("exit status 1".into()));
+    world.hear(report);
+    world.check_web(GrainState::Unhealthy, expect![[r#"
+        Placed yes Assigned: lives on n1 in epoch 1
+        Ready no Unhealthy: its program ended (exit status 1, restarted 3 times) and starts again
+        Healthy no ProgramEnded: its program ended (exit status 1, restarted 3 times) and starts again
+        Replicated yes UpToDate: 2 copies, the oldest 500 ms old
+        Protected yes FailsOver: at most the last 200 ms of writes would be lost
+    "#]]);
+    world.check_cluster(expect![[r#"
+        Critical, 0/1 running, 3/3 online
+        grain web on n1: its program ended (exit status 1, restarted 3 times) and starts again
+    "#]]);
+}
+
+#[test]
+fn a_grain_with_an_old_copy() {
+    let mut world = Fixture::with_web();
+    world.now = at(400_000);
+    let mut report = running();
+    report.copies.insert(NodeId(3), copy(399_000));
+    report.copies.get_mut(&NodeId(2)).unwrap().trouble = Some("connection refused".into());
+    world.hear(report);
+    world.check_web(GrainState::Running, expect![[r#"
+        Placed yes Assigned: lives on n1 in epoch 1
+        Ready yes Running: it answers on n1
+        Healthy yes CheckPassed: its health check passes
+        Replicated no Behind: a copy is 6 min old, the policy worries after 2m: copy on n2: connection refused
+        Protected yes FailsOver: at most the last 1.0 s of writes would be lost
+    "#]]);
+    world.check_cluster(expect![[r#"
+        Degraded, 1/1 running, 3/3 online
+        grain web is not protected as its policy wants: a copy is 6 min old, the policy worries after 2m: copy on n2: connection refused
+    "#]]);
+}
+
+#[test]
+fn a_grain_without_a_place() {
+    let mut world = Fixture::new();
+    let mut text = Fixture::with_web().web().clone();
+    text.spec.health = None;
+    let text = GrainText {
+        name: text.name,
+        labels: Labels::new(),
+        annotations: Labels::new(),
+        spec: text.spec,
+    };
+    world.run(Command::CreateGrain { grain: WEB, operation: CREATE, text });
+    world.check_cluster(expect![[r#"
+        Healthy, 0/1 running, 3/3 online
+    "#]]);
+    let refusals = "n1 is draining; n2 needs 512.0 MiB more memory".to_owned();
+    world.wait(Subject::Grain(WEB), WaitReason::NoPlace { refusals });
+    world.check_web(
+        GrainState::Pending,
+        expect![[r#"
+        Placed no Waiting: no node can take it: n1 is draining; n2 needs 512.0 MiB more memory
+        Ready no Pending: it has no node yet
+        Healthy ? NotRunning: it does not run
+        Replicated no NoData: it has no data yet
+        Protected no NoData: it has no data yet
+    "#]],
+    );
+    world.check_cluster(expect![[r#"
+        Critical, 0/1 running, 3/3 online
+        grain web does not run: no node can take it: n1 is draining; n2 needs 512.0 MiB more memory
+    "#]]);
+}
+
+#[test]
+fn a_silent_owner() {
+    let mut world = Fixture::with_web();
+    world.silence(1, 3);
+    world.raft.leader = Some(NodeId(2));
+    world.wait(Subject::Grain(WEB), WaitReason::OwnerSilent { owner: "n1".into() });
+    world.check_web(
+        GrainState::Lost,
+        expect![[r#"
+            Placed yes Assigned: lives on n1 in epoch 1
+            Ready ? OwnerLost: n1 is silent; the countdown runs
+            Healthy ? OwnerLost: n1 is silent; the countdown runs
+            Replicated yes UpToDate: 2 copies, the oldest 500 ms old
+            Protected yes FailsOver: at most the last 200 ms of writes would be lost
+        "#]],
+    );
+    world.check_cluster(expect![[r#"
+        Critical, 0/1 running, 2/3 online
+        node n1 is silent and counts as dead in 10 s; 1 grain may be down with it: web (node n1 is silent, its lease may still hold)
+        2 of 3 voters answer: if one more is lost, nothing can be changed
+    "#]]);
+}
+
+#[test]
+fn a_dead_owner_and_nobody_may_decide() {
+    let mut world = Fixture::with_web();
+    let all = Timing::default().ticks;
+    world.silence(1, all);
+    world.run(Command::FenceNode { node: NodeId(1), boot: BootId(1) });
+    world.now = at(3 * 60_000);
+    world.wait(Subject::Grain(WEB), WaitReason::NoCopy { owner: "n1".into() });
+    world.check_cluster(expect![[r#"
+        Critical, 0/1 running, 2/3 online
+        node n1 is fenced, last heard 3 min ago; 1 grain is down with it: web (no reachable node has a copy of it; its data are on n1)
+        2 of 3 voters answer: if one more is lost, nothing can be changed
+    "#]]);
+}
+
+#[test]
+fn a_follower_does_not_judge_what_it_has_not_heard() {
+    let mut world = Fixture::with_web();
+    world.observed = Observed::default();
+    world.raft.leads = false;
+    world.check_web(GrainState::Running, expect![[r#"
+        Placed yes Assigned: lives on n1 in epoch 1
+        Ready yes Running: it answers on n1
+        Healthy ? NotTheLeader: the answering node does not lead; reports of nodes are with the leader
+        Replicated ? NotTheLeader: the answering node does not lead; reports of nodes are with the leader
+        Protected ? NotTheLeader: the answering node does not lead; reports of nodes are with the leader
+    "#]]);
+    world.raft.leader = None;
+    world.check_cluster(expect![[r#"
+        Critical, 1/1 running, 3/3 online
+        no leader is known here: nothing can be changed, and nothing fails over
+    "#]]);
+}
+
+#[test]
+fn a_new_leader_waits_for_reports() {
+    let mut world = Fixture::with_web();
+    world.observed = Observed::from(BootTime(900));
+    world.check_web(
+        GrainState::Running,
+        expect![[r#"
+        Placed yes Assigned: lives on n1 in epoch 1
+        Ready yes Running: it answers on n1
+        Healthy ? NotHeardYet: n1 has not reported to this leader yet
+        Replicated ? NotHeardYet: n1 has not reported to this leader yet
+        Protected ? NotHeardYet: n1 has not reported to this leader yet
+    "#]],
+    );
+}
+
+#[test]
+fn a_move_says_how_far_it_is() {
+    let mut world = Fixture::with_web();
+    let work = Work::Migrate { grain: WEB, to: Some(NodeId(2)) };
+    world.run(Command::StartOperation { operation: MOVE, work, text: None });
+    let (epoch, operation, to) = (Epoch(1), MOVE, NodeId(2));
+    world.run(Command::BeginMigration { grain: WEB, epoch, operation, to });
+    let mut report = running();
+    let copy = report.copies.get_mut(&to).unwrap();
+    copy.sending = Some((Bytes(64 << 20), Bytes(256 << 20)));
+    copy.pending = Bytes(200 << 20);
+    world.hear(report);
+    world.check_web(
+        GrainState::Moving,
+        expect![[r#"
+        Placed yes Assigned: lives on n1 in epoch 1
+        Ready yes Moving: it answers while its data are copied to n2
+        Healthy yes CheckPassed: its health check passes
+        Replicated yes UpToDate: 2 copies, the oldest 500 ms old
+        Protected yes FailsOver: at most the last 200 ms of writes would be lost
+    "#]],
+    );
+    let view = world.look(|sight| super::operation(sight, &sight.cluster.operations[&MOVE]));
+    expect![[r#"
+        {
+          "text": "round 2 to n2: 64.0 MiB of 256.0 MiB",
+          "bytes": "64MiB",
+          "totalBytes": "256MiB",
+          "rate": "100MiB",
+          "expectedDowntimeMs": 2000
+        }"#]]
+    .assert_eq(&serde_json::to_string_pretty(&view.progress).unwrap());
+    assert_eq!((view.target.as_str(), view.cancellable), ("grains/web", true));
+    world.check_cluster(expect![[r#"
+        Healthy, 1/1 running, 3/3 online
+    "#]]);
+}
+
+#[test]
+fn phases_say_how_long_they_took() {
+    let world = Fixture::with_web();
+    let view = world.look(|sight| operation(sight, &sight.cluster.operations[&CREATE]));
+    assert!(view.phases.iter().all(|phase| phase.took_ms.is_some()), "{:?}", view.phases);
+    assert_eq!((view.phase, view.cancellable), (None, false));
+    assert_eq!(view.summary.message, "it answers");
+}
+
+#[test]
+fn a_node() {
+    let world = Fixture::with_web();
+    let view = world.look(|sight| node(sight, &sight.cluster.nodes[&NodeId(1)]));
+    assert_eq!((view.status.state, view.status.raft.as_str()), (NodeState::Online, "leader"));
+    assert_eq!(view.status.grains, ["web".parse().unwrap()]);
+    assert_eq!((view.status.silent_ms, view.status.reserved.memory), (Some(0), Bytes(64 << 20)));
+    let other = world.look(|sight| node(sight, &sight.cluster.nodes[&NodeId(2)]));
+    assert_eq!((other.status.copies, other.status.usage), (vec!["web".parse().unwrap()], None));
+    assert_eq!(other.status.raft, "voter");
+}
+
+#[test]
+fn one_more_lost_voter_is_worth_a_word() {
+    let mut world = Fixture::new();
+    world.silence(3, 0);
+    world.check_cluster(expect![[r#"
+        Degraded, 0/0 running, 2/3 online
+        node n3 is silent and counts as dead in 16 s
+        2 of 3 voters answer: if one more is lost, nothing can be changed
+    "#]]);
+}
+
+#[test]
+fn many_names_are_cut() {
+    let all: Vec<String> = ('a'..='h').map(String::from).collect();
+    assert_eq!(names(&all), "a, b, c, d, e and 3 more");
+    assert_eq!(names(&all[..2]), "a, b");
+    assert_eq!(count(1, "copy"), "1 copy");
+    assert_eq!(count(2, "copy"), "2 copies");
+}

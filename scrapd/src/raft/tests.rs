@@ -1,0 +1,8 @@
+//! Tests of the consensus: the algorithm's own suite for stores, clusters over real HTTP, restarts, kills, full disks.
+
+mod cluster;
+mod crash;
+mod lab;
+mod raw;
+mod restart;
+mod suite;

@@ -1,0 +1,141 @@
+//! Becoming a member of a cluster that runs. Asking twice is safe: the same machine gets the same id until it has
+//! started once.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use reqwest::Client;
+use reqwest::header::CONTENT_TYPE;
+use scrap_schema::api::{JoinBody, Joined};
+use scrap_schema::problem::{Code, Problem};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::{fresh_data_dir, new_node, refused};
+use crate::config::Config;
+use crate::identity::Identity;
+use crate::raft::Consensus;
+
+/// Limit for one question to one server.
+const ASK: Duration = Duration::from_secs(10);
+/// Pause between two rounds over all servers.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// How one server answered.
+enum Answer {
+    /// A member now.
+    Joined(Joined),
+    /// Not now; asking again may help.
+    NotYet(String),
+    /// Never like this.
+    No(Box<Problem>),
+}
+
+/// Becomes a member of a cluster, through any of its nodes. Tries for as long as `limit`.
+///
+/// # Errors
+/// If the folder belongs to somebody, the cluster refuses, or nobody answers in time.
+pub async fn join(config: &Config, servers: &[SocketAddr], limit: Duration) -> anyhow::Result<()> {
+    let data_dir = fresh_data_dir(config)?;
+    let new = new_node(config)?;
+    let body = JoinBody {
+        name: new.name,
+        role: new.role,
+        labels: new.labels,
+        addresses: new.addresses,
+        facts: new.facts,
+    };
+    let joined = ask(servers, &body, limit).await?;
+    let identity = Identity {
+        cluster: joined.cluster,
+        cluster_id: joined.cluster_id.parse().context("the server's answer makes no sense")?,
+        node: joined.node,
+        name: config.name.clone(),
+    };
+    // The empty log is made now, so that a missing log is a sign of trouble from here on.
+    let settings = config.raft_settings(identity.node, identity.cluster_id);
+    Consensus::open(settings).await?.close().await;
+    identity.write(&data_dir)?;
+    tracing::info!(cluster = %identity.cluster, node = %identity.name, id = %identity.node, "member");
+    Ok(())
+}
+
+async fn ask(servers: &[SocketAddr], body: &JoinBody, limit: Duration) -> anyhow::Result<Joined> {
+    let client = Client::builder().no_proxy().timeout(ASK).build()?;
+    let text = serde_json::to_string(body)?;
+    let end = Instant::now() + limit;
+    let mut last = "no server was named".to_owned();
+    loop {
+        for server in servers {
+            // A server that hangs must not eat the time of the others beyond the limit.
+            match timeout_at(end, ask_one(&client, *server, text.clone())).await {
+                Ok(Answer::Joined(joined)) => return Ok(joined),
+                Ok(Answer::No(problem)) => return Err(no(*server, &problem, body)),
+                Ok(Answer::NotYet(why)) => {
+                    tracing::info!(%server, why, "not yet a member, trying again");
+                    last = format!("{server}: {why}");
+                }
+                Err(_) => last = format!("{server}: no answer"),
+            }
+        }
+        if Instant::now() + PAUSE >= end {
+            let what =
+                format!("no server took this node in within {} s; last: {last}", limit.as_secs());
+            return Err(refused(
+                what,
+                "check with `curl http://ADDRESS:7272/readyz` that one runs and has a leader",
+            ));
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+async fn ask_one(client: &Client, server: SocketAddr, text: String) -> Answer {
+    let request = client
+        .post(format!("http://{server}/v1/nodes"))
+        .header(CONTENT_TYPE, "application/json")
+        .body(text);
+    let response = match request.send().await {
+        Ok(response) => response,
+        Err(error) => return Answer::NotYet(chain(&error)),
+    };
+    let status = response.status();
+    let bytes = match response.bytes().await {
+        Ok(bytes) => bytes,
+        Err(error) => return Answer::NotYet(chain(&error)),
+    };
+    if status.is_success() {
+        return match serde_json::from_slice(&bytes) {
+            Ok(joined) => Answer::Joined(joined),
+            Err(error) => Answer::NotYet(format!("its answer is no answer to a join: {error}")),
+        };
+    }
+    match serde_json::from_slice::<Problem>(&bytes) {
+        Ok(problem) if status.is_client_error() => Answer::No(Box::new(problem)),
+        Ok(problem) => Answer::NotYet(problem.detail),
+        Err(_) => Answer::NotYet(format!("it answered {status} and no reason")),
+    }
+}
+
+/// An error with everything that caused it, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+fn no(server: SocketAddr, problem: &Problem, body: &JoinBody) -> anyhow::Error {
+    let what = format!("the cluster at {server} refuses node `{}`: {}", body.name, problem.detail);
+    let taken = "names are never shared: choose another `name`, or remove the old node first with \
+                 `scrapctl node rm`";
+    let hint = match (&problem.hint, problem.code == Code::Conflict) {
+        (Some(hint), _) => hint.clone(),
+        (None, true) => taken.to_owned(),
+        (None, false) => "the server's log says more".to_owned(),
+    };
+    refused(what, hint)
+}

@@ -1,0 +1,122 @@
+//! The receiving side of a stream: asks whether it may come in, takes it, holds it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::Stream;
+use scrap_decide::obey::{Lane, hold_tag};
+use scrap_decide::replicate::{Admitted, admit};
+use scrap_host::clock;
+use scrap_host::datasets::{Cause, DatasetError, Datasets};
+use scrap_schema::id::{Epoch, GrainId};
+use scrap_schema::snapshot::{Purpose, SnapshotName};
+
+use super::{OfferBody, ReceiveError, Received, frames};
+use crate::agent::Reserved;
+use crate::daemon::Daemon;
+use crate::execute::{self, Trouble};
+
+/// Bytes between the wire and the dataset.
+const PIPE: usize = 1 << 20;
+/// How long a receiver waits until it knows what the sender knows.
+const CATCH_UP: Duration = Duration::from_secs(3);
+
+/// Takes a stream in. When this returns `Ok`, the snapshot is here on stable storage, held, and known to the agent.
+///
+/// # Errors
+/// If it may not come in or is damaged; then what was here before is untouched.
+pub async fn receive<S, E>(
+    daemon: &Daemon,
+    grain: GrainId,
+    offer: &OfferBody,
+    wire: S,
+) -> Result<Received, ReceiveError>
+where
+    S: Stream<Item = Result<Bytes, E>> + Unpin + Send,
+    E: std::error::Error + Send + Sync + 'static,
+{
+    let mut changes = daemon.consensus.changes();
+    let caught_up = changes.wait_for(|applied| *applied >= offer.index);
+    // Behind the sender: judged on what is known here; a wrong epoch is refused below.
+    tokio::time::timeout(CATCH_UP, caught_up).await.ok();
+    let lane = daemon.agent.reserve(Lane::Shape(grain)).ok_or(ReceiveError::Busy(grain))?;
+    let failed = |source: Trouble| ReceiveError::Failed { grain, source };
+    match admitted(daemon, grain, offer)? {
+        Admitted::Receive => (),
+        Admitted::SetAsideFirst => set_aside(daemon, grain, offer.epoch).await.map_err(failed)?,
+    }
+    let received = take_in(daemon, grain, offer, wire).await.map_err(failed)?;
+    if received.guid != offer.to {
+        return Err(ReceiveError::OtherSnapshot { came: received.guid, announced: offer.to });
+    }
+    finish(daemon, grain, offer, lane).await.map_err(failed)?;
+    Ok(received)
+}
+
+fn admitted(daemon: &Daemon, grain: GrainId, offer: &OfferBody) -> Result<Admitted, ReceiveError> {
+    daemon.consensus.read(|cluster| {
+        daemon.agent.with(|state| {
+            let (data, run) = (state.facts.data.get(&grain), state.facts.runs.get(&grain));
+            let known = cluster.grains.get(&grain);
+            admit(daemon.me, known, &offer.to_offer(), data, run)
+                .map_err(|why| ReceiveError::NotAdmitted { grain, why })
+        })
+    })
+}
+
+async fn set_aside(daemon: &Daemon, grain: GrainId, epoch: Epoch) -> Result<(), Trouble> {
+    let seq = daemon.agent.with(|state| {
+        let data = state.facts.data.get(&grain);
+        data.and_then(|data| data.snapshots.iter().map(|snapshot| snapshot.name.seq).max())
+    });
+    let seq = seq.unwrap_or(0).saturating_add(1);
+    let name = SnapshotName { epoch, seq, purpose: Purpose::Orphan };
+    daemon.host.datasets.set_aside(grain, None, &name, clock::wall()).await?;
+    let everything = execute::look_at_everything(&daemon.host).await?;
+    let gone = execute::look_at(&daemon.host, grain).await?;
+    daemon.agent.update(everything.into_iter().chain(gone).collect());
+    Ok(())
+}
+
+async fn take_in<S, E>(
+    daemon: &Daemon,
+    grain: GrainId,
+    offer: &OfferBody,
+    wire: S,
+) -> Result<Received, Trouble>
+where
+    S: Stream<Item = Result<Bytes, E>> + Unpin + Send,
+    E: std::error::Error + Send + Sync + 'static,
+{
+    let (mut pipe, mut end) = tokio::io::duplex(PIPE);
+    let unwrapped = async move {
+        let result = frames::unwrap(wire, &mut pipe).await;
+        drop(pipe);
+        result
+    };
+    let taken = daemon.host.datasets.receive(grain, offer.epoch, offer.from, &mut end);
+    let (unwrapped, taken) = tokio::join!(unwrapped, taken);
+    match (unwrapped, taken) {
+        (Ok(bytes), Ok(snapshot)) => Ok(Received { guid: snapshot.guid, bytes }),
+        // It is here already: an earlier stream arrived whose answer was lost.
+        (unwrapped, Err(DatasetError { cause: Cause::Exists, .. })) => {
+            Ok(Received { guid: offer.to, bytes: unwrapped.unwrap_or(0) })
+        }
+        (Err(error), _) => Err(error.into()),
+        (Ok(_), Err(error)) => Err(error.into()),
+    }
+}
+
+async fn finish(
+    daemon: &Daemon,
+    grain: GrainId,
+    offer: &OfferBody,
+    lane: Reserved,
+) -> Result<(), Trouble> {
+    let host = &*daemon.host;
+    host.datasets.hold(grain, offer.to, &hold_tag(offer.sender)).await?;
+    let updates = execute::look_at(host, grain).await?;
+    daemon.agent.update(updates);
+    drop(lane);
+    Ok(())
+}

@@ -1,0 +1,111 @@
+//! Grains and nodes come and go in order.
+
+use scrap_schema::api::{GrainState, NodeState, OperationView};
+use scrap_schema::operation::OperationState;
+use scrap_tests::cluster::writer::Writer;
+use scrap_tests::cluster::{Cluster, SOON, Spec, wait_for};
+use serde_json::json;
+
+#[tokio::test]
+async fn apply_makes_a_grain_that_answers_and_has_copies() -> anyhow::Result<()> {
+    let mut cluster = Cluster::start(Spec::new(3)).await?;
+    let book = cluster.guestbook("bob", 2).await?;
+    let grain = cluster.api.grain("book").await?;
+    assert_eq!(grain.status.node.map(|node| node.to_string()).as_deref(), Some("bob"));
+    let entry = book.sign("hello").await?;
+    assert_eq!((entry.node.as_str(), entry.number), ("bob", 1));
+
+    // Applied again, nothing changes.
+    let again = cluster.api.apply(&book.manifest()?).await?;
+    assert!(!again.changed, "{again:#?}");
+    cluster.end().await
+}
+
+#[tokio::test]
+async fn a_drained_node_is_empty_until_it_is_undrained() -> anyhow::Result<()> {
+    let mut cluster = Cluster::start(Spec::new(3)).await?;
+    let book = cluster.guestbook("ada", 2).await?;
+    let watch = cluster.watch();
+    let writer = Writer::start(&book);
+    writer.more(20, SOON).await?;
+
+    let drain: OperationView = cluster.api.post("/v1/nodes/ada/drain", &json!({})).await?;
+    let drain = cluster.api.ended(drain.id, SOON).await?;
+    assert_eq!(drain.state, OperationState::Succeeded, "{drain:#?}");
+    let node = cluster.api.node("ada").await?;
+    assert!(node.status.draining && node.status.grains.is_empty(), "{node:#?}");
+    writer.more(20, SOON).await?;
+    let seen = writer.end().await?;
+    let entries = book.entries().await?;
+    assert!(seen.missing(&entries).is_empty(), "{:?}", seen.missing(&entries));
+    assert_ne!(entries.last().map(|entry| entry.node.as_str()), Some("ada"));
+
+    // Nothing comes here, even if somebody wants it.
+    let body = json!({"to": "ada"});
+    let path = "/v1/grains/book/migrate";
+    let refused = cluster.api.call(&scrap_tests::cluster::api::Call::post(path, &body)).await?;
+    let there = match refused.json::<OperationView>() {
+        Ok(operation) => cluster.api.ended(operation.id, SOON).await?.state,
+        Err(_) => OperationState::Failed,
+    };
+    assert_eq!(there, OperationState::Failed);
+
+    let node: scrap_schema::api::NodeView =
+        cluster.api.post("/v1/nodes/ada/undrain", &json!({})).await?;
+    assert!(!node.status.draining);
+    let back: OperationView = cluster.api.post(path, &body).await?;
+    let back = cluster.api.ended(back.id, SOON).await?;
+    assert_eq!(back.state, OperationState::Succeeded, "{back:#?}");
+    watch.end()?;
+    cluster.end().await
+}
+
+#[tokio::test]
+async fn a_node_that_says_goodbye_is_replaced_at_once() -> anyhow::Result<()> {
+    let spec = Spec { on_shutdown: "stop", ..Spec::new(3) };
+    let mut cluster = Cluster::start(spec).await?;
+    let book = cluster.guestbook("bob", 2).await?;
+    let watch = cluster.watch();
+    let signed = book.sign("before").await?;
+    let epoch = cluster.api.grain("book").await?.status.epoch;
+    // What was acknowledged is on a copy before the node leaves.
+    let every = std::time::Duration::from_secs(3);
+    cluster
+        .grain_is("book", "has fresh copies", |grain| {
+            grain.status.lag_ms.is_some_and(|lag| u128::from(lag) < every.as_millis())
+        })
+        .await?;
+
+    cluster.node_mut("bob")?.stop().await?;
+    assert!(cluster.node("bob")?.grain_processes().is_empty());
+    let node = cluster.api.node("bob").await?;
+    assert_eq!(node.status.state, NodeState::Away, "no countdown: it has said goodbye");
+    let grain = cluster
+        .grain_is("book", "runs elsewhere", |grain| {
+            grain.status.epoch > epoch && grain.status.state == GrainState::Running
+        })
+        .await?;
+    assert_ne!(grain.status.node.map(|node| node.to_string()).as_deref(), Some("bob"));
+    let entry = wait_for(SOON, "the book answers", async || Ok(Some(book.sign("after").await?)));
+    assert_ne!(entry.await?.node, signed.node);
+    watch.end()?;
+    cluster.end().await
+}
+
+#[tokio::test]
+async fn a_node_that_lost_its_log_never_runs_again() -> anyhow::Result<()> {
+    let mut cluster = Cluster::start(Spec::new(3)).await?;
+    let bob = cluster.node_mut("bob")?;
+    bob.stop().await?;
+    for file in ["raft.db", "raft.db-wal", "raft.db-shm"] {
+        let path = bob.data().join(file);
+        if path.exists() {
+            std::fs::remove_file(path)?;
+        }
+    }
+    bob.start()?;
+    let ended = bob.ended(SOON).await?;
+    assert!(!ended.success());
+    assert!(bob.tail().contains("raft.db` is missing"), "{}", bob.tail());
+    cluster.end().await
+}

@@ -1,0 +1,12 @@
+//! Real clusters of real processes: what an operator and a grain's visitors see when machines, daemons and disks fail.
+//! No test measures speed; limits are generous.
+
+mod fail_over;
+mod idle;
+mod leader;
+mod lease;
+mod lifecycle;
+mod many;
+mod migrate;
+mod soak;
+mod two;
