@@ -121,6 +121,10 @@ fn words(line: &str, numbers: bool) -> String {
                 text.push_str("[size]");
                 at += 2;
             }
+            // A share of a size: `3/24G` and `2.9/24G` are the same.
+            (None, _) if numbers && is_number(word) && is_share(&pieces, at) => {
+                text.push_str("[size]");
+            }
             // A number in front of everything else is an index of the log.
             (None, _) if is_number(word) && (numbers || text.trim().is_empty()) => {
                 text.push_str(&format!("[n]{tail}"));
@@ -133,6 +137,12 @@ fn words(line: &str, numbers: bool) -> String {
         at += 1;
     }
     text
+}
+
+/// Whether a slash and a size follow.
+fn is_share(pieces: &[&str], at: usize) -> bool {
+    let whole = pieces.get(at + 2).and_then(|whole| count(whole));
+    pieces.get(at + 1) == Some(&"/") && whole.as_deref() == Some("[size]")
 }
 
 fn is_number(word: &str) -> bool {

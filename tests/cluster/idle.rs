@@ -22,11 +22,10 @@ async fn an_idle_cluster_writes_nothing_to_disk() -> anyhow::Result<()> {
         }
         all.into_iter().map(|process| Ok((process, process.written()?))).collect()
     };
-    // Quiet once the last copies and rounds of the start are over, and the owner has noted two seconds later that no file
-    // changes any more.
+    // Quiet once the last copies of the start are over, and a second look at files that were written just before them.
     let mut before = watched(&cluster)?;
-    wait_for(SOON, "five seconds pass without a write", async || {
-        tokio::time::sleep(Duration::from_secs(5)).await;
+    wait_for(SOON, "six seconds pass without a write", async || {
+        tokio::time::sleep(Duration::from_secs(6)).await;
         let now = watched(&cluster)?;
         let quiet = now == before;
         before = now;

@@ -142,7 +142,16 @@ pub(crate) async fn watch(
     };
     let left = || open.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let result = tokio::select! {
-        ended = all => ended,
+        // The last question is given up when the time is over: that is the end of the time, not of the cluster.
+        ended = all => match ended {
+            Err(Failure::Unreachable { .. }) if is_over(ctx.client.deadline()) => {
+                Err(Failure::Timeout {
+                    what: "the time of --timeout is over".to_owned(),
+                    operations: left(),
+                })
+            }
+            ended => ended,
+        },
         () = interrupted => Err(Failure::Interrupted { operations: left() }),
         () = deadline(ctx.client.deadline()) => Err(Failure::Timeout {
             what: "the time of --timeout is over".to_owned(),
@@ -172,6 +181,11 @@ pub(crate) async fn deadline(at: Option<Instant>) {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
     }
+}
+
+/// Whether the time is over, or is about to be.
+pub(crate) fn is_over(at: Option<Instant>) -> bool {
+    at.is_some_and(|at| Instant::now() + Duration::from_millis(50) >= at)
 }
 
 /// Asks where the nodes listen. A help, never a need.

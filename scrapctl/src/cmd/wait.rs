@@ -84,10 +84,16 @@ pub(crate) async fn wait(ctx: &Ctx, args: &WaitForArgs) -> Result<(), Failure> {
             operations: Vec::new(),
         }),
     };
+    let over = operation::is_over(ctx.client.deadline());
     match result {
-        Err(Failure::Timeout { operations, .. }) => {
+        Err(Failure::Timeout { .. }) => {
             let what = format!("the time of --timeout is over: {}: {last}", args.target);
-            Err(Failure::Timeout { what, operations })
+            Err(Failure::Timeout { what, operations: Vec::new() })
+        }
+        // The last question was given up with the time; before it the cluster answered.
+        Err(Failure::Unreachable { .. }) if over && !last.is_empty() => {
+            let what = format!("the time of --timeout is over: {}: {last}", args.target);
+            Err(Failure::Timeout { what, operations: Vec::new() })
         }
         other => other,
     }

@@ -249,12 +249,13 @@ async fn remove(
 ) -> Answer<Response> {
     if grain.trashed_until.is_none() {
         trash(api, asked, grain.id, wanted).await?;
-        stopped(api, grain, wait).await?;
     } else if wanted.index().is_some_and(|have| have != grain.modified) {
         let (is, have) = (grain.modified, wanted.index().unwrap_or_default());
         let (what, name) = ("grain".to_owned(), grain.name.clone());
         return Err(Refusal::Changed { what, name, is, have }.into());
     }
+    // It may be in the trash only since a moment ago.
+    stopped(api, grain, wait).await?;
     api.propose(asked, Command::PurgeGrain { grain: grain.id }).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
