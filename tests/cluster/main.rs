@@ -2,6 +2,7 @@
 //! No test measures speed; limits are generous.
 
 mod fail_over;
+mod harness;
 mod idle;
 mod leader;
 mod lease;

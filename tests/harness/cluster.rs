@@ -355,7 +355,10 @@ impl Drop for Cluster {
 }
 
 /// Starts the program that clears up behind this test, in a group of its own, so that it outlives us.
-fn janitor(root: &Path) -> anyhow::Result<Child> {
+///
+/// # Errors
+/// If it cannot be started.
+pub fn janitor(root: &Path) -> anyhow::Result<Child> {
     let mut command = Command::new(program("scrap-janitor")?);
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
     let mut janitor = command.current_dir("/").spawn().context("cannot start the janitor")?;

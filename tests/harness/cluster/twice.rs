@@ -41,6 +41,18 @@ impl Watch {
         Self { stop, looks, task: Some(task) }
     }
 
+    /// How often it has looked so far and seen nothing.
+    #[must_use]
+    pub fn looks(&self) -> u64 {
+        self.looks.load(Ordering::Relaxed)
+    }
+
+    /// Whether it has found a grain that runs twice.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.task.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
     /// Ends the watch. Returns how often it looked.
     ///
     /// # Errors
