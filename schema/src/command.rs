@@ -210,6 +210,9 @@ pub enum Command {
         operation: OperationId,
         last: Snapshot,
         stopping: Timestamp,
+        /// Log index of the order to stop it that this answers: a move that was given up and begun again needs a new answer.
+        #[serde(default)]
+        quiesced: u64,
     },
     /// A snapshot that a person asked for exists.
     SnapshotTaken { grain: GrainId, epoch: Epoch, operation: OperationId, snapshot: Snapshot },

@@ -248,6 +248,7 @@ fn of_facts() -> Vec<Command> {
             operation: OPERATION,
             last: snapshot(Purpose::Final(OPERATION)),
             stopping: AT,
+            quiesced: 17,
         },
         Command::SnapshotTaken {
             grain: GRAIN,

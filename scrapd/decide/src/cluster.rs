@@ -204,7 +204,13 @@ pub enum Stage {
     /// It runs while its data are copied to the next owner.
     Warming { to: NodeId, operation: OperationId },
     /// Its owner stops it and freezes its last state.
-    Quiescing { to: NodeId, operation: OperationId },
+    Quiescing {
+        to: NodeId,
+        operation: OperationId,
+        /// Log index of the order: what answers an earlier one is out of date.
+        #[serde(default)]
+        ordered: u64,
+    },
     /// Verified stopped; `last` is its last state. It waits for the next owner to have it.
     Released { to: NodeId, operation: OperationId, last: Snapshot, stopping: Timestamp },
     /// It has its new owner and has not answered there yet.

@@ -111,7 +111,7 @@ pub(crate) fn target(
 pub(crate) fn step(view: View<'_>, grain: &Grain, plan: &mut Plan) {
     match &grain.stage {
         Stage::Warming { to, operation } => warm(view, grain, *to, *operation, plan),
-        Stage::Quiescing { to, operation } => stop(view, grain, *to, *operation, plan),
+        Stage::Quiescing { to, operation, .. } => stop(view, grain, *to, *operation, plan),
         Stage::Released { to, operation, last, .. } => {
             hand_over(view, grain, *to, *operation, last, plan);
         }

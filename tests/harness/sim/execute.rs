@@ -26,8 +26,12 @@ impl Sim {
             self.say(&who, &words);
         }
         let now = self.machines[at].now(self.now);
+        // A report may be on its way for long.
+        let stalled =
+            matches!(action, HostAction::Tell { .. }) && self.chance(1000) < self.weather.stalls;
+        let stall = if stalled { self.chance(self.weather.stall_ms / 2) } else { 0 };
         let end = match self.duration(at, &action) {
-            Ok(duration) => self.now + duration,
+            Ok(duration) => self.now + duration + stall,
             Err(why) => return self.failed(at, &action, why),
         };
         let mut seen = 0;

@@ -19,8 +19,8 @@ pub(super) fn apply(change: &mut Change<'_>, command: &Command) -> Result<Outcom
         Command::GrainArmed { grain, epoch } => armed(change, *grain, *epoch),
         Command::GrainStarted { grain, epoch, at } => started(change, *grain, *epoch, *at),
         Command::GrainStopped { grain, epoch, .. } => stopped(change, *grain, *epoch),
-        Command::GrainReleased { grain, epoch, operation, last, stopping } => {
-            released(change, *grain, *epoch, *operation, last, *stopping)
+        Command::GrainReleased { grain, epoch, operation, last, stopping, quiesced } => {
+            released(change, *grain, *epoch, (*operation, *quiesced), last, *stopping)
         }
         Command::SnapshotTaken { grain, epoch, operation, snapshot } => {
             taken(change, *grain, *epoch, *operation, snapshot)
@@ -61,6 +61,10 @@ fn born(change: &mut Change<'_>, id: GrainId, epoch: Epoch) -> Result<Outcome, R
 fn armed(change: &mut Change<'_>, id: GrainId, epoch: Epoch) -> Result<Outcome, Refusal> {
     if owned_in(change, id, epoch)?.armed {
         return Ok(Outcome::Unchanged);
+    }
+    // By now its policy may need no lease any more, and what was started since has none.
+    if !change.cluster.needs_lease(change.look(id)?) {
+        return Err(Refusal::out_of_date("it needs no lease"));
     }
     change.grain(id)?.armed = true;
     Ok(Outcome::Done)
@@ -118,12 +122,13 @@ fn released(
     change: &mut Change<'_>,
     id: GrainId,
     epoch: Epoch,
-    operation: OperationId,
+    order: (OperationId, u64),
     last: &Snapshot,
     stopping: Timestamp,
 ) -> Result<Outcome, Refusal> {
+    let operation = order.0;
     let to = match &owned_in(change, id, epoch)?.stage {
-        Stage::Quiescing { to, operation: of } if *of == operation => *to,
+        Stage::Quiescing { to, operation: of, ordered } if (*of, *ordered) == order => *to,
         Stage::Quiescing { .. }
         | Stage::Unplaced
         | Stage::Settled

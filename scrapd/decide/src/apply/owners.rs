@@ -362,7 +362,8 @@ fn quiesce(
     if is_move(change.cluster, operation) {
         enter(change, operation, Phase::Stop)?;
     }
-    change.grain(id)?.stage = Stage::Quiescing { to, operation };
+    let ordered = change.index;
+    change.grain(id)?.stage = Stage::Quiescing { to, operation, ordered };
     Ok(Outcome::Done)
 }
 
@@ -458,8 +459,9 @@ fn turn_back(
         enter(change, operation, Phase::Undo)?;
     }
     let target = change.cluster.node_name(to);
+    let ordered = change.index;
     let grain = change.grain(id)?;
-    grain.stage = Stage::Quiescing { to, operation };
+    grain.stage = Stage::Quiescing { to, operation, ordered };
     let message = format!("grain {} does not answer: it goes back to node {target}", grain.name);
     change.tell(Topic::Grain, Severity::Warning, About::grain(id), message);
     Ok(Outcome::Done)

@@ -35,7 +35,8 @@ fn released(world: &mut World) -> OperationId {
     let (grain, epoch) = (WEB, Epoch(1));
     world.done(Command::QuiesceGrain { grain, epoch, operation });
     let last = snapshot("1.9#");
-    world.done(Command::GrainReleased { grain, epoch, operation, last, stopping: AT });
+    let quiesced = world.cluster.index;
+    world.done(Command::GrainReleased { grain, epoch, operation, last, stopping: AT, quiesced });
     operation
 }
 
@@ -75,7 +76,14 @@ fn every_order_of_another_epoch_is_stale() {
             Command::GrainArmed { grain, epoch },
             Command::GrainStarted { grain, epoch, at: AT },
             Command::GrainStopped { grain, epoch, at: AT },
-            Command::GrainReleased { grain, epoch, operation, last: last.clone(), stopping: AT },
+            Command::GrainReleased {
+                grain,
+                epoch,
+                operation,
+                last: last.clone(),
+                stopping: AT,
+                quiesced: 1,
+            },
             Command::SnapshotTaken { grain, epoch, operation, snapshot: last.clone() },
             Command::GrainRestored { grain, epoch, operation, before: last },
         ] {
@@ -159,11 +167,16 @@ fn each_step_of_a_move_needs_the_one_before() {
     world.refused(begin(2, operation));
     world.refused(Command::QuiesceGrain { grain, epoch, operation: OperationId(1) });
     let last = snapshot("1.9#");
-    let release = Command::GrainReleased { grain, epoch, operation, last, stopping: AT };
-    world.refused(release.clone());
+    let release = |quiesced| {
+        let last = last.clone();
+        Command::GrainReleased { grain, epoch, operation, last, stopping: AT, quiesced }
+    };
+    world.refused(release(world.cluster.index));
     world.done(Command::QuiesceGrain { grain, epoch, operation });
-    world.done(release.clone());
-    world.refused(release);
+    let ordered = world.cluster.index;
+    world.refused(release(ordered - 1));
+    world.done(release(ordered));
+    world.refused(release(ordered));
     world.refused(Command::TurnBack { grain, epoch, operation });
     world.refused(Command::EndMigration { grain, epoch, operation });
     world.done(hand_over(operation, 2, "1.9#"));
@@ -233,7 +246,8 @@ fn a_failover_in_the_middle_of_a_drain_lets_the_drain_go_on() {
     world.done(Command::BeginMigration { grain, epoch, operation, to });
     world.done(Command::QuiesceGrain { grain, epoch, operation });
     let last = snapshot("1.9#");
-    world.done(Command::GrainReleased { grain, epoch, operation, last, stopping: AT });
+    let quiesced = world.cluster.index;
+    world.done(Command::GrainReleased { grain, epoch, operation, last, stopping: AT, quiesced });
     world.done(hand_over(operation, 2, "1.9#"));
     world.fence(2);
     let (epoch, to) = (Epoch(2), NodeId(1));
@@ -241,6 +255,41 @@ fn a_failover_in_the_middle_of_a_drain_lets_the_drain_go_on() {
     world.done(Command::AssignGrain { grain, epoch, to, base, cause });
     assert_eq!(world.the(WEB).operation, None);
     assert_eq!(ended(&world, operation).0, OperationState::Running);
+}
+
+/// A drain gives a move up and begins it again in the same epoch: the answer to the first order must not count for the second one,
+/// because the grain ran in between.
+#[test]
+fn a_release_answers_one_order_only() {
+    let mut world = World::web(&[2]);
+    let operation = OperationId(7);
+    let work = Work::Drain { node: NodeId(1) };
+    world.done(Command::StartOperation { operation, work, text: None });
+    let (grain, epoch, to) = (WEB, Epoch(1), NodeId(2));
+    let order = |world: &mut World| {
+        world.done(Command::BeginMigration { grain, epoch, operation, to });
+        world.done(Command::QuiesceGrain { grain, epoch, operation });
+        world.cluster.index
+    };
+    let first = order(&mut world);
+    world.done(Command::AbortMigration { grain, epoch, operation, why: "of a test".to_owned() });
+    let second = order(&mut world);
+    let last = snapshot("1.9#");
+    let release = |quiesced| {
+        let last = last.clone();
+        Command::GrainReleased { grain, epoch, operation, last, stopping: AT, quiesced }
+    };
+    world.refused(release(first));
+    world.done(release(second));
+}
+
+#[test]
+fn what_needs_no_lease_any_more_is_not_armed_by_a_late_report() {
+    let mut world = World::web(&[2]);
+    world.cluster.grains.get_mut(&WEB).unwrap().armed = false;
+    let prompt = world.cluster.policies.get_mut(&"prompt".parse().unwrap()).unwrap();
+    prompt.policy.failover.mode = scrap_schema::spec::FailoverMode::Manual;
+    world.refused(Command::GrainArmed { grain: WEB, epoch: Epoch(1) });
 }
 
 #[test]

@@ -223,14 +223,15 @@ pub(super) fn last_state<'a>(here: Here<'a>, operation: OperationId) -> Option<&
 }
 
 fn handed_over(here: Here<'_>) -> Option<Command> {
-    let Stage::Quiescing { operation, .. } = here.grain.stage else { return None };
+    let Stage::Quiescing { operation, ordered, .. } = here.grain.stage else { return None };
     if here.is_alive() || !here.holds_head() {
         return None;
     }
     let last = last_state(here, operation)?.clone();
     let stopping = here.run.and_then(|run| run.stopping).unwrap_or(last.created);
     let (grain, epoch) = (here.grain.id, here.grain.epoch);
-    Some(Command::GrainReleased { grain, epoch, operation, last, stopping })
+    let quiesced = ordered;
+    Some(Command::GrainReleased { grain, epoch, operation, last, stopping, quiesced })
 }
 
 /// Snapshots and restores that people asked for.

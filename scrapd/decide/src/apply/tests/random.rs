@@ -170,8 +170,8 @@ fn facts() -> BoxedStrategy<Command> {
         1 => (grain(), epoch()).prop_map(|(grain, epoch)| Command::GrainArmed { grain, epoch }),
         2 => (grain(), epoch()).prop_map(|(grain, epoch)| Command::GrainStarted { grain, epoch, at: AT }),
         1 => (grain(), epoch()).prop_map(|(grain, epoch)| Command::GrainStopped { grain, epoch, at: AT }),
-        2 => (of(), frozen()).prop_map(|((grain, epoch, operation), last)| {
-            Command::GrainReleased { grain, epoch, operation, last, stopping: AT }
+        2 => (of(), frozen(), 10..60_u64).prop_map(|((grain, epoch, operation), last, quiesced)| {
+            Command::GrainReleased { grain, epoch, operation, last, stopping: AT, quiesced }
         }),
         1 => (of(), frozen()).prop_map(|((grain, epoch, operation), snapshot)| {
             Command::SnapshotTaken { grain, epoch, operation, snapshot }
@@ -188,6 +188,8 @@ fn facts() -> BoxedStrategy<Command> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn any_commands_leave_a_state_without_contradictions(
         commands in prop::collection::vec(
