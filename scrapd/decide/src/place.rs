@@ -340,17 +340,18 @@ fn score(
     let disk = node.facts.disk.0.saturating_sub(load.disk.0.max(heard.disk.0));
     let mut sum = 0_i64;
     let mut add = |points: i64, what: &dyn Fn() -> String| {
-        if points != 0 {
-            sum = sum.saturating_add(points);
-            say(points, what);
-        }
+        sum = sum.saturating_add(points);
+        say(points, what);
     };
     let rounded = |free: u64| Bytes(free).rounded();
+    // Said also when nothing is free: that is what the reader looks for.
     add(share(memory, node.facts.memory.0), &|| format!("{} memory free", rounded(memory)));
     add(share(cpu, node.facts.cpu.0), &|| format!("{} cpu free", MilliCpu(cpu)));
     add(share(disk, node.facts.disk.0) / 2, &|| format!("{} disk free", rounded(disk)));
-    let grains = i64::try_from(load.grains).unwrap_or(i64::MAX);
-    add(grains.saturating_mul(-CROWD_POINTS), &|| format!("{grains} grains there"));
+    if load.grains > 0 {
+        let grains = i64::try_from(load.grains).unwrap_or(i64::MAX);
+        add(grains.saturating_mul(-CROWD_POINTS), &|| format!("{grains} grains there"));
+    }
     if let Some(grain) = wanted.grain {
         if grain.owner == Some(node.id) {
             add(STAY_POINTS, &|| "lives there".to_owned());

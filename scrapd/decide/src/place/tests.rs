@@ -139,6 +139,11 @@ fn parts(change: impl FnOnce(&mut World), purpose: Purpose) -> Vec<String> {
 fn a_score_is_the_sum_of_its_parts() {
     let empty = ["100 4.0 GiB memory free", "100 4 cpu free", "50 100.0 GiB disk free"];
     assert_eq!(parts(|_| (), Purpose::Run), empty);
+    let busy = |world: &mut World| {
+        world.hear(2, [].into());
+        world.observed.nodes.get_mut(&NodeId(2)).unwrap().usage.cpu = MilliCpu(4000);
+    };
+    assert_eq!(parts(busy, Purpose::Run)[1], "0 0 cpu free");
     let prefer = |world: &mut World| {
         grain(world, WEB).spec.place.prefer = Some("n2".parse::<Name>().unwrap());
     };
