@@ -139,7 +139,7 @@ pub enum Command {
     /// A drained node comes back into use.
     UndrainNode { node: NodeId },
     /// A node is no member any more; its id is never used again.
-    RemoveNode { node: NodeId },
+    RemoveNode { node: NodeId, if_index: Option<u64> },
     // --- policies
     /// Make or change a policy.
     PutPolicy { name: Name, if_index: Option<u64>, policy: Policy },
@@ -161,9 +161,15 @@ pub enum Command {
     /// Take it out of the trash.
     UndeleteGrain { grain: GrainId },
     /// Remove a trashed grain and all its data.
-    PurgeGrain { grain: GrainId },
+    PurgeGrain { grain: GrainId, if_index: Option<u64> },
     /// A set of objects at once: all or none.
-    Apply { items: Vec<ApplyItem>, prune: Option<Labels>, keep_until: Timestamp },
+    Apply {
+        items: Vec<ApplyItem>,
+        prune: Option<Labels>,
+        keep_until: Timestamp,
+        /// Refused if anything that it names was changed after this index.
+        unchanged_after: Option<u64>,
+    },
     // --- operations
     /// Begin long work.
     StartOperation { operation: OperationId, work: Work, text: Option<GrainText> },
@@ -250,14 +256,14 @@ impl fmt::Display for Command {
             Self::SetCordon { node, cordoned: false } => write!(f, "uncordon node {node}"),
             Self::UpdateNode { node, .. } => write!(f, "update node {node}"),
             Self::UndrainNode { node } => write!(f, "undrain node {node}"),
-            Self::RemoveNode { node } => write!(f, "remove node {node}"),
+            Self::RemoveNode { node, .. } => write!(f, "remove node {node}"),
             Self::PutPolicy { name, .. } => write!(f, "put policy {name}"),
             Self::DeletePolicy { name, .. } => write!(f, "delete policy {name}"),
             Self::CreateGrain { text, .. } => write!(f, "create grain {}", text.name),
             Self::UpdateGrain { grain, .. } => write!(f, "update grain {grain}"),
             Self::TrashGrain { grain, .. } => write!(f, "put grain {grain} into the trash"),
             Self::UndeleteGrain { grain } => write!(f, "take grain {grain} out of the trash"),
-            Self::PurgeGrain { grain } => write!(f, "purge grain {grain}"),
+            Self::PurgeGrain { grain, .. } => write!(f, "purge grain {grain}"),
             Self::Apply { items, .. } => write!(f, "apply {} objects", items.len()),
             Self::StartOperation { operation, work, .. } => {
                 write!(f, "begin {} as operation {operation}", work.word())

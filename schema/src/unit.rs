@@ -164,6 +164,22 @@ impl Span {
         self.0
     }
 
+    /// For people, as an upper bound: rounded up, and in seconds up to ten minutes.
+    #[must_use]
+    pub fn rounded_up(self) -> String {
+        match self.0 {
+            0..=999 => format!("{} ms", self.0),
+            1_000..=9_900 => {
+                let tenths = self.0.div_ceil(100);
+                format!("{}.{} s", tenths / 10, tenths % 10)
+            }
+            9_901..=600_000 => format!("{} s", self.0.div_ceil(1000)),
+            600_001..=7_200_000 => format!("{} min", self.0.div_ceil(60_000)),
+            7_200_001..=172_800_000 => format!("{} h", self.0.div_ceil(3_600_000)),
+            _ => format!("{} d", self.0.div_ceil(86_400_000)),
+        }
+    }
+
     /// For people: `1.4 s`, `12 s`, `3 min`, `2 h`, `5 d`.
     #[must_use]
     pub fn rounded(self) -> String {

@@ -152,7 +152,7 @@ fn of_nodes() -> Vec<Command> {
             spec: NodeSpec { cordoned: true },
         },
         Command::UndrainNode { node: NODE },
-        Command::RemoveNode { node: NODE },
+        Command::RemoveNode { node: NODE, if_index: Some(7) },
     ]
 }
 
@@ -176,8 +176,8 @@ fn of_people() -> Vec<Command> {
         },
         Command::TrashGrain { grain: GRAIN, if_index: None, keep_until: AT },
         Command::UndeleteGrain { grain: GRAIN },
-        Command::PurgeGrain { grain: GRAIN },
-        Command::Apply { items, prune: Some(labels()), keep_until: AT },
+        Command::PurgeGrain { grain: GRAIN, if_index: Some(7) },
+        Command::Apply { items, prune: Some(labels()), keep_until: AT, unchanged_after: Some(7) },
     ]
 }
 

@@ -2,7 +2,7 @@
 
 use scrap_schema::api::{OperationView, PhaseView, Progress};
 use scrap_schema::operation::{Loss, OperationState, Phase};
-use scrap_schema::unit::Bytes;
+use scrap_schema::unit::{Bytes, Span};
 
 use super::grid::{Cell, Column, Grid};
 use super::text::{Clock, Theme, Tone, clean, hint, short_span, span};
@@ -221,10 +221,10 @@ pub(crate) fn loss(loss: &Loss, clock: &Clock) -> String {
         (Some((day, _)), Some((same, time))) if day == same => time.to_owned(),
         _ => until,
     };
-    let window = span(loss.window_ms);
+    let window = Span::from_ms(loss.window_ms).rounded_up();
     let bytes = match loss.last_known_bytes {
-        Some(Bytes(0)) => ", of which its node had reported nothing".to_owned(),
-        Some(bytes) => format!(", {} or more", bytes.rounded()),
+        Some(Bytes(0)) => "; its node had reported no unsent writes".to_owned(),
+        Some(bytes) => format!("; {} or more", bytes.rounded()),
         None => String::new(),
     };
     format!("lost at most what was written in {window}, {from} to {until}{bytes}")

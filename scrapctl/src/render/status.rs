@@ -34,8 +34,8 @@ pub(crate) fn text(cluster: &ClusterView, wide: bool, old: bool, theme: Theme) -
         false => (word.to_owned(), tone),
     };
     let worst = match (cluster.worst_lag_ms, &cluster.worst_lag_grain) {
-        (Some(ms), Some(grain)) => format!("worst replica {} ({grain})", span(ms)),
-        (Some(ms), None) => format!("worst replica {}", span(ms)),
+        (Some(ms), Some(grain)) => format!("oldest copy {} ({grain})", span(ms)),
+        (Some(ms), None) => format!("oldest copy {}", span(ms)),
         (None, _) => "no replicas".to_owned(),
     };
     let mut text = format!(

@@ -104,9 +104,9 @@ fn dispatch(change: &mut Change<'_>, command: &Command) -> Result<Outcome, Refus
             grains::trash(change, *grain, *if_index, *keep_until)
         }
         Command::UndeleteGrain { grain } => grains::undelete(change, *grain),
-        Command::PurgeGrain { grain } => grains::purge(change, *grain),
-        Command::Apply { items, prune, keep_until } => {
-            items::apply(change, items, prune.as_ref(), *keep_until)
+        Command::PurgeGrain { grain, if_index } => grains::purge(change, *grain, *if_index),
+        Command::Apply { items, prune, keep_until, unchanged_after } => {
+            items::apply(change, items, prune.as_ref(), *keep_until, *unchanged_after)
         }
         Command::StartOperation { .. }
         | Command::CancelOperation { .. }

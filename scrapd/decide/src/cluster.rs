@@ -107,12 +107,12 @@ pub enum Liveness {
         /// The node's own wall clock in the last renewal that the leader got.
         last_heard: Timestamp,
     },
-    /// The countdown is over: nothing of its `auto` grains runs.
+    /// The countdown is over: nothing runs there that needs a lease.
     Fenced {
         /// As in `Suspect`.
         last_heard: Timestamp,
     },
-    /// It said goodbye: nothing of its `auto` grains runs.
+    /// It said goodbye: it has stopped all its grains.
     Away {
         /// Its own wall clock when it said so.
         last_heard: Timestamp,
@@ -129,7 +129,7 @@ impl Liveness {
         }
     }
 
-    /// Whether it is certain that none of its `auto` grains runs.
+    /// Whether it is certain that none of its grains runs that needs a lease.
     #[must_use]
     pub fn is_surely_stopped(&self) -> bool {
         match self {
@@ -422,6 +422,16 @@ impl Stage {
 }
 
 impl Grain {
+    /// Whether it is certain that it does not run on a node whose liveness is this.
+    #[must_use]
+    pub fn has_surely_stopped_with(&self, liveness: &Liveness) -> bool {
+        match liveness {
+            Liveness::Away { .. } => true,
+            Liveness::Fenced { .. } => self.armed,
+            Liveness::Joining | Liveness::Online | Liveness::Suspect { .. } => false,
+        }
+    }
+
     /// Whether it should run now.
     #[must_use]
     pub fn wants_to_run(&self) -> bool {

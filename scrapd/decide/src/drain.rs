@@ -67,6 +67,22 @@ pub(crate) fn begin(
     true
 }
 
+/// What a node keeps after the last grain has left it.
+fn emptied(view: View<'_>, node: NodeId) -> String {
+    let name = view.cluster.node_name(node);
+    let is_copy = |grain: &&Grain| {
+        let report = view.observed.report(node, grain.id);
+        grain.standbys.contains(&node) || report.is_some_and(|report| report.data.is_some())
+    };
+    match view.cluster.grains.values().filter(is_copy).count() {
+        0 => format!("node {name} is empty and stays so until it is undrained"),
+        1 => format!("no grain lives on node {name}; 1 copy stays there until others are in step"),
+        more => format!(
+            "no grain lives on node {name}; {more} copies stay there until others are in step"
+        ),
+    }
+}
+
 /// Ends drains whose node is empty, or that a person cancelled and whose last grain has arrived somewhere.
 pub(crate) fn finish(view: View<'_>, plan: &mut Plan) {
     for operation in
@@ -79,9 +95,7 @@ pub(crate) fn finish(view: View<'_>, plan: &mut Plan) {
         let name = view.cluster.node_name(*node);
         let (cancelled, message) = match (operation.cancel_requested, left, under_way) {
             (true, left, 0) => (true, format!("{left} grains are still on node {name}")),
-            (false, 0, 0) => {
-                (false, format!("node {name} is empty and stays so until it is undrained"))
-            }
+            (false, 0, 0) => (false, emptied(view, *node)),
             (_, left, _) => {
                 plan.wait(Subject::Operation(operation.id), WaitReason::Moving { left });
                 continue;

@@ -84,9 +84,40 @@ pub(crate) fn choose(
     loads: &Loads,
 ) -> Result<Copy, WaitReason> {
     let until = allowed(view, grain, owner)?;
+    let best = best(view, grain, owner, until, loads)?;
+    let accepted = asked(view, grain).and_then(|(_, _, accepted)| accepted);
+    let limit = accepted.unwrap_or(view.cluster.policy_of(grain).failover.max_data_loss);
+    let loss = Span::from_ms(best.loss.window_ms);
+    if loss > limit {
+        let node = view.cluster.node_name(best.node);
+        return Err(WaitReason::LossTooLarge { loss, limit, node });
+    }
+    if !all_heard(view, grain) {
+        return Err(WaitReason::CopiesUnheard);
+    }
+    Ok(best)
+}
+
+/// What would be promoted if no limit of loss stood against it.
+pub(crate) fn within_any_limit(
+    view: View<'_>,
+    grain: &Grain,
+    owner: NodeId,
+    loads: &Loads,
+) -> Result<Copy, WaitReason> {
+    best(view, grain, owner, allowed(view, grain, owner)?, loads)
+}
+
+/// The freshest copy on a node that can take the grain, whatever it would lose.
+fn best(
+    view: View<'_>,
+    grain: &Grain,
+    owner: NodeId,
+    until: Timestamp,
+    loads: &Loads,
+) -> Result<Copy, WaitReason> {
     let copies = copies(view, grain, until);
-    let asked = asked(view, grain);
-    let to = asked.and_then(|(_, to, _)| to);
+    let to = asked(view, grain).and_then(|(_, to, _)| to);
     let wanted = Wanted::of(grain, Purpose::Run);
     let holders = copies.iter().map(|copy| copy.node);
     let ranking = loads.rank_among(view.cluster, wanted, holders);
@@ -99,28 +130,14 @@ pub(crate) fn choose(
     let best = usable.min_by_key(|copy| {
         (Reverse(order(&copy.head)), copy.loss.window_ms, Reverse(score(copy.node)), copy.node)
     });
-    let Some(best) = best else {
-        return Err(match (copies.is_empty(), to) {
-            (true, _) => WaitReason::NoCopy { owner: view.cluster.node_name(owner) },
-            (false, Some(to)) if copies.iter().all(|copy| copy.node != to) => {
-                let refusals = format!("{} has no copy of it", view.cluster.node_name(to));
-                WaitReason::NoPlace { refusals }
-            }
-            (false, _) => WaitReason::NoPlace { refusals: ranking.refusals(view.cluster) },
-        });
-    };
-    let limit = asked
-        .and_then(|(_, _, accepted)| accepted)
-        .unwrap_or(view.cluster.policy_of(grain).failover.max_data_loss);
-    let loss = Span::from_ms(best.loss.window_ms);
-    if loss > limit {
-        let node = view.cluster.node_name(best.node);
-        return Err(WaitReason::LossTooLarge { loss, limit, node });
-    }
-    if !all_heard(view, grain) {
-        return Err(WaitReason::CopiesUnheard);
-    }
-    Ok(best.clone())
+    best.cloned().ok_or_else(|| match (copies.is_empty(), to) {
+        (true, _) => WaitReason::NoCopy { owner: view.cluster.node_name(owner) },
+        (false, Some(to)) if copies.iter().all(|copy| copy.node != to) => {
+            let refusals = format!("{} has no copy of it", view.cluster.node_name(to));
+            WaitReason::NoPlace { refusals }
+        }
+        (false, _) => WaitReason::NoPlace { refusals: ranking.refusals(view.cluster) },
+    })
 }
 
 fn order(snapshot: &Snapshot) -> (scrap_schema::id::Epoch, u64) {
@@ -142,7 +159,7 @@ fn allowed(view: View<'_>, grain: &Grain, owner: NodeId) -> Result<Timestamp, Wa
     if !grain.armed && !attested(view.cluster, grain) {
         return Err(WaitReason::NeedsWord { owner: name });
     }
-    let until = written_until(view, node);
+    let until = written_until(view, grain, node);
     if asked(view, grain).is_some() {
         return Ok(until);
     }
@@ -172,21 +189,25 @@ fn all_heard(view: View<'_>, grain: &Grain) -> bool {
     heard || view.now.boot.since(view.observed.since) >= CHOOSE_AFTER
 }
 
-/// Until when a node may have written at most, by its own wall clock.
-pub(crate) fn written_until(view: View<'_>, node: &Node) -> Timestamp {
+/// Until when a node may have written to a grain at most, by its own wall clock.
+fn written_until(view: View<'_>, grain: &Grain, node: &Node) -> Timestamp {
     let timing = view.cluster.timing();
     match node.liveness {
         // What runs under the lease is certainly dead by then.
-        Liveness::Suspect { last_heard, .. } | Liveness::Fenced { last_heard } => {
+        Liveness::Suspect { last_heard, .. } | Liveness::Fenced { last_heard } if grain.armed => {
             last_heard + timing.lease + timing.kill
         }
         Liveness::Away { last_heard } => last_heard,
-        Liveness::Joining | Liveness::Online => view.now.wall,
+        // Without a lease nothing but a person's word ends it, and the word is given now.
+        Liveness::Suspect { .. }
+        | Liveness::Fenced { .. }
+        | Liveness::Joining
+        | Liveness::Online => view.observed.wall_of(node.id, view.now),
     }
 }
 
 /// Every complete copy on the grain's own line, with what its promotion would lose.
-pub(crate) fn copies(view: View<'_>, grain: &Grain, until: Timestamp) -> Vec<Copy> {
+fn copies(view: View<'_>, grain: &Grain, until: Timestamp) -> Vec<Copy> {
     let mut copies = Vec::new();
     // Only who was told to keep a copy, or owned it once, can have one that counts.
     let places = grain.standbys.iter().copied().chain(grain.tenures.iter().map(|it| it.node));

@@ -93,18 +93,18 @@ impl fmt::Display for WaitReason {
         match self {
             Self::Brake { silent: (silent, all) } => write!(
                 f,
-                "{silent} of {all} data nodes are silent at once: nothing is started elsewhere without your word"
+                "{silent} of {all} data nodes are silent at once: until fewer are, nothing is started elsewhere without your word"
             ),
             Self::Countdown { left, tick } => {
                 let left = Span::from_ms(tick.ms().saturating_mul(u64::from(*left)));
-                write!(f, "silent; its lease has surely ended in {}", left.rounded())
+                write!(f, "silent; in {} its lease has surely ended", left.rounded_up())
             }
             Self::NoPlace { refusals } if refusals.is_empty() => {
                 f.write_str("there is no node to take it")
             }
             Self::NoPlace { refusals } => write!(f, "no node can take it: {refusals}"),
             Self::OwnerSilent { owner } => {
-                write!(f, "node {owner} is silent, its lease may still hold")
+                write!(f, "node {owner} is silent; it may still run there")
             }
             Self::NeedsWord { owner } => write!(
                 f,
@@ -114,7 +114,7 @@ impl fmt::Display for WaitReason {
                 write!(f, "node {owner} is gone, and its policy leaves the failover to you")
             }
             Self::GraceOfPolicy { left } => {
-                write!(f, "its policy gives the owner {} more to come back", left.rounded())
+                write!(f, "its policy gives the owner {} more to come back", left.rounded_up())
             }
             Self::NoCopy { owner } => {
                 write!(f, "no reachable node has a copy of it; its data are on {owner}")
@@ -123,7 +123,7 @@ impl fmt::Display for WaitReason {
             Self::LossTooLarge { loss, limit, node } => write!(
                 f,
                 "the freshest copy, on {node}, would lose {} of writes, the limit is {limit}",
-                loss.rounded()
+                loss.rounded_up()
             ),
             Self::Warming { to, pending, predicted } => write!(
                 f,

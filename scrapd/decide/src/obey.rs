@@ -238,6 +238,10 @@ impl Here<'_> {
 #[must_use]
 pub fn obey(me: NodeId, cluster: &Cluster, host: &HostFacts, now: Now) -> Vec<HostAction> {
     let mut actions = Vec::new();
+    if !cluster.nodes.contains_key(&me) {
+        stop_all(host, &mut actions);
+        return ready(host, now, actions);
+    }
     let timing = cluster.timing();
     if let Some(deadline) = host.lease.deadline(timing)
         && host.extended.is_none_or(|extended| extended < deadline)
@@ -259,6 +263,11 @@ pub fn obey(me: NodeId, cluster: &Cluster, host: &HostFacts, now: Now) -> Vec<Ho
     }
     removed(cluster, host, &mut actions);
     data::orphans(me, cluster, host, &mut actions);
+    ready(host, now, actions)
+}
+
+/// What can begin now: the first action of each lane that is free.
+fn ready(host: &HostFacts, now: Now, mut actions: Vec<HostAction>) -> Vec<HostAction> {
     actions.retain(|action| {
         let lane = action.lane();
         let paused = host.failed.get(&lane).is_some_and(|failure| now.boot < failure.retry_at);
@@ -271,6 +280,14 @@ pub fn obey(me: NodeId, cluster: &Cluster, host: &HostFacts, now: Now) -> Vec<Ho
 fn one_per_lane(actions: Vec<HostAction>) -> Vec<HostAction> {
     let mut taken = std::collections::BTreeSet::new();
     actions.into_iter().filter(|action| taken.insert(action.lane())).collect()
+}
+
+/// On a node that is no member any more nothing runs, and its data stay as they are.
+fn stop_all(host: &HostFacts, actions: &mut Vec<HostAction>) {
+    for (grain, _) in host.runs.iter().filter(|(_, run)| run.alive) {
+        let (grain, grace, why) = (*grain, Span::from_secs(5), StopReason::NotOwner);
+        actions.push(HostAction::Stop { grain, grace, why });
+    }
 }
 
 /// Grains that the cluster does not know: of removed ones everything goes, of unknown ones nothing is touched but nothing runs.

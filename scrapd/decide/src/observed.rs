@@ -66,6 +66,12 @@ impl Observed {
         Self { since, ..Self::default() }
     }
 
+    /// What a node's wall clock may show by now at most: as far ahead of this leader's as it was when it last spoke.
+    pub(crate) fn wall_of(&self, node: NodeId, now: Now) -> Timestamp {
+        let ahead = self.nodes.get(&node).map_or(Span::ZERO, |it| it.wall.since(it.received));
+        now.wall + ahead
+    }
+
     /// Takes a renewal in. Returns whether the reports of this node are complete.
     pub fn hear(&mut self, renewal: &Renewal, now: Now) -> bool {
         let known = self.nodes.get(&renewal.node).is_some_and(|heard| heard.boot == renewal.boot);

@@ -121,8 +121,8 @@ fn is_failover(operation: &Operation) -> bool {
 /// It should not run, and its owner's lease has ended.
 fn is_surely_stopped(view: View<'_>, grain: &Grain) -> bool {
     let owner = grain.owner.and_then(|owner| view.cluster.nodes.get(&owner));
-    let ended = owner.is_some_and(|owner| owner.liveness.is_surely_stopped());
-    !grain.wants_to_run() && grain.armed && ended
+    let ended = owner.is_some_and(|owner| grain.has_surely_stopped_with(&owner.liveness));
+    !grain.wants_to_run() && ended
 }
 
 /// Committed as stopped, and its owner reports no process.

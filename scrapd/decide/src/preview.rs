@@ -1,16 +1,21 @@
 //! What would happen: the answers to every dry run, from the same functions that decide.
 
-use scrap_schema::id::NodeId;
-use scrap_schema::operation::Loss;
+use std::fmt;
+
+use scrap_schema::command::{Command, Proposal};
+use scrap_schema::id::{NodeId, OperationId};
+use scrap_schema::operation::{Loss, Work};
 use scrap_schema::time::Now;
 use scrap_schema::unit::Span;
 
-use crate::cluster::{Cluster, Grain};
+use crate::apply::apply;
+use crate::cluster::{Cluster, Grain, Liveness};
 use crate::fail_over;
 use crate::lead::View;
 use crate::migrate;
 use crate::observed::Observed;
 use crate::place::Loads;
+use crate::refusal::Refusal;
 
 /// A plan that is not carried out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,6 +28,12 @@ pub struct Preview {
     pub expected_downtime_ms: Option<u64>,
     /// Why it could not be done now.
     pub refused: Option<String>,
+}
+
+impl Preview {
+    fn refused(why: impl fmt::Display) -> Self {
+        Self { refused: Some(why.to_string()), ..Self::default() }
+    }
 }
 
 /// Added to the copying of the last state: stopping, committing, starting.
@@ -47,7 +58,7 @@ pub fn migrate(
                 true => format!("there is no other node that could take grain {}", grain.name),
                 false => format!("no node can take grain {}: {refusals}", grain.name),
             };
-            return Preview { refused: Some(refused), ..Preview::default() };
+            return Preview::refused(refused);
         }
     };
     let copy = observed.copy(grain, to);
@@ -75,56 +86,70 @@ pub fn migrate(
     }
 }
 
-/// A failover now, as if a person had asked for it.
+/// A failover that a person asks for with this work.
 #[must_use]
 pub fn failover(
     cluster: &Cluster,
     observed: &Observed,
     now: Now,
     grain: &Grain,
-    accept_loss: Option<Span>,
+    work: &Work,
 ) -> Preview {
-    let view = View { cluster, observed, now };
-    let Some(owner) = grain.owner else {
-        let refused = format!("grain {} is not placed yet", grain.name);
-        return Preview { refused: Some(refused), ..Preview::default() };
+    let mut asked = match requested(cluster, now, work) {
+        Ok(asked) => asked,
+        Err(refusal) => return Preview::refused(refusal),
     };
-    let until =
-        cluster.nodes.get(&owner).map_or(now.wall, |node| fail_over::written_until(view, node));
-    let copies = fail_over::copies(view, grain, until);
-    let order = |copy: &&fail_over::Copy| (copy.head.name.epoch, copy.head.name.seq);
-    let Some(best) = copies.iter().max_by_key(order) else {
-        let refused = format!("no reachable node has a copy of grain {}", grain.name);
-        return Preview { refused: Some(refused), ..Preview::default() };
+    let owner = grain.owner.and_then(|owner| asked.nodes.get_mut(&owner));
+    let (Some(owner), Some(grain)) = (owner, asked.grains.get(&grain.id)) else {
+        return Preview::refused(format!("grain {} is not placed yet", grain.name));
     };
-    let limit = accept_loss.unwrap_or(cluster.policy_of(grain).failover.max_data_loss);
-    let loss = Span::from_ms(best.loss.window_ms);
-    let (from, to) = (cluster.node_name(owner), cluster.node_name(best.node));
-    let refused = match cluster.nodes.get(&owner).is_some_and(|node| node.liveness.is_online()) {
-        true => Some(format!("node {from} is online: use migrate, which loses nothing")),
-        false if loss > limit => {
-            Some(format!("it would lose {}, the limit is {limit}", loss.rounded()))
-        }
-        false => None,
-    };
-    Preview {
-        steps: vec![
-            format!("wait until the lease of node {from} has surely ended"),
-            format!(
-                "start grain {} on node {to}, epoch {}, from snapshot {} of {}",
-                grain.name,
-                grain.epoch.next(),
-                best.head.guid,
-                best.head.created
-            ),
-            format!(
-                "when node {from} is back, keep what it wrote since as an orphan, for you to decide"
-            ),
-        ],
-        loss: Some(best.loss.clone()),
-        expected_downtime_ms: None,
-        refused,
+    let mut steps = Vec::new();
+    // The deed waits for that by itself, and then decides what is decided here.
+    if let Liveness::Suspect { last_heard, .. } = owner.liveness {
+        owner.liveness = Liveness::Fenced { last_heard };
+        let end = if grain.armed { "its lease has surely ended" } else { "it counts as gone" };
+        steps.push(format!("wait until node {} has been silent so long that {end}", owner.name));
     }
+    let owner = owner.id;
+    let view = View { cluster: &asked, observed, now };
+    let loads = Loads::of(&asked, observed, None);
+    let (copy, refused) = match fail_over::choose(view, grain, owner, &loads) {
+        Ok(copy) => (copy, None),
+        Err(reason) => match fail_over::within_any_limit(view, grain, owner, &loads) {
+            Ok(copy) => (copy, Some(reason.to_string())),
+            Err(_) => return Preview::refused(reason),
+        },
+    };
+    let (from, to) = (asked.node_name(owner), asked.node_name(copy.node));
+    steps.push(format!(
+        "start grain {} on node {to}, epoch {}, from snapshot {} of {}",
+        grain.name,
+        grain.epoch.next(),
+        copy.head.guid,
+        copy.head.created
+    ));
+    steps.push(format!("when node {from} is back, keep aside there what it wrote since"));
+    Preview { steps, loss: Some(copy.loss), expected_downtime_ms: None, refused }
+}
+
+/// A copy of the state in which a person has asked for this work.
+///
+/// # Errors
+/// Why the state refuses it.
+pub fn requested(cluster: &Cluster, now: Now, work: &Work) -> Result<Cluster, Refusal> {
+    let (operation, work) = (OperationId(u128::MAX), work.clone());
+    tried(cluster, now, Command::StartOperation { operation, work, text: None })
+}
+
+/// A copy of the state after a command.
+///
+/// # Errors
+/// Why the state refuses it.
+pub fn tried(cluster: &Cluster, now: Now, command: Command) -> Result<Cluster, Refusal> {
+    let mut asked = cluster.clone();
+    let proposal = Proposal { at: now.wall, key: None, command };
+    let index = cluster.index.saturating_add(1);
+    apply(&mut asked, index, &proposal).outcome.map(|_| asked)
 }
 
 /// Emptying a node.

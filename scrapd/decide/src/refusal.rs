@@ -45,6 +45,12 @@ pub enum Refusal {
     /// The node cannot take part in this.
     #[error("node `{node}` {why}")]
     NodeUnfit { node: String, why: String },
+    /// A cluster without nodes cannot go on.
+    #[error("node `{node}` is the last one of the cluster")]
+    LastNode { node: String },
+    /// The others cannot go on without the node.
+    #[error("node `{node}` is needed: {why}")]
+    NodeNeeded { node: String, why: String },
     /// The copy is too old.
     #[error("the freshest copy of grain `{name}` would lose {loss}, the limit is {limit}")]
     LossTooLarge { name: Name, loss: Span, limit: Span },

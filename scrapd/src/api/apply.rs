@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use axum::extract::State;
+use axum::http::StatusCode;
 use scrap_decide::cluster::{Cluster, Outcome};
 use scrap_decide::refusal::Refusal;
 use scrap_host::clock;
@@ -37,7 +38,7 @@ pub(super) async fn apply(State(api): State<Api>, asked: Asked) -> Answer {
     let query = asked.query(&["dryRun", "prune", "checkIndex"])?;
     let dry = query.flag("dryRun")?;
     let prune = prune(&query)?;
-    let check = query.number("checkIndex")?;
+    let unchanged_after = query.number("checkIndex")?;
     let manifests = asked.manifests(true)?;
     for manifest in &manifests {
         nothing_lost(manifest)?;
@@ -45,14 +46,18 @@ pub(super) async fn apply(State(api): State<Api>, asked: Asked) -> Answer {
     // What changes is told by comparing with the newest state.
     api.confirm().await?;
     let before = api.read(Clone::clone);
-    if let Some(index) = check {
-        unchanged_since(&before, &manifests, prune.as_ref(), index)?;
-    }
     let lines: BTreeMap<String, u32> = manifests.iter().rev().filter_map(protects).collect();
-    let refused = |refusal| refused(&before, refusal, |policy| lines.get(policy).copied());
+    let refused = |refusal| {
+        let failure = refused(&before, refusal, |policy| lines.get(policy).copied());
+        if failure.problem.code == Code::Changed && unchanged_after.is_some() {
+            let failure = failure.hint("look at the differences again, then apply");
+            return failure.with_status(StatusCode::CONFLICT);
+        }
+        failure
+    };
     let items: Vec<ApplyItem> = manifests.into_iter().map(item).collect();
     let keep_until = clock::wall() + TRASH_KEPT;
-    let command = Command::Apply { items: items.clone(), prune, keep_until };
+    let command = Command::Apply { items: items.clone(), prune, keep_until, unchanged_after };
     let (index, mut results) = if dry {
         tried(&before, command)?.map_err(refused)?
     } else {
@@ -86,38 +91,6 @@ fn prune(query: &Pairs) -> Answer<Option<Labels>> {
         Failure::bad_value(Code::BadRequest, "/query/prune", detail)
     };
     selector.labels().map(Some).ok_or_else(only_equal)
-}
-
-/// Refuses when anything in the set was changed after an index.
-fn unchanged_since(
-    cluster: &Cluster,
-    manifests: &[Manifest],
-    prune: Option<&Labels>,
-    index: u64,
-) -> Answer<()> {
-    let of_manifest = |manifest: &Manifest| {
-        let name = &manifest.metadata.name;
-        let modified = match manifest.kind {
-            ManifestKind::Grain(_) => cluster.grain_named(name).map(|grain| grain.modified),
-            ManifestKind::Policy(_) => cluster.policies.get(name).map(|state| state.modified),
-            ManifestKind::Node(_) => cluster.node_named(name).map(|node| node.modified),
-        };
-        modified.map(|modified| (manifest.kind.name(), name.clone(), modified))
-    };
-    let pruned = cluster.grains.values().filter(|grain| {
-        prune.is_some_and(|labels| {
-            labels.iter().all(|(key, value)| grain.labels.get(key) == Some(value))
-        })
-    });
-    let pruned = pruned.map(|grain| ("Grain", grain.name.clone(), grain.modified));
-    let mut all = manifests.iter().filter_map(of_manifest).chain(pruned);
-    let Some((kind, name, modified)) = all.find(|(_, _, modified)| *modified > index) else {
-        return Ok(());
-    };
-    let detail = format!("{kind} `{name}` was changed at index {modified}, after {index}");
-    Err(Failure::new(Code::Changed, detail)
-        .hint("look at the differences again, then apply")
-        .with_status(axum::http::StatusCode::CONFLICT))
 }
 
 fn item(manifest: Manifest) -> ApplyItem {

@@ -216,6 +216,10 @@ impl From<Refusal> for Failure {
             Refusal::NodeUnfit { .. } => {
                 with(Code::WrongState, "`scrapctl node ls` shows the nodes")
             }
+            Refusal::LastNode { .. } => with(Code::LastNode, "add another node first"),
+            Refusal::NodeNeeded { .. } => {
+                with(Code::InUse, "bring the others back first: `scrapctl status` names them")
+            }
             Refusal::LossTooLarge { name, loss, .. } => {
                 let secs = loss.ms().div_ceil(1000);
                 let hint =

@@ -1,17 +1,15 @@
 //! `/v1/grains/{name}/…`: long work on grains. Each begins an operation, or says what it would do.
 
 use axum::extract::State;
-use scrap_decide::apply::apply;
-use scrap_decide::cluster::{Cluster, Grain, Stage};
+use scrap_decide::cluster::{Grain, Stage};
 use scrap_decide::place::{Purpose, Wanted, place};
 use scrap_decide::preview::{self, Preview};
-use scrap_host::clock;
 use scrap_schema::api::{
     CloneBody, DryRun, FailoverBody, MigrateBody, OperationView, PlacementView, RestoreBody,
     SnapshotBody,
 };
-use scrap_schema::command::{Command, GrainText, Proposal};
-use scrap_schema::id::{GrainId, Name, NodeId, OperationId};
+use scrap_schema::command::{Command, GrainText};
+use scrap_schema::id::{GrainId, Name, NodeId};
 use scrap_schema::operation::Work;
 use scrap_schema::problem::{Code, FieldError};
 use scrap_schema::snapshot::{self, Guid, Snapshot};
@@ -151,8 +149,9 @@ pub(super) async fn failover(
     let FailoverBody { accept_loss, owner_is_off, .. } = body;
     let work = Work::Failover { grain: grain.id, to, accept_loss, owner_is_off };
     if body.dry_run {
+        let asked = work.clone();
         let dry = |world: &World<'_>| {
-            preview::failover(world.cluster, world.observed, world.now, &grain, accept_loss)
+            preview::failover(world.cluster, world.observed, world.now, &grain, &asked)
         };
         return dry_run(&api, work, dry).await;
     }
@@ -175,26 +174,22 @@ fn with_target(api: &Api, name: &str, to: Option<&Name>) -> Answer<(Grain, Optio
 /// The answer to a dry run: the plan, and why the state would refuse it now.
 async fn dry_run(api: &Api, work: Work, preview: impl FnOnce(&World<'_>) -> Preview) -> Answer {
     api.confirm().await?;
-    let (index, mut dry, cluster) =
-        api.look(|world| (world.cluster.index, as_dry_run(preview(world)), world.cluster.clone()));
-    if let Some(refusal) = trial(cluster, work) {
-        dry.refused = Some(refusal);
-    }
+    let (index, dry) = api.look(|world| {
+        let mut dry = as_dry_run(preview(world));
+        dry.refused = refusal(world, &work).or(dry.refused);
+        (world.cluster.index, dry)
+    });
     Ok(shown(index, dry))
+}
+
+/// Why the state refuses the work now.
+pub(super) fn refusal(world: &World<'_>, work: &Work) -> Option<String> {
+    preview::requested(world.cluster, world.now, work).err().map(|refusal| refusal.to_string())
 }
 
 pub(super) fn as_dry_run(preview: Preview) -> DryRun {
     let Preview { steps, loss, expected_downtime_ms, refused } = preview;
     DryRun { steps, loss, expected_downtime_ms, refused }
-}
-
-/// Whether a copy of the state refuses the work.
-pub(super) fn trial(mut cluster: Cluster, work: Work) -> Option<String> {
-    let operation = OperationId(fresh());
-    let command = Command::StartOperation { operation, work, text: None };
-    let proposal = Proposal { at: clock::wall(), key: None, command };
-    let index = cluster.index.saturating_add(1);
-    apply(&mut cluster, index, &proposal).outcome.err().map(|refusal| refusal.to_string())
 }
 
 /// Takes a snapshot with a name.

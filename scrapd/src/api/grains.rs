@@ -6,7 +6,6 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use scrap_decide::cluster::{Cluster, Grain};
-use scrap_decide::refusal::Refusal;
 use scrap_host::clock;
 use scrap_schema::api::{DryRun, GrainView, OperationView};
 use scrap_schema::command::{Command, GrainText};
@@ -247,16 +246,16 @@ async fn remove(
     wanted: Match,
     wait: Duration,
 ) -> Answer<Response> {
-    if grain.trashed_until.is_none() {
-        trash(api, asked, grain.id, wanted).await?;
-    } else if wanted.index().is_some_and(|have| have != grain.modified) {
-        let (is, have) = (grain.modified, wanted.index().unwrap_or_default());
-        let (what, name) = ("grain".to_owned(), grain.name.clone());
-        return Err(Refusal::Changed { what, name, is, have }.into());
-    }
+    let if_index = match grain.trashed_until {
+        Some(_) => wanted.index(),
+        None => {
+            trash(api, asked, grain.id, wanted).await?;
+            None
+        }
+    };
     // It may be in the trash only since a moment ago.
     stopped(api, grain, wait).await?;
-    api.propose(asked, Command::PurgeGrain { grain: grain.id }).await?;
+    api.propose(asked, Command::PurgeGrain { grain: grain.id, if_index }).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

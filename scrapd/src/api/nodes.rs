@@ -6,7 +6,6 @@ use axum::response::IntoResponse;
 use scrap_decide::cluster::Node;
 use scrap_decide::cluster::Outcome;
 use scrap_decide::preview;
-use scrap_decide::refusal::Refusal;
 use scrap_schema::api::{DrainBody, DryRun, JoinBody, Joined, NodeView, OperationView};
 use scrap_schema::command::{Command, NewNode};
 use scrap_schema::id::NodeId;
@@ -15,7 +14,7 @@ use scrap_schema::operation::Work;
 use scrap_schema::problem::{Code, FieldError};
 
 use super::error::{Answer, Failure, bad_manifest};
-use super::grain_actions::{as_dry_run, trial};
+use super::grain_actions::{as_dry_run, refusal};
 use super::input::{Asked, Head, Named};
 use super::manifests::{NodeManifest, nothing_lost, wrong_kind};
 use super::state::{Api, Closing, find_node, fresh_operation, shown, tagged};
@@ -149,11 +148,12 @@ pub(super) async fn drain(
     let node = id_of(&api, &name)?;
     if body.dry_run {
         api.confirm().await?;
-        let (index, mut dry, cluster) = api.look(|world| {
-            let preview = preview::drain(world.cluster, world.observed, world.now, node);
-            (world.cluster.index, as_dry_run(preview), world.cluster.clone())
+        let (index, dry) = api.look(|world| {
+            let mut dry =
+                as_dry_run(preview::drain(world.cluster, world.observed, world.now, node));
+            dry.refused = refusal(world, &Work::Drain { node }).or(dry.refused);
+            (world.cluster.index, dry)
         });
-        dry.refused = trial(cluster, Work::Drain { node }).or(dry.refused);
         return Ok(shown(index, dry));
     }
     let work = Work::Drain { node };
@@ -219,20 +219,9 @@ pub(super) async fn delete(State(api): State<Api>, Named(name): Named, asked: As
             Ok(shown(world.cluster.index, what_goes(world, node)))
         });
     }
-    let (node, modified, last) = api.read(|cluster| {
-        let node = find_node(cluster, &name)?;
-        Ok::<_, Failure>((node.id, node.modified, cluster.nodes.len() == 1))
-    })?;
-    let wanted = asked.if_match(&query)?;
-    if let Some(have) = wanted.index().filter(|have| *have != modified) {
-        let (what, name) = ("node".to_owned(), name.parse()?);
-        return Err(Refusal::Changed { what, name, is: modified, have }.into());
-    }
-    if last {
-        let detail = format!("node `{name}` is the last one of the cluster");
-        return Err(Failure::new(Code::LastNode, detail).hint("add another node first"));
-    }
-    api.propose(&asked, Command::RemoveNode { node }).await?;
+    let node = id_of(&api, &name)?;
+    let if_index = asked.if_match(&query)?.index();
+    api.propose(&asked, Command::RemoveNode { node, if_index }).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -244,16 +233,8 @@ fn what_goes(world: &view::World<'_>, node: &Node) -> DryRun {
         steps.push(format!("the copy of grain {grain} there does not count any more"));
     }
     steps.push(format!("node {} is no member any more; its data stay on its disks", node.name));
-    let mut refused = None;
-    if let Some(first) = view.status.grains.first() {
-        let others = view.status.grains.len() - 1;
-        let more = if others == 0 { String::new() } else { format!(" and {others} more") };
-        refused = Some(format!(
-            "it owns grain {first}{more}; empty it first: scrapctl node drain {}",
-            node.name
-        ));
-    } else if world.cluster.nodes.len() == 1 {
-        refused = Some("it is the last node".to_owned());
-    }
+    let command = Command::RemoveNode { node: node.id, if_index: None };
+    let refusal = preview::tried(world.cluster, world.now, command).err();
+    let refused = refusal.map(|refusal| refusal.to_string());
     DryRun { steps, refused, ..DryRun::default() }
 }

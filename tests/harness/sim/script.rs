@@ -159,7 +159,7 @@ impl Sim {
             }
             ["purge", name] => {
                 let grain = self.trashed(name)?;
-                self.ask(Command::PurgeGrain { grain });
+                self.ask(Command::PurgeGrain { grain, if_index: None });
             }
             ["undelete", name] => {
                 let grain = self.trashed(name)?;

@@ -231,7 +231,9 @@ pub(super) fn forget(change: &mut Change<'_>, id: GrainId) -> Result<(), Refusal
     }
     change.touch(Key::Grain(id));
     change.touch(Key::Purged(id));
-    let message = format!("grain {name} and its data were removed for good");
+    let message = format!(
+        "grain {name} is removed for good: every node removes its data now, one that is away when it is back"
+    );
     change.tell(Topic::Grain, Severity::Warning, About::grain(id), message);
     Ok(())
 }
@@ -255,8 +257,13 @@ pub(super) fn undelete(change: &mut Change<'_>, id: GrainId) -> Result<Outcome, 
     Ok(Outcome::Done)
 }
 
-pub(super) fn purge(change: &mut Change<'_>, id: GrainId) -> Result<Outcome, Refusal> {
+pub(super) fn purge(
+    change: &mut Change<'_>,
+    id: GrainId,
+    if_index: Option<u64>,
+) -> Result<Outcome, Refusal> {
     let grain = change.look(id)?;
+    unchanged_since("grain", &grain.name, grain.modified, if_index)?;
     not_busy(grain)?;
     let name = grain.name.clone();
     if grain.trashed_until.is_none() {

@@ -9,7 +9,7 @@ use scrap_schema::spec::Labels;
 use scrap_schema::time::Timestamp;
 
 use super::{Change, grains, nodes, policies};
-use crate::cluster::Outcome;
+use crate::cluster::{Cluster, Grain, Outcome};
 use crate::refusal::Refusal;
 
 pub(super) fn apply(
@@ -17,7 +17,11 @@ pub(super) fn apply(
     items: &[ApplyItem],
     prune: Option<&Labels>,
     keep_until: Timestamp,
+    unchanged_after: Option<u64>,
 ) -> Result<Outcome, Refusal> {
+    if let Some(index) = unchanged_after {
+        unchanged(change.cluster, items, prune, index)?;
+    }
     // All or none: what a refused item has left behind is dropped with this copy of the state.
     let before = change.cluster.clone();
     let touched = change.touched.clone();
@@ -68,6 +72,39 @@ fn all(
     Ok(Outcome::Items { items: results })
 }
 
+/// Refuses when anything in the set was changed after an index.
+fn unchanged(
+    cluster: &Cluster,
+    items: &[ApplyItem],
+    prune: Option<&Labels>,
+    index: u64,
+) -> Result<(), Refusal> {
+    let named = items.iter().filter_map(|item| match item {
+        ApplyItem::Grain { text, .. } => {
+            let grain = cluster.grain_named(&text.name)?;
+            Some(("grain", &grain.name, grain.modified))
+        }
+        ApplyItem::Policy { name, .. } => {
+            Some(("policy", name, cluster.policies.get(name)?.modified))
+        }
+        ApplyItem::Node { name, .. } => Some(("node", name, cluster.node_named(name)?.modified)),
+    });
+    let pruned = cluster.grains.values().filter(|grain| prune.is_some_and(|it| has_all(grain, it)));
+    let pruned = pruned.map(|grain| ("grain", &grain.name, grain.modified));
+    match named.chain(pruned).find(|(_, _, modified)| *modified > index) {
+        Some((what, name, is)) => {
+            Err(Refusal::Changed { what: what.to_owned(), name: name.clone(), is, have: index })
+        }
+        None => Ok(()),
+    }
+}
+
+/// Whether a grain that is not in the trash has all the labels.
+fn has_all(grain: &Grain, labels: &Labels) -> bool {
+    grain.trashed_until.is_none()
+        && labels.iter().all(|(key, value)| grain.labels.get(key) == Some(value))
+}
+
 fn grain(
     change: &mut Change<'_>,
     new_id: GrainId,
@@ -111,11 +148,7 @@ fn prune_others(
     keep_until: Timestamp,
 ) -> Result<Vec<ApplyResult>, Refusal> {
     let grains = change.cluster.grains.values();
-    let others = grains.filter(|grain| {
-        grain.trashed_until.is_none()
-            && !named.contains(&grain.name)
-            && labels.iter().all(|(key, value)| grain.labels.get(key) == Some(value))
-    });
+    let others = grains.filter(|grain| has_all(grain, labels) && !named.contains(&grain.name));
     let others: Vec<_> = others.map(|grain| (grain.id, grain.name.clone())).collect();
     let mut results = Vec::with_capacity(others.len());
     for (id, name) in others {

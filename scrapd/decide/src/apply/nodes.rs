@@ -9,7 +9,7 @@ use scrap_schema::time::Timestamp;
 use scrap_schema::timing::Timing;
 
 use super::{About, Change, unchanged_since};
-use crate::cluster::{Identity, Key, Liveness, Node, Outcome, PolicyState};
+use crate::cluster::{Cluster, Identity, Key, Liveness, Node, Outcome, PolicyState};
 use crate::refusal::Refusal;
 
 #[expect(
@@ -36,7 +36,7 @@ pub(super) fn apply(change: &mut Change<'_>, command: &Command) -> Result<Outcom
             update(change, *node, *if_index, labels, spec)
         }
         Command::UndrainNode { node } => undrain(change, *node),
-        Command::RemoveNode { node } => remove(change, *node),
+        Command::RemoveNode { node, if_index } => remove(change, *node, *if_index),
         _ => Err(Refusal::out_of_date("not a command about nodes")),
     }
 }
@@ -273,18 +273,21 @@ fn undrain(change: &mut Change<'_>, id: NodeId) -> Result<Outcome, Refusal> {
     Ok(Outcome::Done)
 }
 
-fn remove(change: &mut Change<'_>, id: NodeId) -> Result<Outcome, Refusal> {
+fn remove(change: &mut Change<'_>, id: NodeId, if_index: Option<u64>) -> Result<Outcome, Refusal> {
     let node = change.cluster.nodes.get(&id).ok_or_else(|| Refusal::no_node(id))?;
+    unchanged_since("node", &node.name, node.modified, if_index)?;
     let name = node.name.clone();
     if change.cluster.nodes.len() == 1 {
-        let why = "is the last one".to_owned();
-        return Err(Refusal::NodeUnfit { node: name.to_string(), why });
+        return Err(Refusal::LastNode { node: name.to_string() });
     }
     let mut grains = change.cluster.grains.values();
     let user = grains.find(|grain| grain.owner == Some(id) || uses(grain, id));
     if let Some(grain) = user {
         let by = format!("grain {}", grain.name);
         return Err(Refusal::InUse { what: "node".to_owned(), name: name.to_string(), by });
+    }
+    if let Some(why) = needed(change.cluster, id) {
+        return Err(Refusal::NodeNeeded { node: name.to_string(), why });
     }
     let grains = change.cluster.grains.values();
     let kept = grains.filter(|grain| grain.standbys.contains(&id)).map(|grain| grain.id);
@@ -297,6 +300,24 @@ fn remove(change: &mut Change<'_>, id: NodeId) -> Result<Outcome, Refusal> {
     let message = format!("node {name} is no member any more");
     change.tell(Topic::Node, Severity::Warning, About::node(id), message);
     Ok(Outcome::Done)
+}
+
+/// Why the others cannot go on without a node.
+fn needed(cluster: &Cluster, id: NodeId) -> Option<String> {
+    let others = || cluster.nodes.values().filter(|node| node.id != id);
+    let (all, online) = (others().count(), others().filter(|it| it.liveness.is_online()).count());
+    if online * 2 <= all {
+        return Some(format!("{online} of the other {all} is no majority"));
+    }
+    let is_online =
+        |node: NodeId| cluster.nodes.get(&node).is_some_and(|it| it.liveness.is_online());
+    let last = cluster.grains.values().find(|grain| {
+        let mut places = grain.standbys.iter().copied().chain(grain.owner);
+        grain.standbys.contains(&id)
+            && is_online(id)
+            && !places.any(|place| place != id && is_online(place))
+    });
+    last.map(|grain| format!("it has the only reachable copy of grain {}", grain.name))
 }
 
 fn uses(grain: &crate::cluster::Grain, id: NodeId) -> bool {

@@ -266,7 +266,7 @@ fn lost(loss: Option<&Loss>) -> String {
     match loss {
         None => "nothing is lost".to_owned(),
         Some(loss) => {
-            let window = scrap_schema::unit::Span::from_ms(loss.window_ms).rounded();
+            let window = scrap_schema::unit::Span::from_ms(loss.window_ms).rounded_up();
             format!("at most {window} of writes are lost (after {})", loss.from)
         }
     }

@@ -300,7 +300,7 @@ fn a_grain_that_is_still_being_made_can_be_removed() {
     world.done(Command::TrashGrain { grain, if_index: None, keep_until });
     let message = "the grain was removed".to_owned();
     assert_eq!(ended(&world, operation), (OperationState::Cancelled, message));
-    world.done(Command::PurgeGrain { grain });
+    world.done(Command::PurgeGrain { grain, if_index: None });
     assert!(world.cluster.purged.contains(&grain));
 }
 
@@ -376,9 +376,9 @@ fn names_are_free_again_in_the_trash_and_taken_on_the_way_back() {
     world.done(Command::TrashGrain { grain, if_index, keep_until });
     world.grain(GrainId(2), "web", 2, &[]);
     assert!(matches!(world.refused(Command::UndeleteGrain { grain }), Refusal::NameTaken { .. }));
-    world.refused(Command::PurgeGrain { grain });
+    world.refused(Command::PurgeGrain { grain, if_index: None });
     world.done(Command::GrainStopped { grain, epoch: Epoch(1), at: AT });
-    world.done(Command::PurgeGrain { grain });
+    world.done(Command::PurgeGrain { grain, if_index: None });
     assert!(world.cluster.grain_named(&"web".parse().unwrap()).is_some());
 }
 

@@ -44,6 +44,9 @@ fn refusals_are_problems() {
     check(alive, 409, Code::OwnerAlive, "scrapctl migrate web");
     let unfit = Refusal::NodeUnfit { node: "n1".into(), why: "is a witness".into() };
     check(unfit, 409, Code::WrongState, "scrapctl node ls");
+    check(Refusal::LastNode { node: "n1".into() }, 409, Code::LastNode, "add another");
+    let needed = Refusal::NodeNeeded { node: "n1".into(), why: "x".into() };
+    check(needed, 409, Code::InUse, "scrapctl status");
     let (loss, limit) = (Span::from_ms(61_500), Span::from_secs(60));
     let large = Refusal::LossTooLarge { name: web(), loss, limit };
     check(large, 409, Code::LossTooLarge, "--accept-loss 62s");

@@ -109,11 +109,6 @@ fn reasons(world: &World<'_>, grains: &[(&Grain, GrainState)]) -> Vec<Reason> {
     if let Some(text) = unprotected(world, grains) {
         add(ClusterHealth::Degraded, text);
     }
-    if !world.cluster.orphans.is_empty() {
-        let orphans = world.cluster.orphans.len();
-        let text = format!("{} wait for a decision: scrapctl orphan ls", count(orphans, "orphan"));
-        add(ClusterHealth::Degraded, text);
-    }
     reasons
 }
 
@@ -138,7 +133,8 @@ fn with_node(world: &World<'_>, owner: NodeId, lost: &[&Grain]) -> String {
     let what = node.map_or_else(|| format!("node {owner} is gone"), |node| liveness(world, node));
     let grains = count(all.len(), "grain");
     // As long as its lease may hold, they may still run.
-    let sure = node.is_some_and(|node| node.liveness.is_surely_stopped());
+    let sure = node
+        .is_some_and(|node| lost.iter().all(|grain| grain.has_surely_stopped_with(&node.liveness)));
     let verb = match (sure, all.len()) {
         (false, _) => "may be",
         (true, 1) => "is",
@@ -155,7 +151,7 @@ fn liveness(world: &World<'_>, node: &Node) -> String {
         Liveness::Suspect { ticks, .. } => {
             let timing = world.cluster.timing();
             let left = u64::from(timing.ticks.saturating_sub(*ticks)) * timing.tick.ms();
-            let left = Span::from_ms(left).rounded();
+            let left = Span::from_ms(left).rounded_up();
             format!("node {name} is silent and counts as dead in {left}")
         }
         Liveness::Fenced { last_heard } => {
@@ -223,11 +219,13 @@ fn thin_quorum(world: &World<'_>) -> Option<String> {
     let voters = &world.raft.voters;
     let online = voters.iter().filter(|voter| world.is_online(**voter)).count();
     let needed = voters.len() / 2 + 1;
-    (voters.len() > 2 && online <= needed && online < voters.len()).then(|| {
-        format!(
-            "{online} of {} answer: if one more is lost, nothing can be changed",
-            count(voters.len(), "voter")
-        )
+    if voters.len() <= 2 || online > needed || online == voters.len() {
+        return None;
+    }
+    let all = count(voters.len(), "voter");
+    Some(match online < needed {
+        true => format!("{online} of {all} answer, {needed} are needed: nothing can be changed"),
+        false => format!("{online} of {all} answer: if one more is lost, nothing can be changed"),
     })
 }
 

@@ -6,7 +6,7 @@ use scrap_schema::id::NodeId;
 use scrap_schema::spec::FailoverMode;
 use scrap_schema::unit::Span;
 
-use super::grain::{owner_report, run_report};
+use super::grain::{is_older_than_start, owner_report, run_report};
 use super::{World, count};
 
 type Verdict = (Option<bool>, &'static str, String);
@@ -120,7 +120,12 @@ pub(super) fn lost(world: &World<'_>, grain: &Grain) -> String {
     match &owner.liveness {
         Liveness::Online | Liveness::Joining => format!("{name} has not registered yet"),
         Liveness::Suspect { .. } => format!("{name} is silent; the countdown runs"),
-        Liveness::Fenced { .. } => format!("{name} is fenced: nothing of it runs there"),
+        Liveness::Fenced { .. } if grain.armed => {
+            format!("{name} is fenced: nothing of it runs there")
+        }
+        Liveness::Fenced { .. } => {
+            format!("{name} is silent, and {} needs no lease: it may still run there", grain.name)
+        }
         Liveness::Away { .. } => format!("{name} said goodbye"),
     }
 }
@@ -150,6 +155,10 @@ fn healthy(world: &World<'_>, grain: &Grain) -> Verdict {
         return verdict;
     }
     match run_report(world, grain) {
+        None if is_older_than_start(world, grain) => {
+            let message = "it has just started; the next report tells".to_owned();
+            (None, "NotHeardYet", message)
+        }
         None => (Some(false), "NoProcess", trouble(world, grain)),
         Some(run) if !run.up => (Some(false), "ProgramEnded", trouble(world, grain)),
         Some(run) => match (run.healthy, &grain.spec.health) {
@@ -184,7 +193,8 @@ fn replicated(world: &World<'_>, grain: &Grain) -> Verdict {
         let reason = if reachable.len() < wanted { "TooFewCopies" } else { "FirstCopyUnderWay" };
         let why = copy_trouble(world, grain).or_else(|| waits(world, grain));
         let why = why.map_or_else(String::new, |why| format!(": {why}"));
-        let message = format!("{} of {} can be reached{why}", have.len(), count(wanted, "copy"));
+        let lacks = if reachable.len() < wanted { "can be reached" } else { "has all data yet" };
+        let message = format!("{} of {} {lacks}{why}", have.len(), count(wanted, "copy"));
         return (Some(false), reason, message);
     }
     if oldest > policy.replicate.alert_after {
@@ -219,18 +229,22 @@ fn protected(world: &World<'_>, grain: &Grain) -> Verdict {
     }
     let failover = world.cluster.policy_of(grain).failover;
     let Some(lag) = world.observed.best_lag(world.cluster, grain, world.now) else {
-        let message = "no copy can be reached: all of it would be lost with its node".to_owned();
+        let why = match grain.standbys.iter().any(|node| world.is_online(*node)) {
+            true => "no copy has all data yet",
+            false => "no copy can be reached",
+        };
+        let message = format!("{why}: all of it would be lost with its node");
         return (Some(false), "NoCopy", message);
     };
     if lag > failover.max_data_loss {
         let message = format!(
             "the last {} of writes would be lost, the policy allows {}",
-            lag.rounded(),
+            lag.rounded_up(),
             failover.max_data_loss
         );
         return (Some(false), "CopyTooOld", message);
     }
-    let message = format!("at most the last {} of writes would be lost", lag.rounded());
+    let message = format!("at most the last {} of writes would be lost", lag.rounded_up());
     match failover.mode {
         FailoverMode::Auto if !world.cluster.needs_lease(grain) => (
             Some(true),

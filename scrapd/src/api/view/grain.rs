@@ -91,7 +91,7 @@ pub(super) fn run_report<'a>(world: &World<'a>, grain: &Grain) -> Option<&'a Run
 
 /// Whether what its owner last said is from before the grain answered. Both are on the owner's clock. That it answers is in
 /// the log at once, the next report comes with the next renewal.
-fn is_older_than_start(world: &World<'_>, grain: &Grain) -> bool {
+pub(super) fn is_older_than_start(world: &World<'_>, grain: &Grain) -> bool {
     let heard = grain.owner.and_then(|owner| world.observed.nodes.get(&owner));
     heard.zip(grain.started).is_some_and(|(heard, started)| heard.wall < started)
 }

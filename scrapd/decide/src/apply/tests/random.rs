@@ -76,7 +76,7 @@ fn wishes() -> BoxedStrategy<Command> {
         }),
         1 => grain().prop_map(|grain| Command::TrashGrain { grain, if_index: None, keep_until: AT }),
         1 => grain().prop_map(|grain| Command::UndeleteGrain { grain }),
-        1 => grain().prop_map(|grain| Command::PurgeGrain { grain }),
+        1 => grain().prop_map(|grain| Command::PurgeGrain { grain, if_index: None }),
         4 => (operation(), work(), name()).prop_map(|(operation, work, name)| {
             Command::StartOperation { operation, work, text: Some(text(name.as_str())) }
         }),
@@ -95,7 +95,7 @@ fn wishes() -> BoxedStrategy<Command> {
                 ApplyItem::Grain { new_id, operation, text: text(name.as_str()) },
             ];
             let prune = prune.then(Labels::new);
-            Command::Apply { items, prune, keep_until: AT }
+            Command::Apply { items, prune, keep_until: AT, unchanged_after: None }
         }),
         1 => Just(Command::DeletePolicy { name: "mine".parse().unwrap(), if_index: None }),
     ]
@@ -124,7 +124,7 @@ fn nodes() -> BoxedStrategy<Command> {
         (node(), boot()).prop_map(|(node, boot)| Command::LeaveNode { node, boot }),
         (node(), any::<bool>()).prop_map(|(node, cordoned)| Command::SetCordon { node, cordoned }),
         node().prop_map(|node| Command::UndrainNode { node }),
-        node().prop_map(|node| Command::RemoveNode { node }),
+        node().prop_map(|node| Command::RemoveNode { node, if_index: None }),
         node().prop_map(|node| {
             let (labels, spec) = (Labels::new(), NodeSpec { cordoned: true });
             Command::UpdateNode { node, if_index: None, labels, spec }
