@@ -172,6 +172,7 @@ fn grain(id: u64, owner: u64, standbys: &[u64]) -> Grain {
         armed: true,
         started: Some(NOW.wall),
         operation: None,
+        came_back: None,
         tenures: vec![Tenure { epoch: Epoch(1), node: NodeId(owner), base: None }],
         snapshots: Vec::new(),
         last_failover: None,

@@ -354,6 +354,9 @@ impl Sim {
             | Refusal::InUse { .. }
             | Refusal::NotCancellable { .. }
             | Refusal::OwnerAlive { .. }
+            | Refusal::OwnerGone { .. }
+            | Refusal::LastNode { .. }
+            | Refusal::NodeNeeded { .. }
             | Refusal::NodeUnfit { .. }
             | Refusal::LossTooLarge { .. }
             | Refusal::Invalid { .. } => false,

@@ -104,6 +104,28 @@ impl<'de> de::Deserializer<'de> for &'de Tree {
         visitor.visit_newtype_struct(self)
     }
 
+    /// Never from a list: the order of fields is nobody's business but ours.
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        _fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Misfit> {
+        match &self.value {
+            Value::List(_) => {
+                let words = "a block of keys and values";
+                let misfit: Misfit = de::Error::invalid_type(unexpected(&self.value), &words);
+                Err(self.place(misfit))
+            }
+            Value::Null
+            | Value::Bool(_)
+            | Value::Number(_)
+            | Value::Text(_)
+            | Value::Map(_)
+            | Value::Dropped => self.deserialize_any(visitor),
+        }
+    }
+
     fn deserialize_enum<V: Visitor<'de>>(
         self,
         _name: &'static str,
@@ -126,7 +148,7 @@ impl<'de> de::Deserializer<'de> for &'de Tree {
 
     serde::forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct
-        seq tuple tuple_struct map struct identifier ignored_any
+        seq tuple tuple_struct map identifier ignored_any
     }
 }
 

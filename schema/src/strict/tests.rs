@@ -158,3 +158,18 @@ fn nearest_knows_typos_beginnings_and_other_spellings() {
     assert_eq!(near("image"), None);
     assert_eq!(near("t"), None);
 }
+
+#[test]
+fn a_list_is_no_block() {
+    check(
+        r#"{"command": ["x"], "resources": [0.5, "64MiB"]}"#,
+        expect![[r#"
+            bad-request
+            1:33 /resources a list stands where a block of keys and values is expected
+        "#]],
+    );
+    check("[\"process\"]", expect![[r#"
+        bad-request
+        1:1  a list stands where a block of keys and values is expected
+    "#]]);
+}

@@ -36,7 +36,7 @@ pub(crate) fn text(cluster: &ClusterView, wide: bool, old: bool, theme: Theme) -
     let worst = match (cluster.worst_lag_ms, &cluster.worst_lag_grain) {
         (Some(ms), Some(grain)) => format!("oldest copy {} ({grain})", span(ms)),
         (Some(ms), None) => format!("oldest copy {}", span(ms)),
-        (None, _) => "no replicas".to_owned(),
+        (None, _) => "no copies".to_owned(),
     };
     let mut text = format!(
         "{}   {}   {}/{} nodes   {}/{} grains running   {worst}\n",

@@ -118,7 +118,7 @@ fn a_grain_in_trouble() {
         snapshots
           before-upgrade  2026-11-20 23:00:00  000000000000a1b2
         last failover
-          2026-11-20 00:00:00  bob → ada, epoch 4: lost at most what was written in 12 s, 2026-11-19 23:59:48 to 2026-11-20 00:00:00, 180.0 KiB or more
+          2026-11-20 00:00:00  bob → ada, epoch 4: lost at most what was written in 12 s, 2026-11-19 23:59:48 to 2026-11-20 00:00:00; 180.0 KiB or more
         waiting: grain mail-alice: bob does not answer
           hint: look at bob: scrapctl node info bob
         operation: scrapctl op attach 00000000000000000000000009
@@ -198,7 +198,7 @@ fn policies_as_a_table_and_in_full() {
 #[test]
 fn status_of_a_healthy_cluster_is_one_line() {
     expect![[r#"
-        home   HEALTHY   3/3 nodes   11/11 grains running   worst replica 14 s (xmpp)
+        home   HEALTHY   3/3 nodes   11/11 grains running   oldest copy 14 s (xmpp)
     "#]]
     .assert_eq(&status::text(&cluster(), false, false, PLAIN));
 }
@@ -217,7 +217,7 @@ fn status_says_why() {
         hint: Some("scrapctl failover blog --accept-loss 3m".to_owned()),
     }];
     expect![[r#"
-        home   CRITICAL   2/3 nodes   11/11 grains running   worst replica 14 s (xmpp)
+        home   CRITICAL   2/3 nodes   11/11 grains running   oldest copy 14 s (xmpp)
           bob is silent for 12 s
           blog does not run
         waiting: grain blog: its newest copy is 3 min old, its policy allows 1 min
@@ -316,7 +316,7 @@ fn plans_say_what_they_cost() {
           promote the copy on bob
           start it there
         expected downtime ≈ 4.0 s
-        would lose at most what was written in 12 s, 2026-11-19 23:59:48 to 2026-11-20 00:00:00, 180.0 KiB or more
+        would lose at most what was written in 12 s, 2026-11-19 23:59:48 to 2026-11-20 00:00:00; 180.0 KiB or more
     "#]].assert_eq(&plan::text(&dry, &clock(), PLAIN));
     expect![[r#"
         nothing would happen

@@ -22,6 +22,7 @@ use scrap_schema::unit::Span;
 use crate::cluster::{Answer, Cluster, Grain, Key, Node, Outcome};
 use crate::refusal::Refusal;
 
+pub(crate) use grains::may_run;
 pub use operations::cancellable;
 pub(crate) use owners::attested;
 

@@ -183,6 +183,9 @@ pub struct Grain {
     pub started: Option<Timestamp>,
     /// The operation that works on it. One at a time.
     pub operation: Option<OperationId>,
+    /// The move after which it did not answer and was brought back.
+    #[serde(default)]
+    pub came_back: Option<OperationId>,
     /// Owners so far, newest last: where lines of data fork.
     pub tenures: Vec<Tenure>,
     /// Snapshots that people took.
@@ -222,6 +225,9 @@ pub enum Stage {
     /// Its owner makes its first dataset from another grain's.
     Cloning { operation: OperationId, from: GrainId, snapshot: Option<Guid> },
 }
+
+/// How many epochs of a grain are remembered.
+pub(crate) const TENURES_MAX: usize = 64;
 
 /// One epoch of a grain.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -459,6 +465,12 @@ impl Grain {
             receivers.remove(&owner);
         }
         receivers
+    }
+
+    /// Whether it is still known where the epochs after this one began. What is older counts as diverged: it is kept, never used.
+    pub(crate) fn remembers(&self, epoch: Epoch) -> bool {
+        let oldest = self.tenures.first().map_or(epoch, |oldest| oldest.epoch);
+        self.tenures.len() < TENURES_MAX || oldest <= epoch
     }
 
     /// The states where later epochs forked off the line of `epoch`: what a node has of it beyond any of them is diverged.

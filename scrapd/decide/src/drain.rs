@@ -48,6 +48,11 @@ pub(crate) fn begin(
         plan.wait(Subject::Operation(drain.id), reason);
         return true;
     }
+    if grain.came_back == Some(drain.id) && grain.wants_to_run() {
+        let reason = WaitReason::CameBack { grain: grain.name.to_string() };
+        plan.wait(Subject::Operation(drain.id), reason);
+        return false;
+    }
     let under_way = moving.entry(drain.id).or_default();
     if under_way.len() >= AT_ONCE {
         return true;
@@ -61,7 +66,8 @@ pub(crate) fn begin(
         }
         Err(refusals) => {
             plan.wait(Subject::Grain(grain.id), WaitReason::NoPlace { refusals: refusals.clone() });
-            plan.wait(Subject::Operation(drain.id), WaitReason::NoPlace { refusals });
+            let grain = grain.name.to_string();
+            plan.wait(Subject::Operation(drain.id), WaitReason::NoPlaceFor { grain, refusals });
         }
     }
     true

@@ -237,7 +237,8 @@ fn copies(view: View<'_>, grain: &Grain, until: Timestamp) -> Vec<Copy> {
 /// A state that a later epoch did not leave behind: everything beyond a fork is diverged.
 pub(crate) fn on_main_line(grain: &Grain, head: &Snapshot) -> bool {
     // Every later epoch counts, not only the next one: a later one may have begun from an older copy.
-    grain.forks_after(head.name.epoch).all(|base| order(head) <= order(base))
+    grain.remembers(head.name.epoch)
+        && grain.forks_after(head.name.epoch).all(|base| order(head) <= order(base))
 }
 
 #[cfg(test)]

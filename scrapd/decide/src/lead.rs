@@ -11,6 +11,7 @@ use scrap_schema::id::{GrainId, NodeId, OperationId};
 use scrap_schema::time::Now;
 use scrap_schema::unit::{Bytes, Span};
 
+use crate::apply::may_run;
 use crate::cluster::{Cluster, Grain, Stage};
 use crate::observed::Observed;
 use crate::place::{Loads, Purpose, Wanted};
@@ -56,6 +57,8 @@ pub enum WaitReason {
     Countdown { left: u32, tick: Span },
     /// No node can take it.
     NoPlace { refusals: String },
+    /// No node can take one of the grains that must move.
+    NoPlaceFor { grain: String, refusals: String },
     /// Its owner is silent, and its lease may still hold.
     OwnerSilent { owner: String },
     /// It runs without a lease: nobody can know whether it still runs on the silent owner.
@@ -77,11 +80,13 @@ pub enum WaitReason {
     /// Its last state is on the way.
     Final { to: String, pending: Bytes },
     /// Its owner starts it; it does not answer yet.
-    Starting { owner: String },
+    Starting { owner: String, trouble: Option<String> },
     /// Its owner works on its data.
     Working { owner: String },
     /// Another operation works on a grain that must move.
     GrainBusy { grain: String },
+    /// It did not answer where it was moved to, and was brought back.
+    CameBack { grain: String },
     /// Grains are still moving.
     Moving { left: usize },
     /// There are fewer copies than the policy wants.
@@ -103,6 +108,12 @@ impl fmt::Display for WaitReason {
                 f.write_str("there is no node to take it")
             }
             Self::NoPlace { refusals } => write!(f, "no node can take it: {refusals}"),
+            Self::NoPlaceFor { grain, refusals } if refusals.is_empty() => {
+                write!(f, "there is no node to take grain {grain}")
+            }
+            Self::NoPlaceFor { grain, refusals } => {
+                write!(f, "no node can take grain {grain}: {refusals}")
+            }
             Self::OwnerSilent { owner } => {
                 write!(f, "node {owner} is silent; it may still run there")
             }
@@ -135,9 +146,17 @@ impl fmt::Display for WaitReason {
             Self::Final { to, pending } => {
                 write!(f, "its last {} are on the way to {to}", pending.rounded())
             }
-            Self::Starting { owner } => write!(f, "{owner} starts it; it does not answer yet"),
+            Self::Starting { owner, trouble: Some(trouble) } => {
+                write!(f, "{owner} tries to start it: {trouble}")
+            }
+            Self::Starting { owner, trouble: None } => {
+                write!(f, "{owner} starts it; it does not answer yet")
+            }
             Self::Working { owner } => write!(f, "{owner} works on its data"),
             Self::GrainBusy { grain } => write!(f, "another operation works on grain {grain}"),
+            Self::CameBack { grain } => {
+                write!(f, "grain {grain} did not answer where it was moved to and came back")
+            }
             Self::Moving { left: 1 } => f.write_str("1 grain is left to move"),
             Self::Moving { left } => write!(f, "{left} grains are left to move"),
             Self::TooFewCopies { have, want, refusals } if refusals.is_empty() => {
@@ -157,7 +176,7 @@ impl WaitReason {
         match self {
             Self::Brake { .. } => "brake",
             Self::Countdown { .. } => "countdown",
-            Self::NoPlace { .. } => "no-place",
+            Self::NoPlace { .. } | Self::NoPlaceFor { .. } => "no-place",
             Self::OwnerSilent { .. } => "owner-silent",
             Self::NeedsWord { .. } => "needs-word",
             Self::ManualPolicy { .. } => "manual-policy",
@@ -171,6 +190,7 @@ impl WaitReason {
             Self::Starting { .. } => "starting",
             Self::Working { .. } => "working",
             Self::GrainBusy { .. } => "grain-busy",
+            Self::CameBack { .. } => "came-back",
             Self::Moving { .. } => "moving",
             Self::TooFewCopies { .. } => "too-few-copies",
         }
@@ -199,7 +219,7 @@ impl Waiting {
             Subject::Cluster => String::new(),
         };
         match &self.reason {
-            WaitReason::NoPlace { .. } => Some(
+            WaitReason::NoPlace { .. } | WaitReason::NoPlaceFor { .. } => Some(
                 "free or undrain a node, or lower `spec.resources`; `scrapctl place` explains each node"
                     .to_owned(),
             ),
@@ -214,6 +234,9 @@ impl Waiting {
                 Some(format!("scrapctl failover {name} --accept-loss {seconds}s"))
             }
             WaitReason::NoCopy { owner } => Some(format!("bring node {owner} back")),
+            WaitReason::CameBack { grain } => Some(format!(
+                "`scrapctl logs {grain}` may say why; a stopped grain moves without starting: scrapctl stop {grain}"
+            )),
             WaitReason::Countdown { .. }
             | WaitReason::OwnerSilent { .. }
             | WaitReason::GraceOfPolicy { .. }
@@ -276,6 +299,9 @@ fn lead_grain(
     moving: &mut BTreeMap<OperationId, BTreeSet<GrainId>>,
     plan: &mut Plan,
 ) {
+    if grain.trashed_until.is_some_and(|until| view.now.wall >= until) {
+        return empty_trash(view, grain, plan);
+    }
     match &grain.stage {
         Stage::Unplaced => place_new(view, grain, loads, plan),
         Stage::Warming { .. }
@@ -311,6 +337,13 @@ fn settled(
         return;
     }
     replicate::protect(view, grain, loads, plan);
+}
+
+/// The promised time in the trash is over.
+fn empty_trash(view: View<'_>, grain: &Grain, plan: &mut Plan) {
+    if grain.operation.is_none() && !may_run(view.cluster, grain) {
+        plan.commands.push(Command::PurgeGrain { grain: grain.id, if_index: None });
+    }
 }
 
 fn place_new(view: View<'_>, grain: &Grain, loads: &mut Loads, plan: &mut Plan) {

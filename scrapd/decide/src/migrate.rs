@@ -6,7 +6,7 @@
 use scrap_schema::command::{AssignCause, Command};
 use scrap_schema::id::{NodeId, OperationId};
 use scrap_schema::node::CopyReport;
-use scrap_schema::operation::{Operation, Phase, Summary, Work};
+use scrap_schema::operation::{Operation, Summary, Work};
 use scrap_schema::snapshot::Snapshot;
 use scrap_schema::unit::{Bytes, Span};
 
@@ -14,6 +14,7 @@ use crate::cluster::{Grain, Stage};
 use crate::fail_over;
 use crate::lead::{Plan, Subject, View, WaitReason};
 use crate::observed::Mark;
+use crate::operate::starting;
 use crate::place::{Loads, Purpose, Ranking, Wanted};
 
 /// The switch is made when its copying would take no longer than this.
@@ -164,7 +165,7 @@ fn warm(view: View<'_>, grain: &Grain, to: NodeId, operation: OperationId, plan:
     }
     let copy = view.observed.copy(grain, to);
     let lag = view.observed.lag(grain, to, view.now);
-    let begun = Mark::Phase(operation, Phase::Warm);
+    let begun = Mark::Warming(grain.id);
     let long_enough = view.observed.for_how_long(begun, view.now.boot) >= WARM_MAX;
     let ready = copy.is_some_and(|copy| {
         let fits = predict(copy) <= SWITCH_WITHIN && lag.is_some_and(|lag| lag <= FRESH);
@@ -240,13 +241,18 @@ fn land(view: View<'_>, grain: &Grain, from: NodeId, operation: OperationId, pla
     let grace = grain.spec.health.as_ref().map_or(Span::ZERO, |health| health.grace);
     let patience = LAND_WITHIN + grace;
     let too_long = view.observed.for_how_long(Mark::Landing(id), view.now.boot) >= patience;
-    let phases =
-        view.cluster.operations.get(&operation).map(|operation| operation.phases.as_slice());
-    let turned = phases.unwrap_or_default().iter().any(|record| record.phase == Phase::Undo);
-    if too_long && !turned && view.is_online(from) {
-        plan.commands.push(Command::TurnBack { grain: id, epoch, operation });
+    if too_long {
+        // Back once; a grain that answers neither there nor here stays, and its start is tried again and again.
+        let back = grain.came_back != Some(operation) && view.is_online(from);
+        plan.commands.push(match back {
+            true => Command::TurnBack { grain: id, epoch, operation },
+            false => Command::EndMigration { grain: id, epoch, operation },
+        });
         return;
     }
     let owner = view.cluster.node_name(owner);
-    waits(grain, operation, WaitReason::Starting { owner }, plan);
+    waits(grain, operation, starting(view, grain, owner), plan);
 }
+
+#[cfg(test)]
+mod tests;

@@ -53,6 +53,8 @@ pub enum Mark {
     Tick(NodeId, u32),
     /// An operation is in this phase.
     Phase(OperationId, Phase),
+    /// A grain is copied to its next owner while it runs.
+    Warming(GrainId),
     /// A grain lands on its new owner.
     Landing(GrainId),
     /// A grain's owner is gone and nothing was decided yet.
@@ -126,8 +128,16 @@ impl Observed {
             }
         }
         for grain in cluster.grains.values() {
-            if matches!(grain.stage, Stage::Landing { .. }) {
-                keep(Mark::Landing(grain.id));
+            match grain.stage {
+                Stage::Warming { .. } => keep(Mark::Warming(grain.id)),
+                Stage::Landing { .. } => keep(Mark::Landing(grain.id)),
+                Stage::Unplaced
+                | Stage::Settled
+                | Stage::Quiescing { .. }
+                | Stage::Released { .. }
+                | Stage::Restarting { .. }
+                | Stage::Restoring { .. }
+                | Stage::Cloning { .. } => (),
             }
             let owner = grain.owner.and_then(|owner| cluster.nodes.get(&owner));
             if owner.is_some_and(|owner| !owner.liveness.is_online()) {

@@ -47,6 +47,10 @@ pub(crate) fn finish(view: View<'_>, plan: &mut Plan) {
 fn end(view: View<'_>, operation: &Operation, grain: &Grain) -> End {
     let owner = grain.owner.map_or_else(String::new, |owner| view.cluster.node_name(owner));
     let waits = |reason: WaitReason| End::Waits(Some(reason));
+    let begun = grain.stage != Stage::Settled;
+    if matches!(operation.work, Work::Migrate { .. }) && operation.cancel_requested && !begun {
+        return End::Cancelled("nothing was changed".to_owned());
+    }
     if grain.owner.is_some_and(|owner| !view.is_online(owner)) && !is_failover(operation) {
         if matches!(operation.work, Work::Stop { .. }) && is_surely_stopped(view, grain) {
             return done(format!(
@@ -71,13 +75,13 @@ fn end(view: View<'_>, operation: &Operation, grain: &Grain) -> End {
                 | Stage::Released { .. }
                 | Stage::Landing { .. }
                 | Stage::Restarting { .. }
-                | Stage::Restoring { .. } => waits(WaitReason::Starting { owner }),
+                | Stage::Restoring { .. } => waits(starting(view, grain, owner)),
             },
         },
         Work::Start { .. } => match (grain.wants_to_run(), grain.started) {
             (false, _) => End::Failed("it was stopped again".to_owned()),
             (true, Some(_)) => done(format!("grain {} answers on node {owner}", grain.name)),
-            (true, None) => waits(WaitReason::Starting { owner }),
+            (true, None) => waits(starting(view, grain, owner)),
         },
         Work::Stop { .. } => match (grain.wants_to_run(), is_stopped(view, grain)) {
             (true, _) => End::Failed("it was started again".to_owned()),
@@ -86,7 +90,7 @@ fn end(view: View<'_>, operation: &Operation, grain: &Grain) -> End {
         },
         Work::Restart { .. } => match (grain.stage == Stage::Settled, grain.started) {
             (true, Some(_)) => done(format!("grain {} answers again on node {owner}", grain.name)),
-            (true, None) => waits(WaitReason::Starting { owner }),
+            (true, None) => waits(starting(view, grain, owner)),
             (false, _) => waits(WaitReason::Stopping { owner }),
         },
         Work::Restore { snapshot, .. } => {
@@ -95,7 +99,7 @@ fn end(view: View<'_>, operation: &Operation, grain: &Grain) -> End {
                     let snapshot = snapshot_name(grain, *snapshot);
                     done(format!("grain {} has the data of snapshot {snapshot}", grain.name))
                 }
-                (true, false) => waits(WaitReason::Starting { owner }),
+                (true, false) => waits(starting(view, grain, owner)),
                 (false, _) => waits(WaitReason::Working { owner }),
             }
         }
@@ -103,6 +107,13 @@ fn end(view: View<'_>, operation: &Operation, grain: &Grain) -> End {
         Work::Snapshot { .. } => waits(WaitReason::Working { owner }),
         Work::Migrate { .. } | Work::Drain { .. } => End::Waits(None),
     }
+}
+
+/// It does not answer yet, and what its owner says about that.
+pub(crate) fn starting(view: View<'_>, grain: &Grain, owner: String) -> WaitReason {
+    let report = grain.owner.and_then(|owner| view.observed.report(owner, grain.id));
+    let trouble = report.and_then(|report| report.trouble.clone());
+    WaitReason::Starting { owner, trouble }
 }
 
 /// What people call a snapshot: the name that they gave it, or its guid.
@@ -141,7 +152,7 @@ fn failover_end(view: View<'_>, operation: &Operation, grain: &Grain, owner: Str
             loss: record.loss.clone(),
             ..Summary::default()
         }),
-        Some(_) => End::Waits(Some(WaitReason::Starting { owner })),
+        Some(_) => End::Waits(Some(starting(view, grain, owner))),
         None if operation.cancel_requested => End::Cancelled("nothing was changed".to_owned()),
         None if grain.owner.is_some_and(|owner| view.is_online(owner)) => {
             End::Failed(format!("node {owner} is back: there is nothing to fail over"))

@@ -76,8 +76,6 @@ pub enum Unfit {
     Cpu { missing: MilliCpu },
     /// Disk is missing.
     Disk { missing: Bytes },
-    /// Nothing was heard of it since this leader leads.
-    Unheard,
 }
 
 impl fmt::Display for Unfit {
@@ -95,7 +93,6 @@ impl fmt::Display for Unfit {
             Self::Memory { missing } => write!(f, "needs {} more memory", missing.rounded()),
             Self::Cpu { missing } => write!(f, "needs {missing} more cpu"),
             Self::Disk { missing } => write!(f, "needs {} more disk", missing.rounded()),
-            Self::Unheard => f.write_str("has not reported to this leader yet"),
         }
     }
 }

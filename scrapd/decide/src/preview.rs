@@ -180,9 +180,8 @@ pub fn drain(cluster: &Cluster, observed: &Observed, now: Now, node: NodeId) -> 
     }
     let copies = cluster.grains.values().filter(|grain| grain.standbys.contains(&node)).count();
     if copies > 0 {
-        preview
-            .steps
-            .push(format!("keep {copies} copies on other nodes instead, where there are any"));
+        let copies = if copies == 1 { "1 copy".to_owned() } else { format!("{copies} copies") };
+        preview.steps.push(format!("keep {copies} on other nodes instead, where there are any"));
     }
     preview.steps.push(format!("node {name} stays empty until it is undrained"));
     preview

@@ -42,6 +42,9 @@ pub enum Refusal {
     /// A failover is not needed: the owner lives.
     #[error("the owner of grain `{name}`, node {owner}, is {is}")]
     OwnerAlive { name: Name, owner: String, is: String },
+    /// Only the owner could do it, and it is not online.
+    #[error("node {owner}, where grain `{name}` lives, is not online")]
+    OwnerGone { name: Name, owner: String },
     /// The node cannot take part in this.
     #[error("node `{node}` {why}")]
     NodeUnfit { node: String, why: String },

@@ -94,7 +94,7 @@ pub enum NotAdmitted {
     #[error("the stream is of epoch {offered}, here it is epoch {held}")]
     WrongEpoch { offered: Epoch, held: Epoch },
     /// No copy of it belongs here.
-    #[error("no copy of it belongs here")]
+    #[error("that node keeps no copy of it")]
     NotWanted,
     /// It runs here, or its dataset is still the writable one.
     #[error("it is writable here: its data must be set aside first")]

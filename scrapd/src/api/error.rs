@@ -213,6 +213,12 @@ impl From<Refusal> for Failure {
             Refusal::OwnerAlive { name, .. } => {
                 with(Code::OwnerAlive, &format!("move it without loss: `scrapctl migrate {name}`"))
             }
+            Refusal::OwnerGone { name, .. } => {
+                let hint = format!(
+                    "bring the node back, or see what a failover would lose: `scrapctl failover {name} --dry-run`"
+                );
+                with(Code::WrongState, &hint)
+            }
             Refusal::NodeUnfit { .. } => {
                 with(Code::WrongState, "`scrapctl node ls` shows the nodes")
             }

@@ -63,6 +63,9 @@ fn is_stuck(reason: &WaitReason) -> bool {
     match reason {
         WaitReason::Brake { .. }
         | WaitReason::NoPlace { .. }
+        | WaitReason::NoPlaceFor { .. }
+        | WaitReason::CameBack { .. }
+        | WaitReason::Starting { trouble: Some(_), .. }
         | WaitReason::NeedsWord { .. }
         | WaitReason::ManualPolicy { .. }
         | WaitReason::NoCopy { .. }
@@ -75,7 +78,7 @@ fn is_stuck(reason: &WaitReason) -> bool {
         | WaitReason::Warming { .. }
         | WaitReason::Stopping { .. }
         | WaitReason::Final { .. }
-        | WaitReason::Starting { .. }
+        | WaitReason::Starting { trouble: None, .. }
         | WaitReason::Working { .. }
         | WaitReason::GrainBusy { .. }
         | WaitReason::Moving { .. } => false,

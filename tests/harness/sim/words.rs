@@ -29,7 +29,7 @@ pub fn action(name: impl Fn(GrainId) -> String, action: &HostAction) -> Option<S
         HostAction::Restore { grain, snapshot, .. } => {
             Some(format!("restore {} to snapshot {snapshot}", name(*grain)))
         }
-        HostAction::Destroy { grain } => Some(format!("remove the data of {}", name(*grain))),
+        HostAction::Destroy { grain } => Some(format!("remove the dataset of {}", name(*grain))),
         HostAction::Create { .. }
         | HostAction::Snapshot { .. }
         | HostAction::Probe { .. }

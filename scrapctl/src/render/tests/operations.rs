@@ -112,7 +112,7 @@ fn the_end_says_what_it_cost() {
     expect![[r#"
         mail-alice: migrate failed in 7.0 s: cy did not start it
           downtime 3.2 s
-          lost at most what was written in 12 s, 2026-11-19 23:59:48 to 2026-11-20 00:00:00, 180.0 KiB or more
+          lost at most what was written in 12 s, 2026-11-19 23:59:48 to 2026-11-20 00:00:00; 180.0 KiB or more
           hint: look at its log: scrapctl logs mail-alice
     "#]].assert_eq(&end(&lost, &clock(), PLAIN));
 }

@@ -11,7 +11,7 @@ use scrap_schema::time::Timestamp;
 
 use super::operations::{begin, finish};
 use super::{About, Change, unchanged_since};
-use crate::cluster::{Grain, Key, Outcome, Stage};
+use crate::cluster::{Cluster, Grain, Key, Outcome, Stage};
 use crate::refusal::Refusal;
 
 /// A grain that nothing has happened to yet. Refuses a taken name or id and an unknown policy.
@@ -45,6 +45,7 @@ pub(super) fn insert(
         armed: false,
         started: None,
         operation: None,
+        came_back: None,
         tenures: Vec::new(),
         snapshots: Vec::new(),
         last_failover: None,
@@ -257,6 +258,13 @@ pub(super) fn undelete(change: &mut Change<'_>, id: GrainId) -> Result<Outcome, 
     Ok(Outcome::Done)
 }
 
+/// Whether a grain may still run on a node that would not hear in time that its data go.
+pub(crate) fn may_run(cluster: &Cluster, grain: &Grain) -> bool {
+    let owner = grain.owner.and_then(|owner| cluster.nodes.get(&owner));
+    let surely_stopped = owner.is_none_or(|owner| owner.liveness.is_surely_stopped());
+    grain.started.is_some() && !surely_stopped
+}
+
 pub(super) fn purge(
     change: &mut Change<'_>,
     id: GrainId,
@@ -269,9 +277,7 @@ pub(super) fn purge(
     if grain.trashed_until.is_none() {
         return Err(Refusal::WrongState { name, is: "not in the trash".to_owned() });
     }
-    let owner = grain.owner.and_then(|owner| change.cluster.nodes.get(&owner));
-    let surely_stopped = owner.is_none_or(|owner| owner.liveness.is_surely_stopped());
-    if grain.started.is_some() && !surely_stopped {
+    if may_run(change.cluster, grain) {
         return Err(Refusal::WrongState {
             name,
             is: "still running: it is being stopped".to_owned(),

@@ -7,6 +7,7 @@ use scrap_schema::node::{Addresses, NodeFacts};
 use scrap_schema::spec::{Labels, NodeSpec, Policy};
 use scrap_schema::time::Timestamp;
 use scrap_schema::timing::Timing;
+use scrap_schema::unit::Span;
 
 use super::{About, Change, unchanged_since};
 use crate::cluster::{Cluster, Identity, Key, Liveness, Node, Outcome, PolicyState};
@@ -124,7 +125,9 @@ fn register(
         Liveness::Joining => format!("node {name} is online"),
         Liveness::Online => format!("node {name}: its daemon started again"),
         Liveness::Suspect { ticks, .. } => {
-            format!("node {name} is back after {ticks} ticks of its countdown")
+            let (gone, timing) = (u64::from(ticks), change.cluster.timing());
+            let span = Span::from_ms(timing.tick.ms().saturating_mul(gone)).rounded();
+            format!("node {name} is back, {span} into its countdown")
         }
         Liveness::Fenced { .. } => format!("node {name} is back after it was fenced"),
         Liveness::Away { .. } => format!("node {name} is back"),
@@ -209,7 +212,7 @@ fn leave(change: &mut Change<'_>, id: NodeId, boot: BootId) -> Result<Outcome, R
     let last_heard = change.at;
     let node = change.node(id)?;
     node.liveness = Liveness::Away { last_heard };
-    let message = format!("node {} said goodbye: nothing runs on it under a lease", node.name);
+    let message = format!("node {} said goodbye: it has stopped its grains", node.name);
     change.tell(Topic::Node, Severity::Warning, About::node(id), message);
     Ok(Outcome::Done)
 }
@@ -304,17 +307,19 @@ fn remove(change: &mut Change<'_>, id: NodeId, if_index: Option<u64>) -> Result<
 
 /// Why the others cannot go on without a node.
 fn needed(cluster: &Cluster, id: NodeId) -> Option<String> {
-    let others = || cluster.nodes.values().filter(|node| node.id != id);
-    let (all, online) = (others().count(), others().filter(|it| it.liveness.is_online()).count());
+    let is_online =
+        |node: NodeId| cluster.nodes.get(&node).is_some_and(|it| it.liveness.is_online());
+    if !is_online(id) {
+        return None;
+    }
+    let others = || cluster.nodes.keys().copied().filter(|node| *node != id);
+    let (all, online) = (others().count(), others().filter(|node| is_online(*node)).count());
     if online * 2 <= all {
         return Some(format!("{online} of the other {all} is no majority"));
     }
-    let is_online =
-        |node: NodeId| cluster.nodes.get(&node).is_some_and(|it| it.liveness.is_online());
     let last = cluster.grains.values().find(|grain| {
         let mut places = grain.standbys.iter().copied().chain(grain.owner);
         grain.standbys.contains(&id)
-            && is_online(id)
             && !places.any(|place| place != id && is_online(place))
     });
     last.map(|grain| format!("it has the only reachable copy of grain {}", grain.name))

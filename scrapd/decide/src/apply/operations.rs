@@ -9,7 +9,7 @@ use scrap_schema::snapshot::Purpose;
 
 use super::grains::{forget, insert, not_busy, not_trashed, supersede};
 use super::{About, Change};
-use crate::cluster::{Cluster, Grain, Key, Liveness, Outcome, Stage};
+use crate::cluster::{Cluster, Grain, Key, Liveness, Node, Outcome, Stage};
 use crate::refusal::Refusal;
 
 /// How many finished operations are kept.
@@ -109,10 +109,10 @@ fn on_grain(
     let name = before.name.clone();
     match work {
         Work::Start { .. } | Work::Stop { .. } => supersede(change, grain)?,
+        Work::Failover { .. } => free_from_lost_owner(change, grain)?,
         Work::Create { .. }
         | Work::Restart { .. }
         | Work::Migrate { .. }
-        | Work::Failover { .. }
         | Work::Drain { .. }
         | Work::Snapshot { .. }
         | Work::Restore { .. }
@@ -155,6 +155,45 @@ fn on_grain(
     Ok(())
 }
 
+/// Ends what the lost owner was doing with a grain, so that a failover can begin. What has an end of its own is waited for.
+fn free_from_lost_owner(change: &mut Change<'_>, id: GrainId) -> Result<(), Refusal> {
+    let grain = change.look(id)?;
+    let running = grain.operation.and_then(|id| change.cluster.operations.get(&id));
+    let Some(running) = running else { return Ok(()) };
+    match (&running.work, &grain.stage) {
+        (
+            Work::Create { .. }
+            | Work::Start { .. }
+            | Work::Stop { .. }
+            | Work::Restart { .. }
+            | Work::Snapshot { .. }
+            | Work::Restore { .. }
+            | Work::Migrate { .. },
+            Stage::Settled | Stage::Restarting { .. } | Stage::Restoring { .. },
+        ) => (),
+        (
+            Work::Create { .. }
+            | Work::Start { .. }
+            | Work::Stop { .. }
+            | Work::Restart { .. }
+            | Work::Snapshot { .. }
+            | Work::Restore { .. }
+            | Work::Migrate { .. }
+            | Work::Failover { .. }
+            | Work::Drain { .. }
+            | Work::Clone { .. },
+            _,
+        ) => return not_busy(grain),
+    }
+    let operation = running.id;
+    let owner = grain.owner.map_or_else(String::new, |owner| change.cluster.node_name(owner));
+    let message = format!("node {owner} went away in the middle of it; a failover was asked for");
+    change.grain(id)?.stage = Stage::Settled;
+    let summary = Summary { message, ..Summary::default() };
+    finish(change, operation, OperationState::Failed, &summary)?;
+    Ok(())
+}
+
 /// Whether the grain's state allows this work at all. Whether there is a place for it is the leader's question.
 fn allowed(cluster: &Cluster, grain: &Grain, work: &Work) -> Result<(), Refusal> {
     let wrong = |is: &str| Err(Refusal::WrongState { name: grain.name.clone(), is: is.to_owned() });
@@ -179,15 +218,29 @@ fn allowed(cluster: &Cluster, grain: &Grain, work: &Work) -> Result<(), Refusal>
             if to.is_some() && *to == grain.owner {
                 return wrong("there already");
             }
+            owner_answers(grain, owner)?;
             settled(grain)
         }
         Work::Restart { .. } if !grain.wants_to_run() => wrong("stopped"),
         Work::Snapshot { name, .. } if has_snapshot(grain, name) => {
             Err(Refusal::NameTaken { what: "snapshot".to_owned(), name: name.clone() })
         }
-        Work::Restart { .. } | Work::Restore { .. } | Work::Snapshot { .. } => settled(grain),
+        Work::Restart { .. } | Work::Restore { .. } | Work::Snapshot { .. } => {
+            owner_answers(grain, owner)?;
+            settled(grain)
+        }
         Work::Start { .. } | Work::Stop { .. } => Ok(()),
         Work::Create { .. } | Work::Drain { .. } | Work::Clone { .. } => Ok(()),
+    }
+}
+
+/// Only the owner can do it, and nobody knows when it comes back.
+fn owner_answers(grain: &Grain, owner: Option<&Node>) -> Result<(), Refusal> {
+    match owner {
+        Some(owner) if !owner.liveness.is_online() => {
+            Err(Refusal::OwnerGone { name: grain.name.clone(), owner: owner.name.to_string() })
+        }
+        Some(_) | None => Ok(()),
     }
 }
 

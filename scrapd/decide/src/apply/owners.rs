@@ -13,11 +13,8 @@ use scrap_schema::time::Timestamp;
 
 use super::operations::{enter, finish};
 use super::{About, Change};
-use crate::cluster::{Cluster, FailoverRecord, Grain, Outcome, Stage, Tenure};
+use crate::cluster::{Cluster, FailoverRecord, Grain, Outcome, Stage, TENURES_MAX, Tenure};
 use crate::refusal::Refusal;
-
-/// How many epochs of a grain are remembered.
-const TENURES_MAX: usize = 64;
 
 #[expect(
     clippy::wildcard_enum_match_arm,
@@ -78,7 +75,9 @@ fn assign(
     };
     let interrupted = grain.stage.operation();
     take_over(change, id, to, base, stage)?;
-    if let AssignCause::Migrate { operation } = cause {
+    if let AssignCause::Migrate { operation } = cause
+        && is_move(change.cluster, *operation)
+    {
         enter(change, *operation, Phase::Start)?;
     }
     let outcome = tell(change, id, from, to, cause)?;
@@ -462,6 +461,7 @@ fn turn_back(
     let ordered = change.index;
     let grain = change.grain(id)?;
     grain.stage = Stage::Quiescing { to, operation, ordered };
+    grain.came_back = Some(operation);
     let message = format!("grain {} does not answer: it goes back to node {target}", grain.name);
     change.tell(Topic::Grain, Severity::Warning, About::grain(id), message);
     Ok(Outcome::Done)
@@ -482,14 +482,28 @@ fn end(
         return Ok(Outcome::Done);
     }
     let (name, owner, started) = (grain.name.clone(), grain.owner, grain.started);
+    let came_back = grain.came_back == Some(operation);
+    let answers = started.is_some() || !grain.wants_to_run();
     let owner = owner.map_or_else(String::new, |owner| change.cluster.node_name(owner));
     let from = change.cluster.node_name(from);
     let downtime_ms = started.map(|started| started.since(stopping).ms());
-    let phases = change.cluster.operations.get(&operation).map(|running| running.phases.as_slice());
-    let returned = phases.unwrap_or_default().iter().any(|record| record.phase == Phase::Undo);
-    let (state, message) = match returned {
-        false => (OperationState::Succeeded, format!("grain {name} moved from {from} to {owner}")),
-        true => (
+    let (state, message) = match (came_back, answers) {
+        (false, true) => {
+            (OperationState::Succeeded, format!("grain {name} moved from {from} to {owner}"))
+        }
+        (false, false) => (
+            OperationState::Failed,
+            format!(
+                "grain {name} moved to {owner} and does not answer there; {from} is not online"
+            ),
+        ),
+        (true, false) => (
+            OperationState::Failed,
+            format!(
+                "grain {name} answers neither on {from} nor on {owner}, where it is; nothing is lost"
+            ),
+        ),
+        (true, true) => (
             OperationState::Failed,
             format!(
                 "grain {name} did not answer on {from} and went back to {owner}; nothing is lost"

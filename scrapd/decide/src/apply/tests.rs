@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use scrap_schema::command::{AssignCause, Command, IdempotencyKey, Proposal};
+use scrap_schema::command::{ApplyItem, AssignCause, Command, IdempotencyKey, Proposal};
 use scrap_schema::id::{BootId, Epoch, GrainId, NodeId, OperationId};
 use scrap_schema::operation::{OperationState, Work};
 use scrap_schema::time::Timestamp;
@@ -234,6 +234,97 @@ fn a_failover_in_the_middle_of_a_move_or_a_restore_ends_it() {
     world.done(failover(2, "1.1"));
     let message = message.replace("n2", "n1");
     assert_eq!(ended(&world, operation), (OperationState::Failed, message));
+}
+
+#[test]
+fn a_failover_that_is_asked_for_ends_what_the_lost_owner_was_doing() {
+    let guid = snapshot("1.1").guid;
+    let works = [
+        Work::Restart { grain: WEB },
+        Work::Stop { grain: WEB },
+        Work::Snapshot { grain: WEB, name: "before".parse().unwrap() },
+        Work::Restore { grain: WEB, snapshot: guid },
+        Work::Migrate { grain: WEB, to: None },
+    ];
+    let failover = Work::Failover { grain: WEB, to: None, accept_loss: None, owner_is_off: true };
+    for work in works {
+        let mut world = World::web(&[2]);
+        let operation = world.begin(work);
+        world.fence(1);
+        let failover = world.begin(failover.clone());
+        let message = "node n1 went away in the middle of it; a failover was asked for";
+        assert_eq!(ended(&world, operation), (OperationState::Failed, message.to_owned()));
+        let web = world.the(WEB);
+        assert_eq!((web.operation, &web.stage), (Some(failover), &Stage::Settled));
+    }
+    let mut world = World::web(&[2]);
+    migration(&mut world);
+    world.fence(1);
+    let command = |work| Command::StartOperation { operation: OperationId(7), work, text: None };
+    assert!(matches!(world.refused(command(failover)), Refusal::Busy { .. }));
+}
+
+#[test]
+fn what_only_the_owner_can_do_is_not_begun_without_it() {
+    let mut world = World::web(&[2]);
+    world.fence(1);
+    let guid = snapshot("1.1").guid;
+    let works = [
+        Work::Restart { grain: WEB },
+        Work::Snapshot { grain: WEB, name: "before".parse().unwrap() },
+        Work::Restore { grain: WEB, snapshot: guid },
+        Work::Migrate { grain: WEB, to: None },
+    ];
+    for work in works {
+        let command = Command::StartOperation { operation: OperationId(7), work, text: None };
+        assert!(matches!(world.refused(command), Refusal::OwnerGone { .. }));
+    }
+}
+
+#[test]
+fn a_node_goes_only_if_the_others_can_go_on_without_it() {
+    let remove = |number| Command::RemoveNode { node: NodeId(number), if_index: None };
+    let mut world = World::web(&[2]);
+    assert!(matches!(world.refused(remove(1)), Refusal::InUse { .. }));
+    let stale = Command::RemoveNode { node: NodeId(3), if_index: Some(0) };
+    assert!(matches!(world.refused(stale), Refusal::Changed { .. }));
+    let mut dead = world.clone();
+    dead.fence(3);
+    let no_majority = Refusal::NodeNeeded {
+        node: "n2".to_owned(),
+        why: "1 of the other 2 is no majority".to_owned(),
+    };
+    assert_eq!(dead.refused(remove(2)), no_majority);
+    dead.done(remove(3));
+    let mut four = World::nodes(4);
+    four.grain(WEB, "web", 1, &[2]);
+    four.fence(1);
+    let last_copy = Refusal::NodeNeeded {
+        node: "n2".to_owned(),
+        why: "it has the only reachable copy of grain web".to_owned(),
+    };
+    assert_eq!(four.refused(remove(2)), last_copy);
+    world.done(remove(2));
+    assert!(world.the(WEB).standbys.is_empty());
+    world.done(remove(3));
+    let mut alone = World::nodes(1);
+    assert!(matches!(alone.refused(remove(1)), Refusal::LastNode { .. }));
+}
+
+#[test]
+fn a_set_is_refused_if_something_in_it_changed_meanwhile() {
+    let mut world = World::web(&[]);
+    let prompt = world.cluster.policies[&"prompt".parse().unwrap()].clone();
+    let index = prompt.modified;
+    let items = vec![ApplyItem::Policy { name: "prompt".parse().unwrap(), policy: prompt.policy }];
+    let set = |unchanged_after| Command::Apply {
+        items: items.clone(),
+        prune: None,
+        keep_until: AT,
+        unchanged_after: Some(unchanged_after),
+    };
+    assert!(matches!(world.refused(set(index - 1)), Refusal::Changed { have, .. } if have < index));
+    world.done(set(index));
 }
 
 #[test]

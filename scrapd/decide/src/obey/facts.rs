@@ -224,7 +224,9 @@ pub(super) fn last_state<'a>(here: Here<'a>, operation: OperationId) -> Option<&
 
 fn handed_over(here: Here<'_>) -> Option<Command> {
     let Stage::Quiescing { operation, ordered, .. } = here.grain.stage else { return None };
-    if here.is_alive() || !here.holds_head() {
+    // A start that is under way may come up after the last look at what runs.
+    let at_rest = !here.is_alive() && !here.host.busy.contains(&Lane::Run(here.grain.id));
+    if !at_rest || !here.holds_head() {
         return None;
     }
     let last = last_state(here, operation)?.clone();

@@ -254,6 +254,39 @@ fn the_last_state_is_frozen_after_the_stop_and_looked_at_once_more() {
 }
 
 #[test]
+fn a_release_is_not_told_while_a_start_may_still_come_up() {
+    let mut world = World::web(&[2]);
+    let operation = OperationId(1);
+    let work = Work::Migrate { grain: WEB, to: Some(NodeId(2)) };
+    world.done(Command::StartOperation { operation, work, text: None });
+    let (grain, epoch, to) = (WEB, Epoch(1), NodeId(2));
+    world.done(Command::BeginMigration { grain, epoch, operation, to });
+    world.done(Command::QuiesceGrain { grain, epoch, operation });
+    let mut host = host(&world, 1_000);
+    let stopped = RunFacts { alive: false, stopped: Some(BootTime(500)), ..running(1, true) };
+    host.runs.insert(WEB, stopped);
+    let dirty = Some(Dirty { bytes: Bytes(0), at: Timestamp(0), probed: BootTime(500) });
+    host.data.insert(WEB, DataFacts { dirty, ..head("1.5 1.6#", 1) });
+    let released = "tell: grain web is released, epoch 1".to_owned();
+    assert!(orders(&world, 1, &host).contains(&released));
+    host.busy.insert(Lane::Run(WEB));
+    assert!(!orders(&world, 1, &host).contains(&released));
+}
+
+#[test]
+fn a_node_that_is_no_member_any_more_stops_everything_and_keeps_its_data() {
+    let mut world = World::web(&[2]);
+    let mut host = host(&world, 1_000);
+    host.data.insert(WEB, standby("1.1", 1));
+    host.runs.insert(WEB, running(1, true));
+    world.cluster.nodes.remove(&NodeId(3));
+    assert_eq!(orders(&world, 3, &host), ["stop web: it has another owner"]);
+    host.runs.clear();
+    world.cluster.purged.insert(WEB);
+    assert_eq!(orders(&world, 3, &host), [""; 0]);
+}
+
+#[test]
 fn what_is_under_way_or_has_just_failed_is_not_ordered_again() {
     let world = World::web(&[]);
     let mut host = host(&world, 1_000);

@@ -42,6 +42,8 @@ fn refusals_are_problems() {
     check(Refusal::OutOfDate { why: "x".into() }, 409, Code::Changed, "repeat");
     let alive = Refusal::OwnerAlive { name: web(), owner: "n1".into(), is: "online".into() };
     check(alive, 409, Code::OwnerAlive, "scrapctl migrate web");
+    let gone = Refusal::OwnerGone { name: web(), owner: "n1".into() };
+    check(gone, 409, Code::WrongState, "scrapctl failover web --dry-run");
     let unfit = Refusal::NodeUnfit { node: "n1".into(), why: "is a witness".into() };
     check(unfit, 409, Code::WrongState, "scrapctl node ls");
     check(Refusal::LastNode { node: "n1".into() }, 409, Code::LastNode, "add another");

@@ -201,7 +201,8 @@ fn not_running(
                 Some((ClusterHealth::Critical, text))
             }
             None if grain.operation.is_none() => {
-                Some((ClusterHealth::Degraded, format!("grain {name} is starting")))
+                let text = format!("grain {name}: {}", conditions::starting(world, grain));
+                Some((ClusterHealth::Degraded, text))
             }
             None => None,
         },

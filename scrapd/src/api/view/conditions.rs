@@ -53,7 +53,7 @@ fn ready(world: &World<'_>, grain: &Grain, state: GrainState) -> Verdict {
         GrainState::Pending => (Some(false), "Pending", "it has no node yet".to_owned()),
         GrainState::Starting => match waits(world, grain) {
             Some(reason) => (Some(false), "Waiting", reason),
-            None => (Some(false), "Starting", format!("{owner} starts it; no answer yet")),
+            None => (Some(false), "Starting", starting(world, grain)),
         },
         GrainState::Running => (Some(true), "Running", format!("it answers on {owner}")),
         GrainState::Unhealthy => (Some(false), "Unhealthy", trouble(world, grain)),
@@ -64,6 +64,15 @@ fn ready(world: &World<'_>, grain: &Grain, state: GrainState) -> Verdict {
         GrainState::Moving => (answers, "Moving", moving(world, grain)),
         GrainState::Lost => (None, "OwnerLost", lost(world, grain)),
         GrainState::Trashed => (Some(false), "Trashed", trashed(grain)),
+    }
+}
+
+/// A grain that does not answer yet, and what its owner says about that.
+pub(super) fn starting(world: &World<'_>, grain: &Grain) -> String {
+    let owner = grain.owner.map_or_else(|| "its node".to_owned(), |owner| world.node_word(owner));
+    match owner_report(world, grain).and_then(|report| report.trouble.as_ref()) {
+        Some(trouble) => format!("{owner} tries to start it: {trouble}"),
+        None => format!("{owner} starts it; no answer yet"),
     }
 }
 

@@ -475,7 +475,7 @@ fn a_silent_owner() {
     );
     world.check_cluster(expect![[r#"
         Critical, 0/1 running, 2/3 online
-        node n1 is silent and counts as dead in 10 s; 1 grain may be down with it: web (node n1 is silent, its lease may still hold)
+        node n1 is silent and counts as dead in 10 s; 1 grain may be down with it: web (node n1 is silent; it may still run there)
         2 of 3 voters answer: if one more is lost, nothing can be changed
     "#]]);
 }
