@@ -23,7 +23,7 @@ pub use fault::{BadConfig, Fault};
 pub use network::Network;
 pub(crate) use values::{LOG_FILTER, RUN_DIR_MAX};
 
-use crate::raft::Settings;
+use crate::raft::{Settings, election_window};
 
 /// Where the configuration is when nobody says.
 pub const DEFAULT_PATH: &str = "/etc/scrap/scrapd.toml";
@@ -158,7 +158,7 @@ pub struct RaftPace {
 
 impl Default for RaftPace {
     fn default() -> Self {
-        Self { heartbeat: Span::from_ms(250), election: Span::from_ms(1500) }
+        Self { heartbeat: Span::from_ms(250), election: Span::from_secs(2) }
     }
 }
 
@@ -198,8 +198,8 @@ impl Config {
     pub fn raft_settings(&self, node: NodeId, cluster: ClusterId) -> Settings {
         let mut settings = Settings::new(self.data_dir.clone(), node, cluster);
         settings.timers.heartbeat = Duration::from_millis(self.raft.heartbeat.ms());
-        settings.timers.election_min = Duration::from_millis(self.raft.election.ms());
-        settings.timers.election_max = settings.timers.election_min.saturating_mul(2);
+        let election = Duration::from_millis(self.raft.election.ms());
+        (settings.timers.election_min, settings.timers.election_max) = election_window(election);
         settings
     }
 

@@ -41,7 +41,7 @@ use self::types::{Metrics, Raft};
 use crate::store::{Owner, StateDb};
 
 pub use error::{FormError, MembersError, NotLeader, OpenError, ProposeError};
-pub use settings::{Compaction, Settings, Timers};
+pub use settings::{Compaction, Settings, Timers, election_window};
 
 /// An applied proposal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

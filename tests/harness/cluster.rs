@@ -71,7 +71,7 @@ impl Spec {
         Self {
             nodes,
             timing,
-            pace: (ms(100), ms(600)),
+            pace: (ms(100), ms(1800)),
             on_shutdown: "keep",
             log: "info,scrapd=debug",
             small_disk: None,
@@ -87,7 +87,7 @@ impl Spec {
     /// The same with the numbers that a cluster has when nobody says anything.
     #[must_use]
     pub fn default_timing(self) -> Self {
-        let pace = (Span::from_ms(250), Span::from_ms(1500));
+        let pace = (Span::from_ms(250), Span::from_secs(2));
         Self { timing: Timing::default(), pace, log: "info", ..self }
     }
 }

@@ -168,8 +168,11 @@ fn a_list_is_no_block() {
             1:33 /resources a list stands where a block of keys and values is expected
         "#]],
     );
-    check("[\"process\"]", expect![[r#"
+    check(
+        "[\"process\"]",
+        expect![[r#"
         bad-request
         1:1  a list stands where a block of keys and values is expected
-    "#]]);
+    "#]],
+    );
 }

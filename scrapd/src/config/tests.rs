@@ -235,7 +235,7 @@ fn wrong_kinds_of_values_are_said() {
             line 1: `data_dir`: it must be a text in quotes, not a list
             line 2: `name`: it must be a text in quotes, not true or false
             line 3: `labels`: it must be a section, written `[labels]`
-            line 5: `raft.election`: 500ms must be at least three heartbeats of 250ms
+            line 5: `raft.election`: 500ms must be at least four heartbeats of 250ms
                 hint: or one lost packet would depose a leader
             line 7: `log.filter`: `scrapd=loud` is not a filter: error parsing level filter: expected one of "off", "error", "warn", "info", "debug", "trace", or a number 0-5
                 hint: such as `info` or `info,scrapd::leader=debug`"#]],
@@ -256,8 +256,8 @@ fn a_server_is_found_where_a_node_may_listen() {
 
 #[test]
 fn the_pace_of_the_consensus_reaches_it() {
-    let text = format!("{SMALLEST}[raft]\nheartbeat = \"20ms\"\nelection = \"100ms\"");
+    let text = format!("{SMALLEST}[raft]\nheartbeat = \"20ms\"\nelection = \"150ms\"");
     let timers = accepted(&text).raft_settings(NodeId(1), ClusterId(1)).timers;
     let ms = [timers.heartbeat, timers.election_min, timers.election_max].map(|d| d.as_millis());
-    assert_eq!(ms, [20, 100, 200]);
+    assert_eq!(ms, [20, 50, 100]);
 }

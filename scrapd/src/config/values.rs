@@ -262,8 +262,8 @@ fn raft(root: &mut Section<'_, '_>) -> RaftPace {
     let election = section.parse::<Span>("election");
     let line = election.as_ref().map_or(1, |at| at.line);
     let election = election.map_or(default.election, |at| at.value);
-    if heartbeat.ms() == 0 || election.ms() < heartbeat.ms().saturating_mul(3) {
-        let what = format!("{election} must be at least three heartbeats of {heartbeat}");
+    if heartbeat.ms() == 0 || election.ms() < heartbeat.ms().saturating_mul(4) {
+        let what = format!("{election} must be at least four heartbeats of {heartbeat}");
         section.fault(line, "election", what, "or one lost packet would depose a leader");
     }
     section.end();

@@ -88,7 +88,7 @@ impl Inner {
         }
         // A leader that has not heard a majority for so long may be one no more: it would only make the caller wait.
         let fresh =
-            self.quorum_age(&now).is_some_and(|age| age < self.settings.timers.election_min);
+            self.quorum_age(&now).is_some_and(|age| age < self.settings.timers.election_max);
         if !fresh {
             let leader = now.current_leader.filter(|leader| *leader != now.id).map(NodeId);
             return Attempt::NotNow { leader };

@@ -27,9 +27,9 @@ pub struct Settings {
 pub struct Timers {
     /// Time between two heartbeats of the leader.
     pub heartbeat: Duration,
-    /// Shortest silence of the leader after which a voter wants an election.
+    /// Shortest time that a voter waits, after nobody is bound to a silent leader any more, before it wants an election.
     pub election_min: Duration,
-    /// Longest silence of the leader after which a voter wants an election.
+    /// The longest such time, and for how long a voter is bound to a leader that it has heard.
     pub election_max: Duration,
     /// Limit for one call to a peer, except snapshots.
     pub rpc: Duration,
@@ -49,10 +49,11 @@ pub struct Timers {
 
 impl Default for Timers {
     fn default() -> Self {
+        let (election_min, election_max) = election_window(Duration::from_secs(2));
         Self {
             heartbeat: Duration::from_millis(250),
-            election_min: Duration::from_millis(1500),
-            election_max: Duration::from_millis(3000),
+            election_min,
+            election_max,
             rpc: Duration::from_secs(1),
             snapshot_idle: Duration::from_secs(30),
             snapshot_install: Duration::from_secs(300),
@@ -62,6 +63,13 @@ impl Default for Timers {
             hand_over: Duration::from_secs(5),
         }
     }
+}
+
+/// The two election timers such that an election begins after this much silence of a leader, or up to a third more.
+/// openraft waits for their sum: docs/decisions/0010.
+#[must_use]
+pub fn election_window(silence: Duration) -> (Duration, Duration) {
+    (silence / 3, silence * 2 / 3)
 }
 
 /// When the log is replaced by a snapshot.

@@ -319,8 +319,7 @@ fn needed(cluster: &Cluster, id: NodeId) -> Option<String> {
     }
     let last = cluster.grains.values().find(|grain| {
         let mut places = grain.standbys.iter().copied().chain(grain.owner);
-        grain.standbys.contains(&id)
-            && !places.any(|place| place != id && is_online(place))
+        grain.standbys.contains(&id) && !places.any(|place| place != id && is_online(place))
     });
     last.map(|grain| format!("it has the only reachable copy of grain {}", grain.name))
 }
