@@ -16,6 +16,7 @@ use scrap_schema::operation::Work;
 use scrap_schema::problem::{Code, FieldError};
 use scrap_schema::snapshot::{self, Guid, Snapshot};
 
+use super::document::PlanOrOperation;
 use super::error::{Answer, Failure};
 use super::grains::grain_text;
 use super::input::{Asked, Head, Named};
@@ -92,7 +93,7 @@ pub(super) async fn restart(
     params(("name" = String, Path, description = "Name or id")),
     request_body(content = MigrateBody, description = "May be left out"),
     responses(
-        (status = 200, description = "What would happen (`dryRun`), or the operation if it is over already", body = DryRun),
+        (status = 200, description = "What would happen (`dryRun`), or the operation if it is over already (`wait`)", body = PlanOrOperation),
         (status = 202, description = "The operation", body = OperationView),
     ))]
 pub(super) async fn migrate(
@@ -136,7 +137,7 @@ fn has_place(world: &World<'_>, grain: &Grain, to: Option<NodeId>) -> Answer<()>
     params(("name" = String, Path, description = "Name or id")),
     request_body(content = FailoverBody, description = "May be left out"),
     responses(
-        (status = 200, description = "What would happen (`dryRun`), or the operation if it is over already", body = DryRun),
+        (status = 200, description = "What would happen (`dryRun`), or the operation if it is over already (`wait`)", body = PlanOrOperation),
         (status = 202, description = "The operation", body = OperationView),
     ))]
 pub(super) async fn failover(
@@ -237,7 +238,7 @@ fn is_called(known: &Snapshot, name: &Name) -> bool {
     params(("name" = String, Path, description = "Name or id")),
     request_body = RestoreBody,
     responses(
-        (status = 200, description = "What would happen (`dryRun`), or the operation if it is over already", body = DryRun),
+        (status = 200, description = "What would happen (`dryRun`), or the operation if it is over already (`wait`)", body = PlanOrOperation),
         (status = 202, description = "The operation", body = OperationView),
     ))]
 pub(super) async fn restore(

@@ -14,6 +14,7 @@ use scrap_schema::manifest::ManifestKind;
 use scrap_schema::operation::Work;
 use scrap_schema::problem::{Code, FieldError};
 
+use super::document::PlanOrOperation;
 use super::error::{Answer, Failure, bad_manifest};
 use super::grain_actions::{as_dry_run, trial};
 use super::input::{Asked, Head, Named};
@@ -135,7 +136,7 @@ fn check_addresses(text: &str, pointer: &str) -> Answer<()> {
     params(("name" = String, Path, description = "Its name")),
     request_body(content = DrainBody, description = "May be left out"),
     responses(
-        (status = 200, description = "What would happen (`dryRun`), or the operation if it is over already", body = DryRun),
+        (status = 200, description = "What would happen (`dryRun`), or the operation if it is over already (`wait`)", body = PlanOrOperation),
         (status = 202, description = "The operation", body = OperationView),
     ))]
 pub(super) async fn drain(
