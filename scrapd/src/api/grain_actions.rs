@@ -178,24 +178,26 @@ async fn dry_run(api: &Api, work: Work, preview: impl FnOnce(&World<'_>) -> Prev
     api.confirm().await?;
     let (index, mut dry, cluster) =
         api.look(|world| (world.cluster.index, as_dry_run(preview(world)), world.cluster.clone()));
-    if let Some(refusal) = trial(cluster, work) {
-        dry.refused = Some(refusal);
-    }
+    trial(cluster, work, &mut dry);
     Ok(shown(index, dry))
 }
 
 pub(super) fn as_dry_run(preview: Preview) -> DryRun {
     let Preview { steps, loss, expected_downtime_ms, refused } = preview;
-    DryRun { steps, loss, expected_downtime_ms, refused }
+    DryRun { steps, loss, expected_downtime_ms, refused, hint: None }
 }
 
-/// Whether a copy of the state refuses the work.
-pub(super) fn trial(mut cluster: Cluster, work: Work) -> Option<String> {
+/// Lets a copy of the state judge the work; what it refuses, the plan says, with the hint that the work itself would get.
+pub(super) fn trial(mut cluster: Cluster, work: Work, dry: &mut DryRun) {
     let operation = OperationId(fresh());
     let command = Command::StartOperation { operation, work, text: None };
     let proposal = Proposal { at: clock::wall(), key: None, command };
     let index = cluster.index.saturating_add(1);
-    apply(&mut cluster, index, &proposal).outcome.err().map(|refusal| refusal.to_string())
+    if let Err(refusal) = apply(&mut cluster, index, &proposal).outcome {
+        let problem = Failure::from(refusal).problem;
+        dry.refused = Some(problem.detail);
+        dry.hint = problem.hint;
+    }
 }
 
 /// Takes a snapshot with a name.

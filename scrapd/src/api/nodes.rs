@@ -154,7 +154,7 @@ pub(super) async fn drain(
             let preview = preview::drain(world.cluster, world.observed, world.now, node);
             (world.cluster.index, as_dry_run(preview), world.cluster.clone())
         });
-        dry.refused = trial(cluster, Work::Drain { node }).or(dry.refused);
+        trial(cluster, Work::Drain { node }, &mut dry);
         return Ok(shown(index, dry));
     }
     let work = Work::Drain { node };
