@@ -198,7 +198,7 @@ pub(crate) fn end(operation: &OperationView, clock: &Clock, theme: Theme) -> Str
     }
     let summary = &operation.summary;
     if !summary.message.is_empty() {
-        text.push_str(&format!(": {}", clean(&summary.message)));
+        text.push_str(&format!(": {}", clock.words(&summary.message)));
     }
     text.push('\n');
     if let Some(downtime) = summary.downtime_ms {
@@ -223,7 +223,7 @@ pub(crate) fn loss(loss: &Loss, clock: &Clock) -> String {
     };
     let window = span(loss.window_ms);
     let bytes = match loss.last_known_bytes {
-        Some(Bytes(0)) => ", of which its node had reported nothing".to_owned(),
+        Some(Bytes(0)) => ", its node had reported no unsent writes".to_owned(),
         Some(bytes) => format!(", {} or more", bytes.rounded()),
         None => String::new(),
     };
