@@ -514,6 +514,9 @@ pub struct DryRun {
     /// Why it could not be done now.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub refused: Option<String>,
+    /// What to do instead, if it could not be done.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub hint: Option<String>,
 }
 
 /// `GET /v1/grains/{name}/placement` and `POST /v1/place`: every node with its score or what it lacks.

@@ -203,7 +203,7 @@ pub enum Command {
     // --- facts that nodes report about their own deeds
     /// The first dataset of a grain exists.
     GrainBorn { grain: GrainId, epoch: Epoch },
-    /// From now on its owner runs it under the lease (R-Q4): it may be given away when the node is fenced.
+    /// From now on its owner runs it under the lease: it may be given away when the node is fenced.
     GrainArmed { grain: GrainId, epoch: Epoch },
     /// It answers.
     GrainStarted { grain: GrainId, epoch: Epoch, at: Timestamp },

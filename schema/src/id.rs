@@ -18,7 +18,7 @@ pub struct BadId {
     pub reason: &'static str,
 }
 
-/// A member of the cluster. Allocated once by the replicated state, never reused (R-Q6).
+/// A member of the cluster. Allocated once by the replicated state, never reused.
 #[derive(
     Debug,
     Clone,
@@ -41,7 +41,7 @@ impl fmt::Display for NodeId {
     }
 }
 
-/// The fencing token of a grain: rises by one with every change of owner (I3). `0` means never assigned.
+/// The fencing token of a grain: rises by one with every change of owner. `0` means never assigned.
 #[derive(
     Debug,
     Clone,
@@ -170,7 +170,7 @@ macro_rules! long_id {
 }
 
 long_id! {
-    /// One user's service. Paths and dataset names come from this, never from the grain's name (R-P5).
+    /// One user's service. Paths and dataset names come from this, never from the grain's name.
     GrainId, "a grain id"
 }
 long_id! {
@@ -178,7 +178,7 @@ long_id! {
     OperationId, "an operation id"
 }
 long_id! {
-    /// A cluster, made at `scrapd init`. Nodes of different clusters never talk to each other (I15).
+    /// A cluster, made at `scrapd init`. Nodes of different clusters never talk to each other.
     ClusterId, "a cluster id"
 }
 

@@ -18,7 +18,7 @@ pub struct Guid(pub u64);
 pub enum Purpose {
     /// By the replication loop; pruned by it.
     Replication,
-    /// The last state before a planned hand-over, taken after the grain was verified stopped (I6).
+    /// The last state before a planned hand-over, taken after the grain was verified stopped.
     Final(OperationId),
     /// By a person, with a name; kept until a person removes it.
     User(Name),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use crate::unit::Span;
 
 /// Wall clock time in milliseconds since 1970 (UTC). For display, retention and reported losses;
-/// never for leases and never to order events (R-C2, R-C4). Serialised as RFC 3339 text.
+/// never for leases and never to order events. Serialised as RFC 3339 text.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, utoipa::ToSchema)]
 #[schema(value_type = String, format = DateTime)]
 pub struct Timestamp(pub i64);
@@ -59,7 +59,7 @@ impl<'de> Deserialize<'de> for Timestamp {
 }
 
 /// A reading of `CLOCK_BOOTTIME` in milliseconds: counts through suspend, differs between machines, and
-/// starts again at every boot. All lease arithmetic is done on it (R-C1).
+/// starts again at every boot. All lease arithmetic is done on it.
 #[derive(
     Debug,
     Clone,

@@ -1,4 +1,4 @@
-//! The numbers of the lease (DESIGN §5), and the relation between them that makes a failover safe.
+//! The numbers of the lease, and the relation between them that makes a failover safe.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -79,7 +79,7 @@ pub enum UnsafeTiming {
 }
 
 impl Timing {
-    /// Checks the relation between the numbers (RELIABILITY §4.2): a node is dead before its grains may be given away.
+    /// Checks the relation between the numbers: a node is dead before its grains may be given away.
     ///
     /// # Errors
     /// The first relation that does not hold, with the numbers in it.

@@ -135,7 +135,7 @@ impl Failure {
         Self::Local { message: message.into(), hint: None }
     }
 
-    /// The number that the shell sees. One table: ECOSYSTEM's, in [`Exit`].
+    /// The number that the shell sees. One table: [`Exit`].
     pub(crate) fn exit(&self) -> u8 {
         match self {
             Self::Usage { .. } | Self::Manifests { .. } => Exit::Usage.code(),

@@ -207,7 +207,7 @@ async fn send(daemon: &Daemon, grain: GrainId, node: NodeId, from: Option<Guid>,
     let bytes = transfer::send(daemon, grain, node, from, to).await?;
     let took = clock::boot_time().since(began);
     let host = &*daemon.host;
-    // Both sides hold it now: whatever happens, the next increment has a base (I8).
+    // Both sides hold it now: whatever happens, the next increment has a base.
     host.datasets.hold(grain, to, &hold_tag(node)).await?;
     let mut updates = look_at(host, grain).await?;
     updates.push(Update::Sent(grain, node, to, bytes, took.ms()));

@@ -61,7 +61,7 @@ impl Memory {
     }
 }
 
-/// Answers a node's renewal: only after leadership was confirmed by a majority, after the renewal was received (R-L1).
+/// Answers a node's renewal: only after leadership was confirmed by a majority, after the renewal was received.
 ///
 /// # Errors
 /// If this node does not lead.

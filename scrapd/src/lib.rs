@@ -10,7 +10,8 @@
 //! | `api` door | state, leader's memory | proposals |
 //!
 //! The consensus, the leases and their door run on a runtime of their own, so that load on the API cannot cause an election
-//! (R-A4). Everything is spawned in [`run`]. Decisions are made in `scrap-decide`, deeds are done by `scrap-host`.
+//! (`docs/decisions/0007`). Everything is spawned in [`run`]. Decisions are made in `scrap-decide`, deeds are done by
+//! `scrap-host`.
 #![forbid(unsafe_code)]
 
 pub mod agent;
@@ -215,7 +216,7 @@ fn beside_me(name: &str) -> anyhow::Result<std::path::PathBuf> {
     anyhow::bail!("`{}` is missing\n  hint: {hint}", program.display())
 }
 
-/// Stops the grains of this node and says so: they may be started elsewhere at once (R-L5).
+/// Stops the grains of this node and says so: they may be started elsewhere at once.
 async fn goodbye(daemon: &Daemon) {
     if !agent::stop_everything(daemon).await {
         return;

@@ -1,6 +1,6 @@
 //! Between nodes: renewals of leases, questions about copies, streams. The client side and the door.
 //!
-//! Plain HTTP/1.1 on the peer address until trust is built; one connection for each stream, never multiplexed (R-H1).
+//! Plain HTTP/1.1 on the peer address until trust is built; one connection for each stream, never multiplexed.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -4,7 +4,6 @@
 //! decision about grains or nodes (that is `decide`), no HTTP status of the API.
 //! **Invariant:** an answer to a proposal is given only after its entry is on disk on a majority and applied here.
 
-mod clock;
 mod error;
 mod log;
 mod machine;
@@ -26,6 +25,7 @@ use openraft::errors::{Fatal, InitializeError, RaftError};
 use openraft::{BasicNode, Config, Instant, SnapshotPolicy};
 use scrap_decide::cluster::{Cluster, Outcome};
 use scrap_decide::refusal::Refusal;
+use scrap_host::clock;
 use scrap_schema::command::Proposal;
 use scrap_schema::event::Event;
 use scrap_schema::id::NodeId;
@@ -224,7 +224,7 @@ impl Consensus {
         }
         match self.inner.heard.load(Ordering::Relaxed) {
             0 => None,
-            heard => Some(clock::now().since(BootTime(heard))),
+            heard => Some(clock::boot_time().since(BootTime(heard))),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Streams of snapshots between nodes: backpressure end to end, a byte count and a BLAKE3 hash at the end (DESIGN §10).
+//! Streams of snapshots between nodes: backpressure end to end, a byte count and a BLAKE3 hash at the end.
 //!
 //! On the wire: frames of a length (4 bytes, big endian) and so many bytes; a length of zero begins the trailer: the number of
 //! bytes (8 bytes, big endian) and their BLAKE3 hash (32 bytes). A stream without a good trailer is no stream: the receiver

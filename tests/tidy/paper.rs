@@ -182,6 +182,42 @@ fn every_link_leads_somewhere() {
     );
 }
 
+/// Marks of papers that are not in the tree: a section sign, and codes such as an `R`, a hyphen, a letter and a number, or
+/// an `I` and a number. What decides something stands in `docs/decisions/`.
+fn foreign_marks(path: &str, text: &str) -> Vec<String> {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let is_code = |word: &&str| {
+        let rule = word.strip_prefix("R-").and_then(|rest| {
+            rest.strip_prefix(|first: char| first.is_ascii_uppercase()).map(is_number)
+        });
+        rule.unwrap_or_else(|| word.strip_prefix('I').is_some_and(is_number))
+    };
+    let of_word = |letter: char| letter.is_alphanumeric() || letter == '-' || letter == '_';
+    let mut found = Vec::new();
+    for (at, line) in text.lines().enumerate() {
+        let codes = line.split(|letter| !of_word(letter)).filter(is_code);
+        let marks = codes.chain(line.contains(SECTION).then_some(SECTION));
+        found.extend(marks.map(|mark| {
+            format!("{path}:{}: `{mark}` is of a paper that is not in the tree", at + 1)
+        }));
+    }
+    found
+}
+
+/// The section sign. Written so that this file does not have it.
+const SECTION: &str = "\u{a7}";
+
+#[test]
+fn no_text_leans_on_a_paper_that_is_not_here() {
+    let line = |words: &str| foreign_marks("a.rs", &format!("/// It is so ({words}).")).len();
+    assert_eq!(line(concat!("R", "-Q4")), 1);
+    assert_eq!(line(concat!("R", "-Q4, I", "15")), 2);
+    assert_eq!(line(&format!("DESIGN {SECTION}5")), 1);
+    assert_eq!(line("R-tree, I, RFC 9457, docs/decisions/0005"), 0);
+    let all = files(&root()).into_iter().filter(|path| path != "Cargo.lock");
+    nothing(all.flat_map(|path| foreign_marks(&path, &read(&path))).collect());
+}
+
 /// Places of a build machine. Put together here so that this file does not name them.
 const PRIVATE: [&str; 5] = [
     concat!("/wo", "rk/"),

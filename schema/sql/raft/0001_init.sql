@@ -1,4 +1,4 @@
--- The log of the consensus and what belongs to it. `checksum` covers position, format and body of a row (R-D3).
+-- The log of the consensus and what belongs to it. `checksum` covers position, format and body of a row.
 CREATE TABLE log (
     position INTEGER PRIMARY KEY,
     format   INTEGER NOT NULL,

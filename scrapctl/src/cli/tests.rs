@@ -23,10 +23,12 @@ fn write_help(command: &mut clap::Command, path: &str, text: &mut String) {
     let help = command.render_long_help().to_string();
     // The options of every command stand once, at the top.
     let help = match help.split_once("\nGlobal options:\n") {
-        Some((own, rest)) if path != "scrapctl" => match rest.split_once("\n\n") {
-            Some((_, after)) => format!("{own}\n{after}"),
-            None => own.to_owned(),
-        },
+        Some((own, rest)) if path != "scrapctl" => {
+            // What follows the options begins at the margin.
+            let footer = rest.lines().skip_while(|line| line.is_empty() || line.starts_with(' '));
+            let footer: Vec<&str> = footer.collect();
+            format!("{own}\n{}", footer.join("\n"))
+        }
         _ => help,
     };
     text.push_str(&format!("==== {path}\n{}\n\n", help.trim_end()));

@@ -131,15 +131,18 @@ async fn snapshot_hint(
         && let Ok(view) =
             ctx.client.value::<GrainView>(&Call::get(&["grains", grain.as_str()])).await
     {
-        let names: Vec<String> =
-            view.status.snapshots.iter().map(crate::render::grains::snapshot_name).collect();
+        let snapshots = view.status.snapshots.iter();
+        let names: Vec<String> = snapshots.map(crate::render::grains::snapshot_word).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         problem.hint = Some(match crate::nearest::nearest(wanted, &names) {
             Some(near) => format!("did you mean `{near}`?"),
             None if names.is_empty() => {
                 format!("{grain} has no snapshots; take one with: scrapctl snapshot {grain} NAME")
             }
-            None => format!("{grain} has the snapshots {}", names.join(", ")),
+            None => {
+                let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+                format!("{grain} has {}; more in: scrapctl info {grain}", quoted.join(", "))
+            }
         });
     }
     Err(Failure::Problem { problem, server, repeated })

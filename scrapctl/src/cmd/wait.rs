@@ -8,6 +8,7 @@ use scrap_schema::api::{
 };
 use scrap_schema::id::{Name, OperationId};
 use scrap_schema::problem::Code;
+use scrap_schema::unit::Span;
 
 use super::names::Noun;
 use super::{Ctx, operation};
@@ -57,6 +58,28 @@ pub(super) enum OfCluster {
     Healthy,
 }
 
+impl Wanted {
+    /// That it is not so, after the name of what was waited for.
+    fn missing(&self) -> String {
+        let words = match self {
+            Self::Grain(_, OfGrain::Running) => "is not running",
+            Self::Grain(_, OfGrain::Stopped) => "is not stopped",
+            Self::Grain(_, OfGrain::Replicated) => "is not replicated",
+            Self::Grain(_, OfGrain::Healthy) | Self::Cluster(OfCluster::Healthy) => {
+                "is not healthy"
+            }
+            Self::Grain(_, OfGrain::Gone) => "is not gone",
+            Self::Grain(_, OfGrain::MovedTo(node)) => return format!("has not moved to {node}"),
+            Self::Node(_, OfNode::Online) => "is not online",
+            Self::Node(_, OfNode::Fenced) => "is not fenced",
+            Self::Node(_, OfNode::Drained) => "is not drained",
+            Self::Cluster(OfCluster::Quorum) => "has no quorum",
+            Self::Operation(_) => "is not over",
+        };
+        words.to_owned()
+    }
+}
+
 /// Waits.
 pub(crate) async fn wait(ctx: &Ctx, args: &WaitForArgs) -> Result<(), Failure> {
     let wanted = parse(&args.target, args.condition.as_deref())?;
@@ -85,16 +108,16 @@ pub(crate) async fn wait(ctx: &Ctx, args: &WaitForArgs) -> Result<(), Failure> {
         }),
     };
     let over = operation::is_over(ctx.client.deadline());
+    let too_late = || {
+        let ms = ctx.settings.timeout.unwrap_or_default().as_millis();
+        let limit = Span::from_ms(u64::try_from(ms).unwrap_or(u64::MAX));
+        let what = format!("{} {} after {limit}: {last}", args.target, wanted.missing());
+        Err(Failure::Timeout { what, operations: Vec::new() })
+    };
     match result {
-        Err(Failure::Timeout { .. }) => {
-            let what = format!("the time of --timeout is over: {}: {last}", args.target);
-            Err(Failure::Timeout { what, operations: Vec::new() })
-        }
+        Err(Failure::Timeout { .. }) => too_late(),
         // The last question was given up with the time; before it the cluster answered.
-        Err(Failure::Unreachable { .. }) if over && !last.is_empty() => {
-            let what = format!("the time of --timeout is over: {}: {last}", args.target);
-            Err(Failure::Timeout { what, operations: Vec::new() })
-        }
+        Err(Failure::Unreachable { .. }) if over && !last.is_empty() => too_late(),
         other => other,
     }
 }

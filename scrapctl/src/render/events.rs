@@ -3,7 +3,7 @@
 use scrap_schema::event::{Event, Severity, Topic};
 
 use super::grid::{Cell, Column, Grid};
-use super::text::{Clock, Theme, Tone, clean};
+use super::text::{Clock, Theme, Tone};
 
 const COLUMNS: &[Column] = &[
     Column::new("INDEX", "index").right(),
@@ -41,7 +41,7 @@ fn severity(severity: Severity) -> (&'static str, Tone) {
 /// One event on one line. Columns have fixed widths, so that a list and what follows it look the same.
 pub(crate) fn line(event: &Event, clock: &Clock, theme: Theme) -> String {
     let (_, tone) = severity(event.severity);
-    let message = theme.paint(tone, &clean(&event.message));
+    let message = theme.paint(tone, &clock.words(&event.message));
     let index = theme.paint(Tone::Dim, &format!("{:>7}", event.index));
     format!("{index}  {}  {:<11}  {message}\n", clock.moment(event.at), topic(event.topic))
 }
@@ -56,7 +56,7 @@ pub(crate) fn grid(events: &[Event], theme: Theme, clock: &Clock) -> Grid {
             Cell::raw(clock.moment(event.at), event.at),
             Cell::new(topic(event.topic)),
             Cell::new(word).tone(tone),
-            Cell::new(&event.message).tone(tone),
+            Cell::raw(clock.words(&event.message), &event.message).tone(tone),
             event.grain.map_or_else(none, |id| Cell::new(id.to_string())),
             event.node.map_or_else(none, |id| Cell::new(id.to_string())),
             event.operation.map_or_else(none, |id| Cell::new(id.to_string())),

@@ -114,7 +114,7 @@ pub(super) fn field(text: &mut String, word: &str, value: &str) {
 pub(crate) fn info(grain: &GrainView, clock: &Clock, theme: Theme) -> String {
     let mut text = headline(grain, theme);
     facts(&mut text, grain, clock);
-    conditions(&mut text, grain, theme);
+    conditions(&mut text, grain, clock, theme);
     copy_lines(&mut text, grain, theme);
     snapshots(&mut text, &grain.status.snapshots, clock, theme);
     if let Some(failover) = &grain.status.last_failover {
@@ -198,7 +198,7 @@ fn facts(text: &mut String, grain: &GrainView, clock: &Clock) {
     }
 }
 
-fn conditions(text: &mut String, grain: &GrainView, theme: Theme) {
+fn conditions(text: &mut String, grain: &GrainView, clock: &Clock, theme: Theme) {
     if grain.status.conditions.is_empty() {
         return;
     }
@@ -211,7 +211,7 @@ fn conditions(text: &mut String, grain: &GrainView, theme: Theme) {
             None => ("?", Tone::Warn),
         };
         let word = theme.paint(tone, &format!("{word:<3}"));
-        let (kind, message) = (clean(&condition.r#type), clean(&condition.message));
+        let (kind, message) = (clean(&condition.r#type), clock.words(&condition.message));
         text.push_str(format!("  {kind:<12}{word}  {message}").trim_end());
         text.push('\n');
     }
@@ -257,12 +257,20 @@ fn snapshots(text: &mut String, snapshots: &[Snapshot], clock: &Clock, theme: Th
     }
 }
 
+/// How to name a snapshot in a command.
+pub(crate) fn snapshot_word(snapshot: &Snapshot) -> String {
+    match &snapshot.name.purpose {
+        Purpose::User(name) => name.to_string(),
+        Purpose::Replication | Purpose::Final(_) | Purpose::Orphan => snapshot.guid.to_string(),
+    }
+}
+
 /// What a person calls a snapshot. One without a name of its own is known by its guid.
-pub(crate) fn snapshot_name(snapshot: &Snapshot) -> String {
+fn snapshot_name(snapshot: &Snapshot) -> String {
     match &snapshot.name.purpose {
         Purpose::User(name) => name.to_string(),
         Purpose::Replication => "(replication)".to_owned(),
-        Purpose::Final(_) => "(state before a change)".to_owned(),
+        Purpose::Final(_) => "(state before a move or a restore)".to_owned(),
         Purpose::Orphan => "(set aside)".to_owned(),
     }
 }

@@ -198,7 +198,7 @@ pub(crate) fn end(operation: &OperationView, clock: &Clock, theme: Theme) -> Str
     }
     let summary = &operation.summary;
     if !summary.message.is_empty() {
-        text.push_str(&format!(": {}", clean(&summary.message)));
+        text.push_str(&format!(": {}", clock.words(&summary.message)));
     }
     text.push('\n');
     if let Some(downtime) = summary.downtime_ms {

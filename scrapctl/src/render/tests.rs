@@ -310,9 +310,12 @@ fn plans_say_what_they_cost() {
         loss: Some(loss()),
         expected_downtime_ms: Some(4_000),
         refused: Some("the copy is 3 min old, the policy allows 1 min".to_owned()),
+        hint: Some("allow it with --accept-loss 3m".to_owned()),
     };
     expect![[r#"
         refused: the copy is 3 min old, the policy allows 1 min
+          hint: allow it with --accept-loss 3m
+        if it were not refused, this would happen:
           promote the copy on bob
           start it there
         expected downtime ≈ 4.0 s

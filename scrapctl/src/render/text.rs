@@ -98,6 +98,22 @@ impl Clock {
         }
     }
 
+    /// Text from the cluster, safe as by [`clean`]; moments in it are written as all others here.
+    pub(crate) fn words(&self, text: &str) -> String {
+        let word = |word: &str| {
+            let bare = word.trim_end_matches([',', ';', ':', '.', ')']);
+            match bare.parse::<jiff::Timestamp>() {
+                Ok(at) => {
+                    let rest = word.strip_prefix(bare).unwrap_or_default();
+                    format!("{}{rest}", self.moment(Timestamp(at.as_millisecond())))
+                }
+                Err(_) => word.to_owned(),
+            }
+        };
+        let words: Vec<String> = clean(text).split(' ').map(word).collect();
+        words.join(" ")
+    }
+
     /// `3 min ago`.
     pub(crate) fn ago(&self, at: Timestamp) -> String {
         format!("{} ago", self.now.since(at).rounded())
@@ -238,6 +254,15 @@ mod tests {
         let text = clean_json(&serde_json::to_string_pretty(&value).unwrap());
         assert!(text.is_ascii(), "{text}");
         assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
+    }
+
+    #[test]
+    fn moments_in_words_are_written_as_all_others() {
+        let clock = Clock { now: Timestamp(0), zone: jiff::tz::TimeZone::UTC };
+        let text =
+            "kept until 2026-11-28T03:50:46.177Z: ada, (2026-11-28T03:50:46Z)  at 2026-11-28";
+        let said = "kept until 2026-11-28 03:50:46: ada, (2026-11-28T03:50:46Z)  at 2026-11-28";
+        assert_eq!(clock.words(text), said);
     }
 
     #[test]

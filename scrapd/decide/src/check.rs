@@ -16,7 +16,7 @@ pub enum Contradiction {
     Ownerless { grain: GrainId },
     /// A node owns a grain and keeps a copy of it.
     OwnerIsStandby { grain: GrainId, owner: NodeId },
-    /// An epoch did not rise (I3).
+    /// An epoch did not rise.
     EpochsOutOfOrder { grain: GrainId, epoch: Epoch },
     /// The newest tenure is not the present owner's.
     TenureMismatch { grain: GrainId },

@@ -377,7 +377,7 @@ impl Cluster {
         self.grains.get(&grain).map_or_else(|| grain.to_string(), |grain| grain.name.to_string())
     }
 
-    /// Whether a grain should run under its node's lease (R-Q3). Below three members nothing can be given away by itself,
+    /// Whether a grain should run under its node's lease (`docs/decisions/0005`). Below three members nothing can be given away by itself,
     /// so nothing needs to stop by itself.
     #[must_use]
     pub fn needs_lease(&self, grain: &Grain) -> bool {

@@ -1,6 +1,6 @@
 //! The lease: who may run grains, when a node stops them by itself, when its silence has become certainty.
 //!
-//! The simple form of the protocol (RELIABILITY §4.2) with its final shape: renewals outside the log, a committed countdown, arithmetic
+//! The simple form of the protocol with its final shape: renewals outside the log, a committed countdown, arithmetic
 //! on boot time only. Safe because every answer to a renewal is preceded by a quorum-confirmed leadership after its receipt
 //! and counts from the time of *sending*, and because the countdown is longer than lease and kill together ([`Timing::check`]).
 
@@ -103,7 +103,7 @@ fn watch_one(
     }
 }
 
-/// I14: more than half of the data nodes are silent at once. Then it is more likely that this side is cut off or that the power
+/// More than half of the data nodes are silent at once. Then it is more likely that this side is cut off or that the power
 /// failed, and nobody is promoted without a person's word. Returns how many are silent, of how many.
 #[must_use]
 pub fn brake(cluster: &Cluster) -> Option<(usize, usize)> {

@@ -1,4 +1,4 @@
-//! Planned moves: prepare, copy while it runs, stop, copy the last state, assign, start. Lossless (I6).
+//! Planned moves: prepare, copy while it runs, stop, copy the last state, assign, start. Lossless.
 //!
 //! Before the assignment every trouble puts the grain back to its source unchanged; after it the only way is forward, or back by
 //! another lossless move if it does not answer.

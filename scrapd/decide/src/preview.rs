@@ -11,7 +11,7 @@ use scrap_schema::unit::Span;
 use crate::apply::apply;
 use crate::cluster::{Cluster, Grain, Liveness};
 use crate::fail_over;
-use crate::lead::View;
+use crate::lead::{Subject, View, Waiting};
 use crate::migrate;
 use crate::observed::Observed;
 use crate::place::Loads;
@@ -28,6 +28,8 @@ pub struct Preview {
     pub expected_downtime_ms: Option<u64>,
     /// Why it could not be done now.
     pub refused: Option<String>,
+    /// What a person can do about that.
+    pub hint: Option<String>,
 }
 
 impl Preview {
@@ -83,6 +85,7 @@ pub fn migrate(
         loss: None,
         expected_downtime_ms: grain.started.map(|_| predicted.ms().saturating_add(SWITCH_MS)),
         refused: None,
+        hint: None,
     }
 }
 
@@ -113,12 +116,18 @@ pub fn failover(
     let owner = owner.id;
     let view = View { cluster: &asked, observed, now };
     let loads = Loads::of(&asked, observed, None);
-    let (copy, refused) = match fail_over::choose(view, grain, owner, &loads) {
+    let (copy, held) = match fail_over::choose(view, grain, owner, &loads) {
         Ok(copy) => (copy, None),
-        Err(reason) => match fail_over::within_any_limit(view, grain, owner, &loads) {
-            Ok(copy) => (copy, Some(reason.to_string())),
-            Err(_) => return Preview::refused(reason),
-        },
+        Err(reason) => {
+            let held = Waiting { subject: Subject::Grain(grain.id), reason };
+            match fail_over::within_any_limit(view, grain, owner, &loads) {
+                Ok(copy) => (copy, Some(held)),
+                Err(_) => {
+                    let hint = held.hint(&asked);
+                    return Preview { hint, ..Preview::refused(held.reason) };
+                }
+            }
+        }
     };
     let (from, to) = (asked.node_name(owner), asked.node_name(copy.node));
     steps.push(format!(
@@ -129,7 +138,9 @@ pub fn failover(
         copy.head.created
     ));
     steps.push(format!("when node {from} is back, keep aside there what it wrote since"));
-    Preview { steps, loss: Some(copy.loss), expected_downtime_ms: None, refused }
+    let hint = held.as_ref().and_then(|held| held.hint(&asked));
+    let refused = held.map(|held| held.reason.to_string());
+    Preview { steps, loss: Some(copy.loss), expected_downtime_ms: None, refused, hint }
 }
 
 /// A copy of the state in which a person has asked for this work.

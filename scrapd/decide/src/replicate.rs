@@ -81,7 +81,7 @@ fn must_travel(snapshot: &Snapshot) -> bool {
     }
 }
 
-/// Why a node does not let a stream in (I9).
+/// Why a node does not let a stream in.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum NotAdmitted {
     /// It does not know the grain.
@@ -126,7 +126,7 @@ pub struct Offer {
     pub line: Vec<Guid>,
 }
 
-/// Whether a stream may come in here (I9).
+/// Whether a stream may come in here.
 ///
 /// # Errors
 /// Why not.

@@ -1,4 +1,4 @@
-//! Chooses who votes: always an odd number, never fewer than three by itself once there were three (R-Q1, R-Q5).
+//! Chooses who votes: always an odd number, never fewer than three by itself once there were three.
 
 use std::collections::BTreeSet;
 

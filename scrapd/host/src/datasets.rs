@@ -244,7 +244,7 @@ pub trait Datasets: Send + Sync + 'static {
         input: &mut (dyn AsyncRead + Send + Unpin),
     ) -> impl Future<Output = Result<Snapshot>> + Send;
 
-    /// Sets a diverged head aside (R §4.5, D1–D6): its whole state becomes `Orphan(grain, epoch it had)`, with a last
+    /// Sets a diverged head aside: its whole state becomes `Orphan(grain, epoch it had)`, with a last
     /// snapshot named `orphan_name`; `grains/<grain_id>` becomes a Standby that ends at `base`, or does not exist any more
     /// if `base` is `None`. No data are copied over the wire or lost. Restartable at every step: an orphan of this grain that
     /// ends with `orphan_name` is the work of an earlier call, which is finished. Properties, quota and the holds up to

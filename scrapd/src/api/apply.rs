@@ -18,7 +18,7 @@ use serde_json::Value;
 use super::error::{Answer, Failure};
 use super::grains::TRASH_KEPT;
 use super::input::{Asked, Pairs};
-use super::manifests::{GrainManifest, nothing_lost, refused};
+use super::manifests::{AnyManifest, OneOrManyManifests, nothing_lost, refused};
 use super::merge::differences;
 use super::selector::Selector;
 use super::state::{Api, fresh, fresh_operation, shown};
@@ -32,7 +32,7 @@ use super::view;
         ("checkIndex" = Option<u64>, Query, description = "Refuse with `changed` (409) if anything in the set was changed after this log index"),
     ),
     request_body(description = "Manifests of any kind: YAML with several documents, or JSON, one or an array",
-        content((GrainManifest = "application/yaml"), (GrainManifest = "application/json"))),
+        content((AnyManifest = "application/yaml"), (OneOrManyManifests = "application/json"))),
     responses((status = 200, description = "Object by object", body = ApplyView)))]
 pub(super) async fn apply(State(api): State<Api>, asked: Asked) -> Answer {
     let query = asked.query(&["dryRun", "prune", "checkIndex"])?;

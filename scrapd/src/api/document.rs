@@ -1,6 +1,8 @@
 //! The OpenAPI document: what the handlers say of themselves, and what is so for all of them.
 
-use scrap_schema::api::{HEADER_AGE, HEADER_IDEMPOTENCY_KEY, HEADER_INDEX};
+use scrap_schema::api::{
+    DryRun, GrainView, HEADER_AGE, HEADER_IDEMPOTENCY_KEY, HEADER_INDEX, OperationView,
+};
 use scrap_schema::problem::Problem;
 use utoipa::openapi::path::{HttpMethod, Operation, Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::{
@@ -11,6 +13,29 @@ use utoipa::{PartialSchema, ToSchema};
 
 use super::error::{Answer, PROBLEM_JSON};
 use super::input::Head;
+
+/// The answer of work that can be tried first.
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, clippy::large_enum_variant, reason = "only its schema is used")]
+pub(super) enum PlanOrOperation {
+    Plan(DryRun),
+    Operation(OperationView),
+}
+
+/// The answer of a removal that can be tried first.
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, clippy::large_enum_variant, reason = "only its schema is used")]
+pub(super) enum GrainOrPlan {
+    Grain(GrainView),
+    Plan(DryRun),
+}
+
+/// Schemas of one object: an answer of them has its ETag.
+const TAGGED: [&str; 4] = ["GrainView", "GrainOrPlan", "NodeView", "PolicyView"];
+/// Schemas of an operation: an answer of them has its address.
+const LOCATED: [&str; 2] = ["OperationView", "PlanOrOperation"];
 
 /// This document.
 #[utoipa::path(get, path = "/v1/openapi.json", tag = "cluster",
@@ -79,10 +104,10 @@ fn describe(path: &str, method: &HttpMethod, led: bool, operation: &mut Operatio
         }
         parameters.push(header("prefer", "`wait=30`: the same in seconds (RFC 7240)"));
     }
-    let tagged = *method == HttpMethod::Get && operation_shows_one(path);
+    already_over(operation);
     for (status, response) in &mut operation.responses.responses {
         let RefOr::T(response) = response else { continue };
-        answer_headers(status, led, tagged, response);
+        answer_headers(method, status, led, response);
     }
     operation.responses.responses.insert("default".to_owned(), RefOr::T(problem()));
 }
@@ -94,16 +119,36 @@ fn is_called(parameter: &RefOr<Parameter>, name: &str) -> bool {
     }
 }
 
-fn operation_shows_one(path: &str) -> bool {
-    matches!(path, "/v1/grains/{name}" | "/v1/nodes/{name}" | "/v1/policies/{name}")
+/// What answers 202 answers 200 when the operation is over within `wait`, with the same body.
+fn already_over(operation: &mut Operation) {
+    let responses = &mut operation.responses.responses;
+    let Some(RefOr::T(accepted)) = responses.get("202") else { return };
+    let over = ResponseBuilder::from(accepted.clone())
+        .description("The operation, which is over already (`wait`)")
+        .build();
+    responses.entry("200".to_owned()).or_insert(RefOr::T(over));
 }
 
-fn answer_headers(status: &str, led: bool, tagged: bool, response: &mut Described) {
-    let mut add = |name: &str, of: Type, text: &str| {
-        let mut header = Header::new(ObjectBuilder::new().schema_type(of).build());
-        header.description = Some(text.to_owned());
-        response.headers.insert(name.to_owned(), RefOr::T(header));
-    };
+/// Whether the body is one of these schemas.
+fn is_any(response: &Described, names: &[&str]) -> bool {
+    response.content.values().any(|content| {
+        let RefOr::T(content) = content else { return false };
+        let Some(RefOr::Ref(found)) = &content.schema else { return false };
+        names.iter().any(|name| *found == Ref::from_schema_name(*name))
+    })
+}
+
+fn add_header(response: &mut Described, name: &str, of: Type, text: &str) {
+    let mut header = Header::new(ObjectBuilder::new().schema_type(of).build());
+    header.description = Some(text.to_owned());
+    response.headers.insert(name.to_owned(), RefOr::T(header));
+}
+
+fn answer_headers(method: &HttpMethod, status: &str, led: bool, response: &mut Described) {
+    let tagged = status == "200" && is_any(response, &TAGGED);
+    // A question for an operation is at its address already.
+    let located = *method != HttpMethod::Get && is_any(response, &LOCATED);
+    let mut add = |name: &str, of: Type, text: &str| add_header(response, name, of, text);
     add("x-request-id", Type::String, "What to search the logs for");
     if led {
         add(HEADER_INDEX, Type::Integer, "Log index that the answer is of");
@@ -118,11 +163,16 @@ fn answer_headers(status: &str, led: bool, tagged: bool, response: &mut Describe
             "The node that has answered in place of the asked one",
         );
     }
-    if tagged && status == "200" {
+    if tagged {
         add("etag", Type::String, "Modify index in quotes; goes into If-Match");
     }
-    if status == "202" {
+    if located {
         add("location", Type::String, "Address of the operation");
+    }
+    if status == "201" {
+        add("location", Type::String, "Address of what was made");
+    }
+    if status == "202" {
         add("retry-after", Type::Integer, "Seconds until it is worth asking again");
     }
 }
@@ -131,12 +181,16 @@ fn problem() -> Described {
     let content = ContentBuilder::new()
         .schema(Some(RefOr::<Schema>::Ref(Ref::from_schema_name("Problem"))))
         .build();
-    ResponseBuilder::new()
+    let mut problem = ResponseBuilder::new()
         .description(
             "What is wrong (RFC 9457): `code` for programs, `detail` and `hint` for people",
         )
         .content(PROBLEM_JSON, content)
-        .build()
+        .build();
+    add_header(&mut problem, "x-request-id", Type::String, "What to search the logs for");
+    let text = "Seconds until it is worth asking again, where that may help";
+    add_header(&mut problem, "retry-after", Type::Integer, text);
+    problem
 }
 
 fn query(name: &str, of: Type, text: &str) -> RefOr<Parameter> {

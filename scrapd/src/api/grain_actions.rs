@@ -14,6 +14,7 @@ use scrap_schema::operation::Work;
 use scrap_schema::problem::{Code, FieldError};
 use scrap_schema::snapshot::{self, Guid, Snapshot};
 
+use super::document::PlanOrOperation;
 use super::error::{Answer, Failure};
 use super::grains::grain_text;
 use super::input::{Asked, Head, Named};
@@ -90,7 +91,7 @@ pub(super) async fn restart(
     params(("name" = String, Path, description = "Name or id")),
     request_body(content = MigrateBody, description = "May be left out"),
     responses(
-        (status = 200, description = "What would happen (`dryRun`), or the operation if it is over already", body = DryRun),
+        (status = 200, description = "What would happen (`dryRun`), or the operation if it is over already (`wait`)", body = PlanOrOperation),
         (status = 202, description = "The operation", body = OperationView),
     ))]
 pub(super) async fn migrate(
@@ -134,7 +135,7 @@ fn has_place(world: &World<'_>, grain: &Grain, to: Option<NodeId>) -> Answer<()>
     params(("name" = String, Path, description = "Name or id")),
     request_body(content = FailoverBody, description = "May be left out"),
     responses(
-        (status = 200, description = "What would happen (`dryRun`), or the operation if it is over already", body = DryRun),
+        (status = 200, description = "What would happen (`dryRun`), or the operation if it is over already (`wait`)", body = PlanOrOperation),
         (status = 202, description = "The operation", body = OperationView),
     ))]
 pub(super) async fn failover(
@@ -176,20 +177,24 @@ async fn dry_run(api: &Api, work: Work, preview: impl FnOnce(&World<'_>) -> Prev
     api.confirm().await?;
     let (index, dry) = api.look(|world| {
         let mut dry = as_dry_run(preview(world));
-        dry.refused = refusal(world, &work).or(dry.refused);
+        judged(world, &work, &mut dry);
         (world.cluster.index, dry)
     });
     Ok(shown(index, dry))
 }
 
-/// Why the state refuses the work now.
-pub(super) fn refusal(world: &World<'_>, work: &Work) -> Option<String> {
-    preview::requested(world.cluster, world.now, work).err().map(|refusal| refusal.to_string())
+/// Puts into a plan why the state refuses the work now, with the hint that the work itself would get.
+pub(super) fn judged(world: &World<'_>, work: &Work, dry: &mut DryRun) {
+    if let Err(refusal) = preview::requested(world.cluster, world.now, work) {
+        let problem = Failure::from(refusal).problem;
+        dry.refused = Some(problem.detail);
+        dry.hint = problem.hint;
+    }
 }
 
 pub(super) fn as_dry_run(preview: Preview) -> DryRun {
-    let Preview { steps, loss, expected_downtime_ms, refused } = preview;
-    DryRun { steps, loss, expected_downtime_ms, refused }
+    let Preview { steps, loss, expected_downtime_ms, refused, hint } = preview;
+    DryRun { steps, loss, expected_downtime_ms, refused, hint }
 }
 
 /// Takes a snapshot with a name.
@@ -232,7 +237,7 @@ fn is_called(known: &Snapshot, name: &Name) -> bool {
     params(("name" = String, Path, description = "Name or id")),
     request_body = RestoreBody,
     responses(
-        (status = 200, description = "What would happen (`dryRun`), or the operation if it is over already", body = DryRun),
+        (status = 200, description = "What would happen (`dryRun`), or the operation if it is over already (`wait`)", body = PlanOrOperation),
         (status = 202, description = "The operation", body = OperationView),
     ))]
 pub(super) async fn restore(

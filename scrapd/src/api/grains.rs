@@ -14,6 +14,7 @@ use scrap_schema::manifest::{Manifest, ManifestKind, parse};
 use scrap_schema::problem::{Code, FieldError};
 use scrap_schema::unit::Span;
 
+use super::document::GrainOrPlan;
 use super::error::{Answer, Failure, bad_manifest};
 use super::input::{Asked, Head, Match, Named};
 use super::manifests::{GrainManifest, GrainPatch, refused, wrong_kind};
@@ -202,9 +203,10 @@ pub(super) fn grain_text(manifest: Manifest) -> Answer<GrainText> {
         ("name" = String, Path, description = "Name or id"),
         ("purge" = Option<bool>, Query, description = "Remove it for good, from the trash or alive"),
         ("dryRun" = Option<bool>, Query, description = "Only say what would go"),
+        ("wait" = Option<String>, Query, description = "With `purge`: longest time to wait until it has stopped; 30s if nobody says"),
     ),
     responses(
-        (status = 200, description = "The grain in the trash; with `dryRun`, what would go", body = GrainView),
+        (status = 200, description = "The grain in the trash, with its ETag; with `dryRun`, what would go", body = GrainOrPlan),
         (status = 204, description = "It is gone for good (`purge`)"),
     ))]
 pub(super) async fn delete(State(api): State<Api>, Named(name): Named, asked: Asked) -> Answer {

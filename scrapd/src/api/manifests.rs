@@ -10,17 +10,13 @@ use scrap_schema::strict::nearest;
 use super::error::{Answer, Failure, bad_manifest};
 
 /// A manifest of a grain.
-#[derive(utoipa::ToSchema)]
-#[schema(rename_all = "camelCase")]
-#[expect(
-    dead_code,
-    reason = "only its schema is used; manifests are read by scrap_schema::manifest"
-)]
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct GrainManifest {
-    /// `scrap/v1`.
-    api_version: String,
-    /// `Grain`.
-    kind: String,
+    #[schema(inline)]
+    api_version: ApiVersion,
+    #[schema(inline)]
+    kind: GrainKind,
     metadata: Metadata,
     spec: GrainSpec,
 }
@@ -44,35 +40,71 @@ struct PatchMetadata {
 }
 
 /// A manifest of a policy.
-#[derive(utoipa::ToSchema)]
-#[schema(rename_all = "camelCase")]
-#[expect(
-    dead_code,
-    reason = "only its schema is used; manifests are read by scrap_schema::manifest"
-)]
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct PolicyManifest {
-    /// `scrap/v1`.
-    api_version: String,
-    /// `Policy`.
-    kind: String,
+    #[schema(inline)]
+    api_version: ApiVersion,
+    #[schema(inline)]
+    kind: PolicyKind,
     metadata: Metadata,
     spec: Policy,
 }
 
 /// A manifest of a node.
-#[derive(utoipa::ToSchema)]
-#[schema(rename_all = "camelCase")]
-#[expect(
-    dead_code,
-    reason = "only its schema is used; manifests are read by scrap_schema::manifest"
-)]
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct NodeManifest {
-    /// `scrap/v1`.
-    api_version: String,
-    /// `Node`.
-    kind: String,
+    #[schema(inline)]
+    api_version: ApiVersion,
+    #[schema(inline)]
+    kind: NodeKind,
     metadata: Metadata,
     spec: Option<NodeSpec>,
+}
+
+/// A manifest of any kind.
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub(super) enum AnyManifest {
+    Grain(GrainManifest),
+    Policy(PolicyManifest),
+    Node(NodeManifest),
+}
+
+/// A set of manifests in JSON.
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, clippy::large_enum_variant, reason = "only its schema is used")]
+pub(super) enum OneOrManyManifests {
+    One(AnyManifest),
+    Many(Vec<AnyManifest>),
+}
+
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[expect(dead_code, reason = "only its schema is used")]
+enum ApiVersion {
+    #[serde(rename = "scrap/v1")]
+    V1,
+}
+
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[expect(dead_code, reason = "only its schema is used")]
+enum GrainKind {
+    Grain,
+}
+
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[expect(dead_code, reason = "only its schema is used")]
+enum PolicyKind {
+    Policy,
+}
+
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[expect(dead_code, reason = "only its schema is used")]
+enum NodeKind {
+    Node,
 }
 
 /// A manifest of another kind than this address takes.

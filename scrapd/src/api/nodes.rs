@@ -13,8 +13,9 @@ use scrap_schema::manifest::ManifestKind;
 use scrap_schema::operation::Work;
 use scrap_schema::problem::{Code, FieldError};
 
+use super::document::PlanOrOperation;
 use super::error::{Answer, Failure, bad_manifest};
-use super::grain_actions::{as_dry_run, refusal};
+use super::grain_actions::{as_dry_run, judged};
 use super::input::{Asked, Head, Named};
 use super::manifests::{NodeManifest, nothing_lost, wrong_kind};
 use super::state::{Api, Closing, find_node, fresh_operation, shown, tagged};
@@ -134,7 +135,7 @@ fn check_addresses(text: &str, pointer: &str) -> Answer<()> {
     params(("name" = String, Path, description = "Its name")),
     request_body(content = DrainBody, description = "May be left out"),
     responses(
-        (status = 200, description = "What would happen (`dryRun`), or the operation if it is over already", body = DryRun),
+        (status = 200, description = "What would happen (`dryRun`), or the operation if it is over already (`wait`)", body = PlanOrOperation),
         (status = 202, description = "The operation", body = OperationView),
     ))]
 pub(super) async fn drain(
@@ -151,7 +152,7 @@ pub(super) async fn drain(
         let (index, dry) = api.look(|world| {
             let mut dry =
                 as_dry_run(preview::drain(world.cluster, world.observed, world.now, node));
-            dry.refused = refusal(world, &Work::Drain { node }).or(dry.refused);
+            judged(world, &Work::Drain { node }, &mut dry);
             (world.cluster.index, dry)
         });
         return Ok(shown(index, dry));

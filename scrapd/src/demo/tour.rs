@@ -15,6 +15,7 @@ use scrap_schema::api::{
 };
 use scrap_schema::id::Name;
 use scrap_schema::operation::OperationState;
+use scrap_schema::unit::Span;
 use uuid::Uuid;
 
 use super::api::{Api, Question};
@@ -162,6 +163,9 @@ async fn migrate(api: &Api, visitor: &Visitor) -> anyhow::Result<Migration> {
     let dry = Question::post(&path, "application/json", body(true)?);
     let plan: DryRun = api.ask(&dry).await?;
     plan.steps.iter().for_each(|step| say(format!("   plan: {step}")));
+    if let Some(ms) = plan.expected_downtime_ms {
+        say(format!("   plan: expected downtime about {}", Span::from_ms(ms).rounded()));
+    }
     let from = node(&api.get(GRAIN).await?)?;
     let began = clock::boot_time();
     let begin = Question::post(&path, "application/json", body(false)?);

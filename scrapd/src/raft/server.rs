@@ -1,6 +1,6 @@
 //! What peers call: the algorithm's messages, snapshots, forwarded proposals.
 //!
-//! A call from another cluster, or meant for another node, is refused before anything of it is read (I15). A forwarded proposal is
+//! A call from another cluster, or meant for another node, is refused before anything of it is read. A forwarded proposal is
 //! never forwarded again. Who the caller really is, is the listener's matter (the certificate), not this room's.
 
 use std::path::PathBuf;
@@ -19,13 +19,14 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
     VoteRequest,
 };
+use scrap_host::clock;
 use scrap_schema::command::Proposal;
 use tokio::io::AsyncWriteExt;
 
+use super::Consensus;
 use super::propose::Attempt;
 use super::types::{Snapshot, SnapshotFile, Types};
 use super::wire::{self, Forwarded, SnapshotHead};
-use super::{Consensus, clock};
 use crate::store::snapshot;
 
 /// Numbers the files that snapshots are received into.
@@ -86,7 +87,7 @@ async fn append(
     State(consensus): State<Consensus>,
     Json(question): Json<AppendEntriesRequest<Types>>,
 ) -> Result<impl IntoResponse, Failed> {
-    let arrived = clock::now();
+    let arrived = clock::boot_time();
     let committed = question.leader_commit.map_or(0, |committed| committed.index);
     let answer = consensus.inner.raft.append_entries(question).await.map_err(stopped)?;
     match &answer {
@@ -132,7 +133,7 @@ async fn propose(
     })
 }
 
-/// Receives in a task of its own: a caller that goes away must not leave a half installed snapshot (R-A1).
+/// Receives in a task of its own: a caller that goes away must not leave a half installed snapshot.
 async fn receive_snapshot(
     State(consensus): State<Consensus>,
     body: Body,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::Committed;
 use super::types::{SnapshotMeta, Vote};
 
-/// Which cluster the caller belongs to (I15).
+/// Which cluster the caller belongs to.
 pub(crate) const CLUSTER: &str = "x-scrap-cluster";
 /// Who calls.
 pub(crate) const FROM: &str = "x-scrap-from";

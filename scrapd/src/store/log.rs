@@ -312,7 +312,7 @@ async fn read_mark(
     Ok(Some(body))
 }
 
-/// A file belongs to one node of one cluster for ever (R-Q6, I15).
+/// A file belongs to one node of one cluster for ever.
 async fn check_owner(
     path: &Path,
     connection: &mut SqliteConnection,

@@ -258,6 +258,16 @@ async fn a_set_of_manifests_is_all_or_nothing() {
     lab.get("/v1/grains/chat").await.ok(404);
 
     finish(&lab, made).await;
+    let policy = r#"{"apiVersion":"scrap/v1","kind":"Policy","metadata":{"name":"more"},"spec":{"replicate":{"copies":2}}}"#;
+    let one = lab.post("/v1/apply", policy).await.ok(200).json();
+    assert_eq!(actions(&one), ["more created"]);
+    let node =
+        r#"{"apiVersion":"scrap/v1","kind":"Node","metadata":{"name":"n1","labels":{"a":"b"}}}"#;
+    let both = lab.post("/v1/apply", &format!("[{policy},{node}]")).await.ok(200).json();
+    assert_eq!(actions(&both), ["more unchanged", "n1 updated"]);
+
+    let gone = lab.ask("DELETE", "/v1/grains/mail?dryRun=true", &[], "").await.ok(200).json();
+    assert_eq!(gone["refused"], Value::Null, "{gone}");
     let pruned =
         lab.ask("POST", "/v1/apply?prune=app=web", &[JSON], &manifest("web")).await.ok(200).json();
     assert_eq!(actions(&pruned), ["web updated", "mail pruned"]);

@@ -264,9 +264,12 @@ impl Node {
         body: &str,
     ) -> Reply {
         let response = self.open(method, path, headers, Body::from(body.to_owned())).await;
-        let (parts, body) = response.into_parts();
-        let body = tokio::time::timeout(LIMIT, body.collect()).await.expect("no end in time");
-        let text = String::from_utf8_lossy(&body.unwrap().to_bytes()).into_owned();
-        Reply { status: parts.status, headers: parts.headers, text }
+        let (parts, answer) = response.into_parts();
+        let answer = tokio::time::timeout(LIMIT, answer.collect()).await.expect("no end in time");
+        let text = String::from_utf8_lossy(&answer.unwrap().to_bytes()).into_owned();
+        let reply = Reply { status: parts.status, headers: parts.headers, text };
+        let faults = super::contract::faults(method, path, body, &reply);
+        assert!(faults.is_empty(), "{method} {path} is not as documented: {faults:#?}");
+        reply
     }
 }

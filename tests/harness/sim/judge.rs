@@ -1,4 +1,4 @@
-//! What must never be (RELIABILITY §2), looked for after every step and at every entry of the log; and the ledger of what
+//! What must never be, looked for after every step and at every entry of the log; and the ledger of what
 //! clients wrote, so that every real loss is known.
 
 use std::collections::BTreeMap;
@@ -133,7 +133,7 @@ impl Sim {
         wrong.into_iter().for_each(|what| self.find(what));
     }
 
-    /// I1, I2, I3.
+    /// One place at a time, in its own epoch, with one head of the data.
     pub(super) fn judge_step(&mut self) {
         let mut live: BTreeMap<GrainId, &str> = BTreeMap::new();
         let mut heads: BTreeMap<(GrainId, Epoch), &str> = BTreeMap::new();
@@ -142,10 +142,8 @@ impl Sim {
             let name = machine.name.as_str();
             for (grain, instance) in machine.instances.iter().filter(|_| machine.up) {
                 if let Some(other) = live.insert(*grain, name) {
-                    found.push(format!(
-                        "I1: grain {} runs on {other} and on {name}",
-                        self.name(*grain)
-                    ));
+                    found
+                        .push(format!("grain {} runs on {other} and on {name}", self.name(*grain)));
                 }
                 let owned = self.truth.grains.get(grain).is_none_or(|grain| {
                     grain
@@ -155,7 +153,7 @@ impl Sim {
                 });
                 if !owned {
                     found.push(format!(
-                        "I2: {} runs on {name} in epoch {}, which is not its",
+                        "grain {} runs on {name} in epoch {}, which is not its",
                         self.name(*grain),
                         instance.epoch
                     ));
@@ -167,7 +165,7 @@ impl Sim {
                 {
                     let what = self.name(*grain);
                     found.push(format!(
-                        "I3: {other} and {name} both have the head of {what}, epoch {}",
+                        "{other} and {name} both have the head of {what}, epoch {}",
                         dataset.epoch
                     ));
                 }
@@ -180,7 +178,7 @@ impl Sim {
         }
     }
 
-    /// I7: every acknowledged write is somewhere, unless its grain was removed by a person.
+    /// Every acknowledged write is somewhere, unless its grain was removed by a person.
     pub fn judge_data(&mut self) {
         let mut found = Vec::new();
         for (grain, ledger) in &self.judge.ledger {
@@ -202,13 +200,14 @@ impl Sim {
             }
             if !left.is_empty() {
                 let name = self.name(*grain);
-                found.push(format!("I7: writes {left:?} of {name} are nowhere any more"));
+                found.push(format!("writes {left:?} of {name} are nowhere any more"));
             }
         }
         found.into_iter().for_each(|what| self.find(what));
     }
 
-    /// What an entry promises must be true when it is committed: I4, I5, I6, and the reported loss.
+    /// What an entry promises must be true when it is committed: nothing runs where it says so, nothing is lost by a move, and
+    /// no more than reported by a failover.
     pub(super) fn judge_entry(&mut self, before: &Cluster, proposal: &Proposal, applied: &Applied) {
         let after = std::mem::take(&mut self.truth);
         self.judge.untouched(before, &after, applied, &proposal.command);
@@ -230,7 +229,7 @@ impl Sim {
                 });
                 if let Some(machine) = unarmed {
                     let what = format!(
-                        "I5: {} counts as armed and runs on {} without a deadline",
+                        "{} counts as armed and runs on {} without a deadline",
                         self.name(*grain),
                         machine.name
                     );
@@ -261,11 +260,8 @@ impl Sim {
                 .is_some_and(|grain| grain.armed && grain.owner == Some(node))
         });
         if let Some(grain) = armed {
-            let what = format!(
-                "I5: {} counts as fenced while {} runs there",
-                machine.name,
-                self.name(*grain)
-            );
+            let what =
+                format!("{} counts as fenced while {} runs there", machine.name, self.name(*grain));
             self.find(what);
         }
     }
@@ -283,7 +279,7 @@ impl Sim {
         if let Some(other) =
             self.machines.iter().find(|it| it.up && it.instances.contains_key(&grain))
         {
-            let what = format!("I4: {name} is given away while it runs on {}", other.name);
+            let what = format!("{name} is given away while it runs on {}", other.name);
             return self.find(what);
         }
         let target = self.machine_of(to).and_then(|at| self.machines[at].datasets.get(&grain));
@@ -307,10 +303,7 @@ impl Sim {
             AssignCause::Place => (),
             AssignCause::Migrate { .. } => {
                 if !lost.is_empty() {
-                    self.find(format!(
-                        "I6: the planned move of {name} loses {} writes",
-                        lost.len()
-                    ));
+                    self.find(format!("the planned move of {name} loses {} writes", lost.len()));
                 }
             }
             AssignCause::Failover { loss } => {

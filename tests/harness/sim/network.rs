@@ -187,7 +187,7 @@ impl Sim {
         let machine = &mut self.machines[to];
         let Some(leading) = machine.leading.as_mut() else { return };
         let known = leading.observed.hear(renewal, now);
-        // R-L1: no answer without a quorum that was asked after the receipt.
+        // No answer without a quorum that was asked after the receipt.
         if !confirmed {
             return;
         }

@@ -1,5 +1,5 @@
 //! The leader's decisions about grains: owners, copies, planned moves. Each names the epoch that it was decided in;
-//! the wrong epoch, owner or stage makes it a refusal without effect (R-L2).
+//! the wrong epoch, owner or stage makes it a refusal without effect.
 
 use std::collections::BTreeSet;
 
@@ -163,7 +163,7 @@ fn placeable(grain: &Grain) -> Result<(), Refusal> {
     Err(Refusal::out_of_date("it has an owner already"))
 }
 
-/// I4, I6: released by its owner, to this node, with this last state.
+/// Released by its owner, to this node, with this last state.
 fn released_to(
     grain: &Grain,
     to: NodeId,
@@ -190,7 +190,7 @@ fn released_to(
     }
 }
 
-/// I4: the owner's lease has surely ended, or a person's word says that it is off.
+/// The owner's lease has surely ended, or a person's word says that it is off.
 fn given_up(cluster: &Cluster, grain: &Grain, base: Option<&Snapshot>) -> Result<(), Refusal> {
     let owner = grain.owner.and_then(|owner| cluster.nodes.get(&owner));
     let Some(owner) = owner else {

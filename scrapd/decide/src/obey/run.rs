@@ -100,7 +100,7 @@ fn start(here: Here<'_>, actions: &mut Vec<HostAction>) {
     actions.push(HostAction::Start { grain, epoch, deadline });
 }
 
-/// A grain that was started without the lease and needs one now (R-Q4).
+/// A grain that was started without the lease and needs one now (`docs/decisions/0005`).
 fn arm(here: Here<'_>, actions: &mut Vec<HostAction>) {
     let timing = here.cluster.timing();
     let armed = here.run.is_some_and(|run| run.armed);
