@@ -61,6 +61,13 @@ const WALLS: &[Wall] = &[
         never: &["clap_complete", "comfy-table", "indicatif"],
     },
     Wall {
+        package: "base2histogram",
+        ours: &[],
+        // Nothing but the standard library.
+        others: &["core"],
+        never: &[],
+    },
+    Wall {
         package: "scrapctl",
         ours: &["scrap-schema"],
         others: &[],

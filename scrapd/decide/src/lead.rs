@@ -104,15 +104,9 @@ impl fmt::Display for WaitReason {
                 let left = Span::from_ms(tick.ms().saturating_mul(u64::from(*left)));
                 write!(f, "silent; in {} its lease has surely ended", left.rounded_up())
             }
-            Self::NoPlace { refusals } if refusals.is_empty() => {
-                f.write_str("there is no node to take it")
-            }
-            Self::NoPlace { refusals } => write!(f, "no node can take it: {refusals}"),
-            Self::NoPlaceFor { grain, refusals } if refusals.is_empty() => {
-                write!(f, "there is no node to take grain {grain}")
-            }
+            Self::NoPlace { refusals } => no_place(f, "it", refusals),
             Self::NoPlaceFor { grain, refusals } => {
-                write!(f, "no node can take grain {grain}: {refusals}")
+                no_place(f, &format!("grain {grain}"), refusals)
             }
             Self::OwnerSilent { owner } => {
                 write!(f, "node {owner} is silent; it may still run there")
@@ -166,6 +160,13 @@ impl fmt::Display for WaitReason {
                 write!(f, "{have} of {want} copies: {refusals}")
             }
         }
+    }
+}
+
+fn no_place(f: &mut fmt::Formatter<'_>, what: &str, refusals: &str) -> fmt::Result {
+    match refusals {
+        "" => write!(f, "there is no node to take {what}"),
+        refusals => write!(f, "no node can take {what}: {refusals}"),
     }
 }
 

@@ -6,6 +6,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use scrap_decide::cluster::{Cluster, Grain};
+use scrap_decide::refusal::Refusal;
 use scrap_host::clock;
 use scrap_schema::api::{DryRun, GrainView, OperationView};
 use scrap_schema::command::{Command, GrainText};
@@ -13,6 +14,7 @@ use scrap_schema::id::GrainId;
 use scrap_schema::manifest::{Manifest, ManifestKind, parse};
 use scrap_schema::problem::{Code, FieldError};
 use scrap_schema::unit::Span;
+use tokio::time::Instant;
 
 use super::document::GrainOrPlan;
 use super::error::{Answer, Failure, bad_manifest};
@@ -256,13 +258,21 @@ async fn remove(
         }
     };
     // It may be in the trash only since a moment ago.
-    stopped(api, grain, wait).await?;
-    api.propose(asked, Command::PurgeGrain { grain: grain.id, if_index }).await?;
-    Ok(StatusCode::NO_CONTENT.into_response())
+    let until = Instant::now() + wait;
+    loop {
+        stopped(api, grain, until).await?;
+        let purge = Command::PurgeGrain { grain: grain.id, if_index };
+        match api.try_propose(asked, purge).await? {
+            Ok(_) => return Ok(StatusCode::NO_CONTENT.into_response()),
+            // A start that was under way has come up: it is stopped now.
+            Err(Refusal::WrongState { .. }) if !api.read(|now| is_stopped(now, grain.id)) => (),
+            Err(refusal) => return Err(refusal.into()),
+        }
+    }
 }
 
 /// Waits until a trashed grain surely runs nowhere.
-async fn stopped(api: &Api, grain: &Grain, wait: Duration) -> Answer<()> {
+async fn stopped(api: &Api, grain: &Grain, until: Instant) -> Answer<()> {
     let mut changes = api.daemon.consensus.changes();
     let until_stopped = async {
         loop {
@@ -273,7 +283,7 @@ async fn stopped(api: &Api, grain: &Grain, wait: Duration) -> Answer<()> {
             }
         }
     };
-    tokio::time::timeout(wait, until_stopped).await.map_err(|_| {
+    tokio::time::timeout_at(until, until_stopped).await.map_err(|_| {
         let detail = format!("grain `{}` is in the trash and is still being stopped", grain.name);
         Failure::new(Code::Timeout, detail)
             .hint(format!("repeat it in a moment: `scrapctl rm --purge {}`", grain.id))

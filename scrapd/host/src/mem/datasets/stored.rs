@@ -139,7 +139,7 @@ impl State {
     }
 }
 
-/// Changes the role of what is stored; see [`Datasets::set_role`].
+/// Changes the role of what is stored; see `Datasets::set_role` of the trait.
 pub(super) fn change_role(
     stored: &mut Stored,
     role: Role,
