@@ -63,6 +63,8 @@ pub struct Sim {
     pub sizes: BTreeMap<GrainId, (u64, u64)>,
     /// How long a grain takes to stop, if not the usual time.
     pub slow_stops: BTreeMap<GrainId, u64>,
+    /// Whether every stream is told, not only the first one and the first after a trouble.
+    pub tells_streams: bool,
     /// Bytes per second between two machines.
     pub rate: u64,
     /// How bad the network is.
@@ -102,6 +104,7 @@ impl Sim {
             clients: true,
             sizes: BTreeMap::new(),
             slow_stops: BTreeMap::new(),
+            tells_streams: false,
             rate: 100 << 20,
             weather: Weather::fair(),
             kill_slack: 0,

@@ -416,7 +416,7 @@ impl Sim {
         known.rate = if bytes > 0 { self.rate } else { known.rate };
         let trouble = known.trouble.take().is_some();
         let first = known.rounds == 1 && from.is_none();
-        if trouble || first {
+        if trouble || first || self.tells_streams {
             let who = format!("{}/host", self.machines[at].name);
             let (name, node) = (self.name(grain), self.truth.node_name(node));
             let sent = Bytes(bytes).rounded();

@@ -129,6 +129,7 @@ impl Sim {
                 let percent: i64 = percent.trim_end_matches('%').parse()?;
                 self.drift(at, percent * 10_000);
             }
+            ["tell-streams", state] => self.tells_streams = is_on(state)?,
             ["disk", node, used] => {
                 let at = self.at(node)?;
                 let used: Bytes = used.parse()?;
