@@ -106,9 +106,7 @@ impl Inner {
     }
 
     fn space(&self) -> files::Result<Space> {
-        let stat = rustix::fs::statvfs(&self.root).map_err(files::at("measure", &self.root))?;
-        let bytes = |blocks: u64| Bytes(blocks.saturating_mul(stat.f_frsize));
-        Ok(Space { total: bytes(stat.f_blocks), free: bytes(stat.f_bavail) })
+        files::space(&self.root)
     }
 
     fn free(&self) -> files::Result<u64> {

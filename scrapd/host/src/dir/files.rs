@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
 
-use crate::datasets::Cause;
+use scrap_schema::unit::Bytes;
+
+use crate::datasets::{Cause, Space};
 
 /// Work inside this backend: its caller adds the dataset.
 pub(super) type Result<T> = std::result::Result<T, Cause>;
@@ -60,6 +62,49 @@ pub(super) fn create_file(path: &Path) -> Result<File> {
         .map_err(at("create", path))
 }
 
+/// A file that is being written beside its place. Removed with this value unless it was put there: half a file on a full
+/// disk would only keep it full.
+#[derive(Debug)]
+pub(super) struct Temporary {
+    path: PathBuf,
+    placed: bool,
+}
+
+impl Temporary {
+    /// Opens it, empty.
+    pub(super) fn create(path: PathBuf) -> Result<(Self, File)> {
+        let file = create_file(&path)?;
+        Ok((Self { path, placed: false }, file))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Renames it to its place and makes that stable.
+    pub(super) fn place(mut self, to: &Path) -> Result<()> {
+        rename(&self.path, to)?;
+        self.placed = true;
+        Ok(())
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if !self.placed {
+            // What cannot be removed now is swept when the pool is opened.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Size of the file system of a path, and what is free for this user.
+pub(super) fn space(path: &Path) -> Result<Space> {
+    let stat = rustix::fs::statvfs(path).map_err(at("measure", path))?;
+    let bytes = |blocks: u64| Bytes(blocks.saturating_mul(stat.f_frsize));
+    Ok(Space { total: bytes(stat.f_blocks), free: bytes(stat.f_bavail) })
+}
+
 /// Puts the names in a folder on stable storage.
 pub(super) fn sync_dir(path: &Path) -> Result<()> {
     File::open(path).and_then(|dir| dir.sync_all()).map_err(at("sync", path))
@@ -72,11 +117,10 @@ pub(super) fn parent(path: &Path) -> &Path {
 
 /// Replaces a file: after a crash it has the old contents or the new ones. Stable when this returns.
 pub(super) fn replace(path: &Path, contents: &[u8]) -> Result<()> {
-    let temporary = path.with_extension("tmp");
-    let mut file = create_file(&temporary)?;
-    file.write_all(contents).map_err(at("write", &temporary))?;
-    file.sync_all().map_err(at("sync", &temporary))?;
-    rename(&temporary, path)
+    let (temporary, mut file) = Temporary::create(path.with_extension("tmp"))?;
+    file.write_all(contents).map_err(at("write", temporary.path()))?;
+    file.sync_all().map_err(at("sync", temporary.path()))?;
+    temporary.place(path)
 }
 
 /// Renames and makes both names stable.

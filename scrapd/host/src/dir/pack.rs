@@ -7,8 +7,9 @@ use std::io::{BufWriter, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::files::{self, Result, at, damaged};
+use super::files::{self, Result, Temporary, at, damaged};
 use super::manifest::{CHUNK, Hash};
+use crate::datasets::Cause;
 
 const MAGIC: &[u8; 8] = b"SCRAPPK1";
 /// A hash and a length.
@@ -16,27 +17,34 @@ const ROW: usize = 36;
 /// The number of rows and their hash.
 const TRAILER: usize = 40;
 
+/// Space that no pack may take: with a full disk the log of the cluster could not be written, and the node would be gone.
+const FLOOR: u64 = 8 << 20;
+/// The free space is looked at whenever so much was written.
+const LOOK_EVERY: u64 = 1 << 20;
+
 /// A pack that is being written.
 pub(super) struct PackWriter {
     folder: PathBuf,
     id: u64,
-    temporary: PathBuf,
+    temporary: Temporary,
     file: BufWriter<File>,
     rows: HashMap<Hash, u32>,
     /// In the order of their bytes.
     order: Vec<Hash>,
     bytes: u64,
+    floor: u64,
 }
 
 impl PackWriter {
     /// A new pack in this folder. Nothing of it counts before [`Self::finish`].
     pub(super) fn new(folder: &Path) -> Result<Self> {
         let id = files::random()?;
-        let temporary = folder.join(format!("{id:016x}.tmp"));
-        let mut file = BufWriter::new(files::create_file(&temporary)?);
-        file.write_all(MAGIC).map_err(at("write", &temporary))?;
+        let (temporary, file) = Temporary::create(folder.join(format!("{id:016x}.tmp")))?;
+        let mut file = BufWriter::new(file);
+        file.write_all(MAGIC).map_err(at("write", temporary.path()))?;
         let (rows, order) = (HashMap::new(), Vec::new());
-        Ok(Self { folder: folder.to_owned(), id, temporary, file, rows, order, bytes: 0 })
+        let (folder, bytes, floor) = (folder.to_owned(), 0, FLOOR);
+        Ok(Self { folder, id, temporary, file, rows, order, bytes, floor })
     }
 
     /// Adds a chunk, once.
@@ -45,20 +53,22 @@ impl PackWriter {
             return Ok(());
         }
         let length = u32::try_from(chunk.len())
-            .map_err(|_| damaged(&self.temporary, "a chunk is too long"))?;
-        self.file.write_all(chunk).map_err(at("write", &self.temporary))?;
+            .map_err(|_| damaged(self.temporary.path(), "a chunk is too long"))?;
+        let before = self.bytes / LOOK_EVERY;
+        self.bytes = self.bytes.saturating_add(u64::from(length));
+        if self.bytes / LOOK_EVERY != before && files::space(&self.folder)?.free.0 < self.floor {
+            return Err(Cause::NoSpace);
+        }
+        self.file.write_all(chunk).map_err(at("write", self.temporary.path()))?;
         self.rows.insert(hash, length);
         self.order.push(hash);
-        self.bytes = self.bytes.saturating_add(u64::from(length));
         Ok(())
     }
 
     /// Makes the pack stable and visible. A pack without chunks is not kept.
     pub(super) fn finish(self) -> Result<Option<PathBuf>> {
-        let Self { folder, id, temporary, mut file, rows, order, bytes: _ } = self;
+        let Self { folder, id, temporary, mut file, rows, order, bytes: _, floor: _ } = self;
         if order.is_empty() {
-            drop(file);
-            files::remove_file(&temporary)?;
             return Ok(None);
         }
         let mut footer = Vec::with_capacity(order.len() * ROW + TRAILER);
@@ -69,12 +79,12 @@ impl PackWriter {
         let checksum = Hash::of(&footer);
         footer.extend_from_slice(&(order.len() as u64).to_be_bytes());
         footer.extend_from_slice(&checksum.0);
-        file.write_all(&footer).map_err(at("write", &temporary))?;
+        file.write_all(&footer).map_err(at("write", temporary.path()))?;
         let file =
-            file.into_inner().map_err(|error| at("write", &temporary)(error.into_error()))?;
-        file.sync_all().map_err(at("sync", &temporary))?;
+            file.into_inner().map_err(|error| at("write", temporary.path())(error.into_error()))?;
+        file.sync_all().map_err(at("sync", temporary.path()))?;
         let path = folder.join(format!("{id:016x}.pack"));
-        files::rename(&temporary, &path)?;
+        temporary.place(&path)?;
         Ok(Some(path))
     }
 }
@@ -179,4 +189,23 @@ fn read_rows(path: &Path) -> Result<Pack> {
     };
     let rows = footer.chunks_exact(ROW).map(row).collect::<Option<Vec<_>>>().ok_or_else(bad)?;
     Ok(Pack { path: path.to_owned(), size, rows })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pack_that_finds_no_space_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut writer = PackWriter::new(folder.path()).unwrap();
+        writer.floor = u64::MAX;
+        let chunk = vec![7; 600 << 10];
+        writer.add(Hash([1; 32]), &chunk).unwrap();
+        let refused = writer.add(Hash([2; 32]), &chunk).unwrap_err();
+        assert!(matches!(refused, Cause::NoSpace), "{refused:?}");
+        assert_eq!(files::names(folder.path()).unwrap().len(), 1);
+        drop(writer);
+        assert_eq!(files::names(folder.path()).unwrap(), [""; 0]);
+    }
 }
