@@ -48,7 +48,9 @@ fn status(world: &World<'_>, grain: &Grain) -> GrainStatus {
     GrainStatus {
         state,
         node: grain.owner.and_then(|owner| world.node_name(owner)),
-        moving_to: destination(grain).and_then(|to| world.node_name(to)),
+        moving_to: destination(grain)
+            .filter(|to| Some(*to) != grain.owner)
+            .and_then(|to| world.node_name(to)),
         epoch: grain.epoch,
         conditions: conditions::conditions(world, grain, state),
         copies: copies(world, grain),
