@@ -354,6 +354,8 @@ impl Sim {
             | Refusal::InUse { .. }
             | Refusal::NotCancellable { .. }
             | Refusal::OwnerAlive { .. }
+            | Refusal::LastNode { .. }
+            | Refusal::NodeNeeded { .. }
             | Refusal::NodeUnfit { .. }
             | Refusal::LossTooLarge { .. }
             | Refusal::Invalid { .. } => false,
