@@ -38,6 +38,9 @@ const LOOK_EVERY: Span = Span::from_secs(1);
 /// Pause between two measurements of what runs.
 const MEASURE_EVERY: Span = Span::from_secs(15);
 
+/// How long actions that are under way are waited for at the end.
+const LAST_ACTIONS: Duration = Duration::from_secs(5);
+
 /// The agent's facts, shared with the doors that need them.
 #[derive(Clone, Default)]
 pub struct Handle {
@@ -115,8 +118,9 @@ pub async fn gather(
     Ok(())
 }
 
-/// Obeys until `shutdown`. Returns when every action that was under way has ended or five seconds have passed.
-pub async fn run(daemon: Arc<Daemon>, shutdown: CancellationToken) {
+/// Obeys until `shutdown`. Returns when every action that was under way has ended or five seconds have passed; says whether all
+/// have ended. A start that was given up may still come up later.
+pub async fn run(daemon: Arc<Daemon>, shutdown: CancellationToken) -> bool {
     let mut changes = daemon.consensus.changes();
     let tasks = tokio_util::task::TaskTracker::new();
     let mut looked = BootTime::default();
@@ -152,9 +156,11 @@ pub async fn run(daemon: Arc<Daemon>, shutdown: CancellationToken) {
         }
     }
     tasks.close();
-    if tokio::time::timeout(Duration::from_secs(5), tasks.wait()).await.is_err() {
+    let ended = tokio::time::timeout(LAST_ACTIONS, tasks.wait()).await.is_ok();
+    if !ended {
         warn!("some actions did not end in time; they are healed at the next start");
     }
+    ended
 }
 
 /// What to do now. Takes the lanes of what it returns.
@@ -237,9 +243,17 @@ async fn measure(daemon: Arc<Daemon>) {
     });
 }
 
-/// Stops every grain and verifies it. For an end of the daemon that is meant to be an end of its grains.
+/// Stops every grain and verifies it; says whether all are stopped. For an end of the daemon that is meant to be an end of its
+/// grains.
 pub async fn stop_everything(daemon: &Daemon) -> bool {
-    let instances: Vec<Instance> = daemon.host.runtime.list().await.unwrap_or_default();
+    let instances: Vec<Instance> = match daemon.host.runtime.list().await {
+        Ok(instances) => instances,
+        // Not seen is not stopped.
+        Err(error) => {
+            warn!(error = execute::chain(&error), "cannot see what runs: nothing was stopped");
+            return false;
+        }
+    };
     let stops = instances.into_iter().map(|instance| {
         let grace = daemon.consensus.read(|cluster| {
             let grain = cluster.grains.get(&instance.grain);
