@@ -9,6 +9,7 @@ use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, wait};
 use scrap_schema::time::BootTime;
 use scrap_schema::unit::Span;
 
+use super::lock::Lock;
 use super::log::LogWriter;
 use super::protocol::{self, Begun, Order, Record, Request, State, Status};
 use super::spawn;
@@ -61,6 +62,8 @@ pub(super) struct Keeper {
     phase: Phase,
     main: Option<Main>,
     pause: Span,
+    /// Let go of by the system when this process has ended, after the last word in the record.
+    _lock: Lock,
 }
 
 /// The program's first process.
@@ -105,6 +108,7 @@ impl Keeper {
         boot: String,
         listener: UnixListener,
         log: LogWriter,
+        lock: Lock,
     ) -> Result<Self, Begun> {
         let failed = |what: &str, error: &io::Error| Begun::Failed {
             what: what.to_owned(),
@@ -133,8 +137,20 @@ impl Keeper {
             .map_err(|error| failed("cannot write keeper.json", &error))?;
         let phase = Phase::Running { since: clock::boot_time() };
         let (callers, pause) = (Vec::new(), Span::ZERO);
-        let mut keeper =
-            Self { order, record, listener, callers, log, output, input, phase, main: None, pause };
+        let (main, _lock) = (None, lock);
+        let mut keeper = Self {
+            order,
+            record,
+            listener,
+            callers,
+            log,
+            output,
+            input,
+            phase,
+            main,
+            pause,
+            _lock,
+        };
         match spawn::start(&keeper.order, &keeper.input) {
             Ok(pid) => {
                 keeper.main = Some(Main::new(pid));

@@ -138,6 +138,41 @@ async fn a_second_daemon_finds_it_again() {
     assert!(!is_alive(keeper));
 }
 
+/// A keeper that is slow to begin: it waits for a file.
+fn slow_keeper(bench: &ProcessBench) -> std::path::PathBuf {
+    let root = bench.root.path().display();
+    let script = format!(
+        "#!/bin/sh\necho $$ > {root}/slow\nwhile [ ! -e {root}/go ]; do sleep 0.02; done\nexec {}\n",
+        env!("CARGO_BIN_EXE_scrap-keeper")
+    );
+    let path = bench.root.path().join("slow-keeper");
+    fs::write(&path, script).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+/// The daemon is killed after it has spawned a keeper and before that has done anything, and starts again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_keeper_that_wakes_up_late_finds_its_place_taken() {
+    let bench = ProcessBench::new().await;
+    let script = slow_keeper(&bench);
+    let slow = ProcessRuntime::open(&bench.root.path().join("run"), script).await.unwrap();
+    let daemon = tokio::runtime::Runtime::new().unwrap();
+    let order = bench.order(1);
+    drop(daemon.spawn(async move { slow.start(order).await }));
+    let pid = || fs::read_to_string(bench.root.path().join("slow")).ok()?.trim().parse().ok();
+    wait_until(async || pid().is_some()).await;
+    daemon.shutdown_background();
+    let late: i32 = pid().unwrap();
+    bench.runtime.start(bench.order(1)).await.unwrap();
+    let first = bench.record();
+    fs::write(bench.root.path().join("go"), "").unwrap();
+    wait_until(async || !is_alive(late)).await;
+    assert_eq!(bench.record()["tag"], first["tag"], "the record is of the first one");
+    assert_eq!(instance(&bench.runtime).await.unwrap().state, InstanceState::Running);
+    bench.runtime.stop(WEB, GRACE).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_of_another_boot_is_not_believed() {
     let mut bench = ProcessBench::new().await;
