@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use scrap_decide::obey::{HostAction, HostFacts, Lane, obey};
 use scrap_host::clock;
-use scrap_host::runtime::{Instance, Runtime};
+use scrap_host::runtime::Runtime;
 use scrap_schema::id::GrainId;
 use scrap_schema::time::{BootTime, Now};
 use scrap_schema::unit::Span;
@@ -108,11 +108,14 @@ pub async fn gather(
     timing: scrap_schema::timing::Timing,
 ) -> Result<(), Trouble> {
     let mut updates = execute::look_at_everything(host).await?;
-    let instances = host.runtime.list().await?;
+    let listing = host.runtime.list().await?;
+    for error in &listing.unclear {
+        warn!(error = execute::chain(error), "cannot see whether this grain runs");
+    }
     // What an earlier daemon was granted is still granted: its keepers hold the deadline.
-    let deadline = instances.iter().filter_map(|instance| instance.deadline).max();
+    let deadline = listing.instances.iter().filter_map(|instance| instance.deadline).max();
     let granted = deadline.map(|deadline| BootTime(deadline.0.saturating_sub(timing.lease.ms())));
-    updates.push(Update::Instances(instances, 0));
+    updates.push(Update::Instances(listing, 0));
     updates.push(Update::Granted(granted));
     agent.update(updates);
     Ok(())
@@ -213,8 +216,12 @@ async fn carry_out(daemon: Arc<Daemon>, action: HostAction) {
 async fn look_at_runs(daemon: Arc<Daemon>) {
     let as_of = daemon.agent.with(|state| state.changes);
     match daemon.host.runtime.list().await {
-        Ok(instances) => {
-            daemon.agent.with(|state| state.take(Update::Instances(instances, as_of)));
+        Ok(listing) => {
+            let known = daemon.agent.with(|state| state.unclear.clone());
+            for error in listing.unclear.iter().filter(|error| !known.contains_key(&error.grain)) {
+                warn!(error = execute::chain(error), "cannot see whether this grain runs");
+            }
+            daemon.agent.with(|state| state.take(Update::Instances(listing, as_of)));
         }
         Err(error) => warn!(error = execute::chain(&error), "cannot see what runs"),
     }
@@ -246,20 +253,23 @@ async fn measure(daemon: Arc<Daemon>) {
 /// Stops every grain and verifies it; says whether all are stopped. For an end of the daemon that is meant to be an end of its
 /// grains.
 pub async fn stop_everything(daemon: &Daemon) -> bool {
-    let instances: Vec<Instance> = match daemon.host.runtime.list().await {
-        Ok(instances) => instances,
+    let listing = match daemon.host.runtime.list().await {
+        Ok(listing) => listing,
         // Not seen is not stopped.
         Err(error) => {
             warn!(error = execute::chain(&error), "cannot see what runs: nothing was stopped");
             return false;
         }
     };
-    let stops = instances.into_iter().map(|instance| {
+    let known = listing.instances.iter().map(|instance| instance.grain);
+    // Of those it may still be found out.
+    let unclear = listing.unclear.iter().map(|error| error.grain);
+    let stops = known.chain(unclear).map(|grain| {
         let grace = daemon.consensus.read(|cluster| {
-            let grain = cluster.grains.get(&instance.grain);
-            grain.map_or(Span::from_secs(5), |grain| grain.spec.stop.timeout)
+            let known = cluster.grains.get(&grain);
+            known.map_or(Span::from_secs(5), |grain| grain.spec.stop.timeout)
         });
-        daemon.host.runtime.stop(instance.grain, grace)
+        daemon.host.runtime.stop(grain, grace)
     });
     let stopped = futures_util::future::join_all(stops).await;
     let all = stopped.iter().all(Result::is_ok);

@@ -60,10 +60,11 @@ fn run(state: &State, id: GrainId) -> Option<RunReport> {
     })
 }
 
-/// The last failure in any of the grain's lanes but those of its copies, which say it themselves.
+/// Why it cannot be looked at, or the last failure in any of the grain's lanes but those of its copies, which say it themselves.
 fn trouble(state: &State, id: GrainId) -> Option<String> {
     let lanes = [Lane::Run(id), Lane::Shape(id), Lane::Snap(id)];
-    lanes.iter().find_map(|lane| state.facts.failed.get(lane)).map(|failure| failure.why.clone())
+    let failed = || lanes.iter().find_map(|lane| state.facts.failed.get(lane));
+    state.unclear.get(&id).cloned().or_else(|| failed().map(|failure| failure.why.clone()))
 }
 
 fn copies(grain: &Grain, data: &DataFacts, state: &State) -> BTreeMap<NodeId, CopyReport> {

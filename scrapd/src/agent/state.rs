@@ -11,12 +11,14 @@ use scrap_decide::obey::{
 use scrap_host::clock;
 use scrap_host::datasets::{Dataset, Role};
 use scrap_host::machine::Meter;
-use scrap_host::runtime::{Instance, InstanceState, Usage};
+use scrap_host::runtime::{Instance, InstanceState, Listing, RuntimeError, Usage};
 use scrap_schema::id::{BootId, Epoch, GrainId, NodeId, OperationId};
 use scrap_schema::node::{GrainReport, NodeUsage};
 use scrap_schema::snapshot::{Guid, Snapshot};
 use scrap_schema::time::{BootTime, Timestamp};
 use scrap_schema::unit::{Bytes, MilliCpu, Span};
+
+use crate::execute;
 
 /// First pause after a failure; doubles with each one in a row.
 const RETRY_FIRST: Span = Span::from_ms(250);
@@ -54,6 +56,8 @@ pub struct State {
     /// Number of starts and stops that have ended here, and which was the last one of a grain.
     pub(crate) changes: u64,
     changed: BTreeMap<GrainId, u64>,
+    /// Grains of which the last look could not say what runs, and why.
+    pub(crate) unclear: BTreeMap<GrainId, String>,
     pub(crate) meter: Meter,
 }
 
@@ -114,7 +118,7 @@ pub enum Update {
     /// What was written since the newest snapshot.
     Dirty(GrainId, Dirty),
     /// Everything that runs, seen when so many starts and stops had ended here.
-    Instances(Vec<Instance>, u64),
+    Instances(Listing, u64),
     /// A grain was started.
     Started(GrainId, Epoch, bool),
     /// A running grain has a deadline from now on.
@@ -152,7 +156,10 @@ impl State {
                     data.dirty = Some(dirty);
                 }
             }
-            Update::Instances(instances, as_of) => self.instances(instances, as_of),
+            Update::Instances(listing, as_of) => {
+                self.unclear(&listing);
+                self.instances(listing, as_of);
+            }
             Update::Started(grain, epoch, armed) => self.started(grain, epoch, armed),
             Update::Armed(grain) => {
                 if let Some(run) = self.facts.runs.get_mut(&grain) {
@@ -218,8 +225,27 @@ impl State {
         self.facts.data.insert(grain, facts);
     }
 
-    fn instances(&mut self, instances: Vec<Instance>, as_of: u64) {
+    /// Of a grain that cannot be looked at stays true what was known. If nothing was, something of it may be alive.
+    fn unclear(&mut self, listing: &Listing) {
+        for error in &listing.unclear {
+            self.facts.runs.entry(error.grain).or_insert(RunFacts {
+                epoch: Epoch(0),
+                alive: true,
+                up: false,
+                armed: false,
+                ready: None,
+                healthy: None,
+                stopping: None,
+                stopped: None,
+            });
+        }
+        let why = |error: &RuntimeError| (error.grain, execute::chain(error));
+        self.unclear = listing.unclear.iter().map(why).collect();
+    }
+
+    fn instances(&mut self, listing: Listing, as_of: u64) {
         let now = clock::now();
+        let instances: Vec<Instance> = listing.instances;
         for instance in &instances {
             let alive = match instance.state {
                 InstanceState::Running | InstanceState::BackingOff | InstanceState::Stopping => {
@@ -255,7 +281,8 @@ impl State {
             run.armed = instance.deadline.is_some();
         }
         // One that the runtime does not know any more does not run; when it was stopped is still of interest.
-        let known: BTreeSet<GrainId> = instances.iter().map(|instance| instance.grain).collect();
+        let mut known: BTreeSet<GrainId> = instances.iter().map(|it| it.grain).collect();
+        known.extend(self.unclear.keys());
         for (grain, run) in &mut self.facts.runs {
             let changed = self.changed.get(grain).is_some_and(|changed| *changed > as_of);
             let gone = run.alive && !known.contains(grain);

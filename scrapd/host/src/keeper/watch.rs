@@ -11,7 +11,7 @@ use scrap_schema::unit::Span;
 
 use super::lock::Lock;
 use super::log::LogWriter;
-use super::protocol::{self, Begun, Order, Record, Request, State, Status};
+use super::protocol::{self, Begun, Order, Record, Request, Stable, State, Status};
 use super::spawn;
 use super::talk::{self, Caller, Heard};
 use crate::clock;
@@ -133,7 +133,7 @@ impl Keeper {
             status,
         };
         // Before the program: whoever looks from now on knows that something may run.
-        protocol::write_record(&order.folder, &record)
+        protocol::write_record(&order.folder, &record, Stable::Yes)
             .map_err(|error| failed("cannot write keeper.json", &error))?;
         let phase = Phase::Running { since: clock::boot_time() };
         let (callers, pause) = (Vec::new(), Span::ZERO);
@@ -257,6 +257,7 @@ impl Keeper {
         match request {
             Request::Order => return protocol::line(&self.order),
             Request::Status => (),
+            Request::Note => self.note(),
             Request::Extend { deadline } => self.extend(deadline),
             Request::Arm { deadline } => self.arm(deadline),
             Request::Stop { grace_ms } => self.end(Span::from_ms(grace_ms)),
@@ -322,11 +323,12 @@ impl Keeper {
 
     /// Sends a signal to everything that is left; says whether that was anything.
     fn signal_all(&self, signal: Signal) -> bool {
-        let members = self.record.family().members();
-        for member in &members {
-            member.signal(signal);
-        }
         if cfg!(target_os = "linux") {
+            // What cannot be seen now is tried again at the next step.
+            let Ok(members) = self.record.family().members() else { return true };
+            for member in &members {
+                member.signal(signal);
+            }
             return !members.is_empty();
         }
         // Without /proc the group is all that is known.
@@ -335,7 +337,7 @@ impl Keeper {
     }
 
     fn is_empty(&self) -> bool {
-        self.main.is_none() && self.record.family().members().is_empty()
+        self.main.is_none() && self.record.family().members().is_ok_and(|left| left.is_empty())
     }
 
     fn step(&mut self) {
@@ -377,7 +379,9 @@ impl Keeper {
     /// Leaves the record as it is now. Without a disk the daemon still hears it from us.
     fn note(&mut self) {
         self.record.status.state = self.state();
-        let _ = protocol::write_record(&self.order.folder, &self.record);
+        // A disk that stands still must not keep us from the deadline of a program that runs.
+        let stable = if self.main.is_none() { Stable::Yes } else { Stable::NotNow };
+        let _ = protocol::write_record(&self.order.folder, &self.record, stable);
     }
 
     fn finish(&mut self) {

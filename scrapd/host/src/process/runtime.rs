@@ -15,7 +15,8 @@ use crate::keeper::protocol::{Order, Record, Request, State, Status};
 use crate::processes::TAG;
 use crate::run;
 use crate::runtime::{
-    Exec, ExecChild, Instance, InstanceState, LogChunk, Result, Runtime, RuntimeCause, Start, Usage,
+    Exec, ExecChild, Instance, InstanceState, Listing, LogChunk, Result, Runtime, RuntimeCause,
+    Start, Usage,
 };
 
 /// How long an extension is tried.
@@ -80,8 +81,8 @@ impl Inner {
     }
 
     async fn bury(&self, record: Record) -> Found<Record> {
-        tracing::warn!(grain = %record.grain, "the keeper was killed; ending what it left");
-        call::bury(&self.folder(record.grain), record, "its keeper was killed").await
+        tracing::warn!(grain = %record.grain, why = record.why_deserted(), "ending what is left");
+        call::bury(&self.folder(record.grain), record).await
     }
 
     async fn start(&self, order: Start) -> Found<()> {
@@ -152,9 +153,9 @@ impl Inner {
     async fn usage(&self, grain: GrainId) -> Found<Usage> {
         let family = self.live(grain).await?.family();
         let measured = tokio::task::spawn_blocking(move || family.usage()).await;
-        let (ticks, pages, processes) = measured.map_err(|error| {
-            io_cause("the measuring was broken off", std::io::Error::other(error))
-        })?;
+        let measured = measured.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        let (ticks, pages, processes) =
+            measured.map_err(|error| io_cause("cannot look at its processes", error))?;
         let per_second = rustix::param::clock_ticks_per_second().max(1);
         Ok(Usage {
             cpu_ms: ticks.saturating_mul(1000) / per_second,
@@ -205,7 +206,7 @@ impl Inner {
         match self.known(grain).await? {
             Known::Nothing | Known::Ended(_) => (),
             Known::Live(record) | Known::Deserted(record) => {
-                let left = record.family().members().len().max(1);
+                let left = call::members(&record).await?.len().max(1);
                 return Err(RuntimeCause::StillAlive { left });
             }
         }
@@ -223,13 +224,16 @@ impl Inner {
 const NO_GRAIN: GrainId = GrainId(0);
 
 impl Runtime for ProcessRuntime {
-    async fn list(&self) -> Result<Vec<Instance>> {
+    async fn list(&self) -> Result<Listing> {
         let grains = self.inner.grains().await.map_err(error("list", NO_GRAIN))?;
-        let mut instances = Vec::new();
+        let mut listing = Listing::default();
         for grain in grains {
-            instances.extend(self.inner.look(grain).await.map_err(error("look at", grain))?);
+            match self.inner.look(grain).await {
+                Ok(found) => listing.instances.extend(found),
+                Err(cause) => listing.unclear.push(error("look at", grain)(cause)),
+            }
         }
-        Ok(instances)
+        Ok(listing)
     }
 
     async fn start(&self, order: Start) -> Result<()> {

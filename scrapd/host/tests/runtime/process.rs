@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use scrap_host::process::{OpenError, ProcessRuntime};
 use scrap_host::runtime::{Exec, InstanceState, Runtime, RuntimeCause, Start};
+use scrap_schema::id::GrainId;
 use scrap_schema::unit::Span;
 
 use crate::bench::{
@@ -191,6 +192,74 @@ async fn a_record_of_another_boot_is_not_believed() {
     bench.runtime.stop(WEB, GRACE).await.unwrap();
     // The bench must not clean up by this record.
     fs::remove_file(path).unwrap();
+}
+
+/// Leaves nothing of what is in the keeper's record, and a bit of it.
+const DAMAGES: [&str; 2] = ["", "{\"grain\": \"0000"];
+
+fn record_path(bench: &ProcessBench) -> std::path::PathBuf {
+    bench.root.path().join(format!("run/{WEB}/keeper.json"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_record_is_written_again_by_its_keeper() {
+    let mut bench = ProcessBench::new().await;
+    bench.runtime.start(bench.order(3)).await.unwrap();
+    let before = (bench.keeper_pid(), instance(&bench.runtime).await.unwrap());
+    for damage in DAMAGES {
+        fs::write(record_path(&bench), damage).unwrap();
+        bench.reopen().await;
+        let found = instance(&bench.runtime).await.unwrap();
+        assert_eq!((bench.keeper_pid(), found), before.clone());
+    }
+    fs::write(record_path(&bench), "").unwrap();
+    bench.runtime.stop(WEB, GRACE).await.unwrap();
+    assert!(!is_alive(before.0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_record_of_a_dead_keeper_hides_nothing_that_it_left() {
+    let mut bench = ProcessBench::new().await;
+    for damage in DAMAGES {
+        let script = TREE.replace("env -i /bin/sh", "sh");
+        bench.runtime.start(bench.shell(&script, 1)).await.unwrap();
+        let pids = tree(&bench).await;
+        kill(bench.keeper_pid());
+        fs::write(record_path(&bench), damage).unwrap();
+        wait_until(async || !is_alive(pids[0])).await;
+        bench.reopen().await;
+        let found = wait_for_state(&bench.runtime, InstanceState::Stopped).await;
+        assert_eq!(found.last_exit.as_deref(), Some("its record was lost"));
+        assert_dead(&pids);
+        for name in ["main", "child", "grandchild", "daemon", "stranger"] {
+            fs::remove_file(bench.root.path().join("data").join(name)).unwrap();
+        }
+    }
+}
+
+/// Neither its record nor its keeper says anything: it is told as unclear, it is not stopped, and the others are seen.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_record_of_a_keeper_that_hangs_hides_no_other_grain() {
+    use rustix::process::{Pid, Signal, kill_process};
+    let bench = ProcessBench::new().await;
+    let other = GrainId(2);
+    bench.runtime.start(bench.order(1)).await.unwrap();
+    bench.runtime.start(Start { grain: other, ..bench.order(1) }).await.unwrap();
+    let keeper = Pid::from_raw(bench.keeper_pid()).unwrap();
+    kill_process(keeper, Signal::STOP).unwrap();
+    fs::write(record_path(&bench), "").unwrap();
+    let seen = bench.runtime.list().await.unwrap();
+    let instances: Vec<_> = seen.instances.iter().map(|it| (it.grain, it.state)).collect();
+    assert_eq!(instances, [(other, InstanceState::Running)]);
+    let unclear: Vec<_> = seen.unclear.iter().map(|error| error.grain).collect();
+    assert_eq!(unclear, [WEB]);
+    let refused = bench.runtime.stop(WEB, GRACE).await.unwrap_err();
+    assert!(refused.cause.to_string().contains("keeper.json is not readable"), "{refused}");
+    assert!(bench.runtime.start(bench.order(2)).await.is_err(), "no second one beside it");
+    kill_process(keeper, Signal::CONT).unwrap();
+    wait_for_state(&bench.runtime, InstanceState::Running).await;
+    bench.runtime.stop(WEB, GRACE).await.unwrap();
+    bench.runtime.stop(other, GRACE).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
