@@ -13,7 +13,9 @@ use crate::datasets::{self, Dataset, DatasetId, Datasets, Role, Space, Written};
 use crate::dir::DirDatasets;
 use crate::mem::{MemDatasets, MemRuntime};
 use crate::process::ProcessRuntime;
-use crate::runtime::{self, Exec, ExecChild, Listing, LogChunk, Runtime, Start, Usage};
+use crate::runtime::{
+    self, Exec, ExecChild, Listing, LogChunk, Runtime, RuntimeError, Start, Usage,
+};
 
 /// Datasets of whichever backend.
 #[derive(Debug, Clone)]
@@ -101,7 +103,7 @@ impl Runtime for AnyRuntime {
         fn start(&self, order: Start) -> runtime::Result<()>;
         fn stop(&self, grain: GrainId, grace: Span) -> runtime::Result<()>;
         fn arm(&self, grain: GrainId, deadline: BootTime) -> runtime::Result<()>;
-        fn extend(&self, deadline: BootTime) -> runtime::Result<()>;
+        fn extend(&self, deadline: BootTime) -> runtime::Result<Vec<RuntimeError>>;
         fn usage(&self, grain: GrainId) -> runtime::Result<Usage>;
         fn logs(
             &self, grain: GrainId, from: u64, tail: Option<u32>, limit: usize

@@ -188,8 +188,9 @@ pub trait Runtime: Send + Sync + 'static {
     /// Asks, waits for `grace`, kills everything, verifies that nothing is left. A grain that does not run: fine.
     fn stop(&self, grain: GrainId, grace: Span) -> impl Future<Output = Result<()>> + Send;
 
-    /// Moves the deadline of every instance that has one; never backwards. Instances past their deadline stay dead.
-    fn extend(&self, deadline: BootTime) -> impl Future<Output = Result<()>> + Send;
+    /// Moves the deadline of every instance that has one; never backwards. Instances past their deadline stay dead. Returns
+    /// those that could not be reached within a second: they hold up no other, and their deadline may be the old one.
+    fn extend(&self, deadline: BootTime) -> impl Future<Output = Result<Vec<RuntimeError>>> + Send;
 
     /// Gives a running instance without a deadline one; an instance that has one keeps the later of both.
     /// One that does not run is refused with [`RuntimeCause::NotRunning`].

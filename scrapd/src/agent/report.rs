@@ -64,7 +64,8 @@ fn run(state: &State, id: GrainId) -> Option<RunReport> {
 fn trouble(state: &State, id: GrainId) -> Option<String> {
     let lanes = [Lane::Run(id), Lane::Shape(id), Lane::Snap(id)];
     let failed = || lanes.iter().find_map(|lane| state.facts.failed.get(lane));
-    state.unclear.get(&id).cloned().or_else(|| failed().map(|failure| failure.why.clone()))
+    let unseen = state.unclear.get(&id).or_else(|| state.silent.get(&id));
+    unseen.cloned().or_else(|| failed().map(|failure| failure.why.clone()))
 }
 
 fn copies(grain: &Grain, data: &DataFacts, state: &State) -> BTreeMap<NodeId, CopyReport> {

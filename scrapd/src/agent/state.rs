@@ -17,6 +17,7 @@ use scrap_schema::node::{GrainReport, NodeUsage};
 use scrap_schema::snapshot::{Guid, Snapshot};
 use scrap_schema::time::{BootTime, Timestamp};
 use scrap_schema::unit::{Bytes, MilliCpu, Span};
+use tracing::warn;
 
 use crate::execute;
 
@@ -56,6 +57,8 @@ pub struct State {
     /// Number of starts and stops that have ended here, and which was the last one of a grain.
     pub(crate) changes: u64,
     changed: BTreeMap<GrainId, u64>,
+    /// Grains whose keepers did not hear of the last extension, and why.
+    pub(crate) silent: BTreeMap<GrainId, String>,
     /// Grains of which the last look could not say what runs, and why.
     pub(crate) unclear: BTreeMap<GrainId, String>,
     pub(crate) meter: Meter,
@@ -133,8 +136,8 @@ pub enum Update {
     Copy(GrainId, NodeId, Vec<Guid>),
     /// A stream has arrived: the copy has this snapshot; so many bytes in so many milliseconds.
     Sent(GrainId, NodeId, Guid, u64, u64),
-    /// Running grains have this deadline.
-    Extended(BootTime),
+    /// Running grains have this deadline, except those whose keepers could not be reached, and why.
+    Extended(BootTime, BTreeMap<GrainId, String>),
     /// The lease was granted, counted from this time of sending.
     Granted(Option<BootTime>),
     /// What a grain uses.
@@ -177,7 +180,7 @@ impl State {
                 self.facts.copies.insert((grain, node), CopyFacts { snapshots: Some(snapshots) });
             }
             Update::Sent(grain, node, guid, bytes, ms) => self.sent(grain, node, guid, bytes, ms),
-            Update::Extended(deadline) => self.facts.extended = Some(deadline),
+            Update::Extended(deadline, silent) => self.extended(deadline, silent),
             Update::Granted(granted) => {
                 let Lease { granted: before } = self.facts.lease;
                 self.facts.lease = Lease { granted: before.max(granted) };
@@ -192,7 +195,13 @@ impl State {
     /// Notes a failure and when to try again.
     pub fn failed(&mut self, lane: Lane, why: String, now: BootTime) {
         let attempts = self.facts.failed.get(&lane).map_or(0, |failure| failure.attempts);
-        let pause = RETRY_FIRST.ms().saturating_mul(1 << attempts.min(10)).min(RETRY_MAX.ms());
+        let pause = match lane {
+            // Grains die by a lease that is not extended: it has a pace of its own.
+            Lane::Lease => RETRY_FIRST.ms(),
+            Lane::Copy(..) | Lane::Run(_) | Lane::Shape(_) | Lane::Snap(_) | Lane::Tell(_) => {
+                RETRY_FIRST.ms().saturating_mul(1 << attempts.min(10)).min(RETRY_MAX.ms())
+            }
+        };
         let failure = Failure {
             attempts: attempts.saturating_add(1),
             retry_at: now + Span::from_ms(pause),
@@ -208,6 +217,18 @@ impl State {
             Lane::Run(grain) => self.note_change(grain),
             Lane::Shape(_) | Lane::Snap(_) | Lane::Tell(_) | Lane::Lease => (),
         }
+    }
+
+    /// Whoever was not reached is tried again, and the others with it: that does no harm.
+    fn extended(&mut self, deadline: BootTime, silent: BTreeMap<GrainId, String>) {
+        for (grain, why) in silent.iter().filter(|(grain, _)| !self.silent.contains_key(grain)) {
+            warn!(%grain, why, "a grain did not hear that the lease goes on");
+        }
+        match silent.first_key_value() {
+            Some((_, why)) => self.failed(Lane::Lease, why.clone(), clock::boot_time()),
+            None => self.facts.extended = Some(deadline),
+        }
+        self.silent = silent;
     }
 
     fn data(&mut self, grain: GrainId, data: Option<(Dataset, BTreeMap<String, Guid>)>) {

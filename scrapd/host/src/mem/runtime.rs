@@ -258,7 +258,7 @@ impl Runtime for MemRuntime {
         })
     }
 
-    async fn extend(&self, deadline: BootTime) -> Result<()> {
+    async fn extend(&self, deadline: BootTime) -> Result<Vec<RuntimeError>> {
         self.with(|rows| {
             for row in rows
                 .values_mut()
@@ -267,7 +267,7 @@ impl Runtime for MemRuntime {
                 row.instance.deadline = row.instance.deadline.map(|held| held.max(deadline));
             }
         });
-        Ok(())
+        Ok(Vec::new())
     }
 
     async fn usage(&self, grain: GrainId) -> Result<Usage> {

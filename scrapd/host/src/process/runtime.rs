@@ -7,7 +7,7 @@ use std::time::Duration;
 use scrap_schema::id::GrainId;
 use scrap_schema::time::BootTime;
 use scrap_schema::unit::{Bytes, Span};
-use tokio::time::{Instant, sleep};
+use tokio::time::{sleep, timeout};
 
 use super::{Inner, Known, ProcessRuntime, call, error, io_cause, start};
 use crate::keeper::log;
@@ -16,10 +16,10 @@ use crate::processes::TAG;
 use crate::run;
 use crate::runtime::{
     Exec, ExecChild, Instance, InstanceState, Listing, LogChunk, Result, Runtime, RuntimeCause,
-    Start, Usage,
+    RuntimeError, Start, Usage,
 };
 
-/// How long an extension is tried.
+/// How long an extension is tried. Far shorter than a lease: the others wait for the next one until then.
 const EXTEND: Duration = Duration::from_secs(1);
 
 type Found<T> = std::result::Result<T, RuntimeCause>;
@@ -120,20 +120,22 @@ impl Inner {
     }
 
     async fn extend(&self, grain: GrainId, deadline: BootTime) -> Found<()> {
-        let limit = Instant::now() + EXTEND;
-        loop {
-            let Known::Live(_) = self.known(grain).await? else { return Ok(()) };
-            let asked: std::io::Result<Status> =
-                call::ask(&self.folder(grain), &Request::Extend { deadline }).await;
-            match asked {
-                Ok(_) => return Ok(()),
-                Err(error) if Instant::now() >= limit => {
-                    return Err(io_cause("its keeper does not answer", error));
+        let mut last = std::io::Error::from(std::io::ErrorKind::TimedOut);
+        let tries = async {
+            loop {
+                let Known::Live(_) = self.known(grain).await? else { return Ok(()) };
+                let asked: std::io::Result<Status> =
+                    call::ask(&self.folder(grain), &Request::Extend { deadline }).await;
+                match asked {
+                    Ok(_) => return Ok(()),
+                    // It may be ending at this moment, or beginning.
+                    Err(error) => last = error,
                 }
-                // It may be ending at this moment, or beginning.
-                Err(_) => sleep(Duration::from_millis(10)).await,
+                sleep(Duration::from_millis(10)).await;
             }
-        }
+        };
+        let tried = timeout(EXTEND, tries).await;
+        tried.unwrap_or_else(|_| Err(io_cause("its keeper does not answer", last)))
     }
 
     async fn arm(&self, grain: GrainId, deadline: BootTime) -> Found<()> {
@@ -258,7 +260,7 @@ impl Runtime for ProcessRuntime {
         finished(work.await).map_err(error("stop", grain))
     }
 
-    async fn extend(&self, deadline: BootTime) -> Result<()> {
+    async fn extend(&self, deadline: BootTime) -> Result<Vec<RuntimeError>> {
         let grains = self.inner.grains().await.map_err(error("list", NO_GRAIN))?;
         let mut asked = tokio::task::JoinSet::new();
         for grain in grains {
@@ -267,14 +269,15 @@ impl Runtime for ProcessRuntime {
                 inner.extend(grain, deadline).await.map_err(error("extend", grain))
             });
         }
-        let mut result = Ok(());
+        let mut silent = Vec::new();
         while let Some(one) = asked.join_next().await {
-            // All are asked, whatever becomes of one.
-            if let Ok(Err(failed)) = one {
-                result = Err(failed);
-            }
+            let one = one.unwrap_or_else(|ended| {
+                let cause = io_cause("the work was broken off", std::io::Error::other(ended));
+                Err(error("extend", NO_GRAIN)(cause))
+            });
+            silent.extend(one.err());
         }
-        result
+        Ok(silent)
     }
 
     async fn arm(&self, grain: GrainId, deadline: BootTime) -> Result<()> {

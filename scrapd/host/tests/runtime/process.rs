@@ -262,6 +262,31 @@ async fn a_lost_record_of_a_keeper_that_hangs_hides_no_other_grain() {
     bench.runtime.stop(other, GRACE).await.unwrap();
 }
 
+/// Both reasons not to answer: the one hangs, of the other nobody knows where it is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keepers_that_do_not_answer_cost_no_other_grain_its_deadline() {
+    use rustix::process::{Pid, Signal, kill_process};
+    let bench = ProcessBench::new().await;
+    let (first, later) = (soon(300_000), soon(600_000));
+    let others = [GrainId(2), GrainId(3)];
+    for grain in [WEB, others[0], others[1]] {
+        let order = Start { grain, deadline: Some(first), ..bench.order(1) };
+        bench.runtime.start(order).await.unwrap();
+    }
+    let keeper = Pid::from_raw(bench.keeper_pid()).unwrap();
+    kill_process(keeper, Signal::STOP).unwrap();
+    let silent = bench.runtime.extend(later).await.unwrap();
+    assert_eq!(silent.iter().map(|error| error.grain).collect::<Vec<_>>(), [WEB]);
+    let listing = bench.runtime.list().await.unwrap();
+    let deadlines = listing.instances.iter().map(|instance| (instance.grain, instance.deadline));
+    let expected = [(WEB, first), (others[0], later), (others[1], later)];
+    assert!(deadlines.eq(expected.map(|(grain, deadline)| (grain, Some(deadline)))), "{listing:?}");
+    kill_process(keeper, Signal::CONT).unwrap();
+    for grain in [WEB, others[0], others[1]] {
+        bench.runtime.stop(grain, GRACE).await.unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pid_that_was_given_away_again_is_not_touched() {
     let mut bench = ProcessBench::new().await;

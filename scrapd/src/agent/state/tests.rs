@@ -61,3 +61,25 @@ fn a_grain_that_cannot_be_looked_at_is_not_taken_for_stopped() {
     fresh.take(Update::Instances(seen(InstanceState::Stopped), fresh.changes));
     assert!(!alive(&fresh) && fresh.unclear.is_empty());
 }
+
+#[test]
+fn an_extension_is_tried_again_at_its_own_pace() {
+    let mut state = State::default();
+    for attempt in 1..9 {
+        let now = BootTime(10_000 * attempt);
+        state.failed(Lane::Lease, "cannot list".to_owned(), now);
+        assert_eq!(state.facts.failed[&Lane::Lease].retry_at, now + RETRY_FIRST);
+    }
+}
+
+#[test]
+fn a_grain_that_was_not_reached_is_told_and_tried_again() {
+    let mut state = State::default();
+    let silent = BTreeMap::from([(WEB, "its keeper does not answer".to_owned())]);
+    state.take(Update::Extended(BootTime(5000), silent.clone()));
+    assert_eq!((state.facts.extended, &state.silent), (None, &silent));
+    assert!(state.facts.failed.contains_key(&Lane::Lease), "not again at once");
+    state.take(Update::Extended(BootTime(6000), BTreeMap::new()));
+    assert_eq!(state.facts.extended, Some(BootTime(6000)));
+    assert!(state.silent.is_empty());
+}
