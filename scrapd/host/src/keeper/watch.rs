@@ -7,6 +7,7 @@ use std::os::unix::net::UnixListener;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, wait};
 use scrap_schema::time::BootTime;
+use scrap_schema::timing::KILL_MIN;
 use scrap_schema::unit::Span;
 
 use super::lock::Lock;
@@ -19,6 +20,8 @@ use crate::processes::Process;
 
 /// When the deadline passes, the kill comes at most this long after the asking.
 const DEADLINE_GRACE: Span = Span::from_secs(1);
+/// The rest of the promised time is for the kill and for seeing that it was one.
+const _: () = assert!(DEADLINE_GRACE.ms() * 2 <= KILL_MIN.ms());
 const PAUSE_FIRST: Span = Span::from_secs(1);
 const PAUSE_LAST: Span = Span::from_secs(60);
 /// A program that ran this long begins with the first pause again.
