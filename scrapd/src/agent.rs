@@ -24,6 +24,7 @@ use tracing::{debug, info, warn};
 
 use crate::daemon::{Daemon, Host};
 use crate::execute::{self, Trouble};
+use crate::transfer::Turns;
 
 pub use renew::renewals;
 pub(crate) use state::{PROPERTY_GENERATION, PROPERTY_RESTORED};
@@ -47,6 +48,8 @@ pub struct Handle {
     state: Arc<Mutex<State>>,
     news: Arc<Notify>,
     urgent: Arc<Notify>,
+    /// Places for streams, in and out.
+    pub turns: Turns,
 }
 
 impl Handle {

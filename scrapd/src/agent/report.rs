@@ -91,7 +91,9 @@ fn copy(grain: GrainId, node: NodeId, data: &DataFacts, state: &State) -> CopyRe
         sending: stream.sending.as_ref().map(|sending| sending.read()),
         rate: stream.rate,
         rounds: stream.rounds,
-        trouble: failed.filter(|failure| failure.attempts > 1).map(|failure| failure.why.clone()),
+        trouble: stream.waits.or_else(|| {
+            failed.filter(|failure| failure.attempts > 1).map(|failure| failure.why.clone())
+        }),
     }
 }
 

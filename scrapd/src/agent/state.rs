@@ -86,6 +86,8 @@ pub struct Reading {
 /// Streams to one copy.
 #[derive(Debug, Clone, Default)]
 pub struct Stream {
+    /// Why the next one has not begun yet.
+    pub waits: Option<String>,
     /// The one that is under way.
     pub sending: Option<Arc<Sending>>,
     /// Bytes per second of the last one that was long enough to tell.

@@ -8,3 +8,4 @@ mod lab;
 mod proxy;
 mod refusals;
 mod streams;
+mod transfers;
