@@ -178,9 +178,15 @@ fn plan(daemon: &Daemon, now: Now) -> Vec<HostAction> {
             if state.registered.is_none_or(|index| cluster.index < index) {
                 return Vec::new();
             }
+            state.forget_old_failures(cluster);
             let actions = obey(daemon.me, cluster, &state.facts, now);
-            for action in &actions {
-                state.facts.busy.insert(action.lane());
+            for lane in actions.iter().map(HostAction::lane) {
+                state.facts.busy.insert(lane);
+                if let Lane::Run(grain) = lane
+                    && let Some(grain) = cluster.grains.get(&grain)
+                {
+                    state.tries(grain);
+                }
             }
             actions
         })

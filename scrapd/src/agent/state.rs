@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use scrap_decide::cluster::{Cluster, Grain};
 use scrap_decide::lease::Lease;
 use scrap_decide::obey::{
     CopyFacts, DataFacts, DataRole, Dirty, Failure, HostFacts, Lane, OrphanFacts, RunFacts,
@@ -57,11 +58,27 @@ pub struct State {
     /// Number of starts and stops that have ended here, and which was the last one of a grain.
     pub(crate) changes: u64,
     changed: BTreeMap<GrainId, u64>,
+    /// What was wanted of a grain when it was last started or stopped.
+    pub(crate) tried: BTreeMap<GrainId, Wish>,
     /// Grains whose keepers did not hear of the last extension, and why.
     pub(crate) silent: BTreeMap<GrainId, String>,
     /// Grains of which the last look could not say what runs, and why.
     pub(crate) unclear: BTreeMap<GrainId, String>,
     pub(crate) meter: Meter,
+}
+
+/// What people and the cluster want of a grain, as far as a start or stop that failed may go well with another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Wish {
+    epoch: Epoch,
+    generation: u64,
+    operation: Option<OperationId>,
+}
+
+impl Wish {
+    fn of(grain: &Grain) -> Self {
+        Self { epoch: grain.epoch, generation: grain.generation, operation: grain.operation }
+    }
 }
 
 /// What a running grain used when last measured.
@@ -231,6 +248,23 @@ impl State {
             None => self.facts.extended = Some(deadline),
         }
         self.silent = silent;
+    }
+
+    /// Notes what is wanted of a grain that is started or stopped now.
+    pub(crate) fn tries(&mut self, grain: &Grain) {
+        self.tried.insert(grain.id, Wish::of(grain));
+    }
+
+    /// A corrected spec or a new order does not wait for the pause after what failed before it.
+    pub(crate) fn forget_old_failures(&mut self, cluster: &Cluster) {
+        let tried = &self.tried;
+        self.facts.failed.retain(|lane, _| match lane {
+            Lane::Run(id) => {
+                let wish = cluster.grains.get(id).map(Wish::of);
+                wish.is_none() || wish == tried.get(id).copied()
+            }
+            Lane::Shape(_) | Lane::Snap(_) | Lane::Copy(..) | Lane::Tell(_) | Lane::Lease => true,
+        });
     }
 
     fn data(&mut self, grain: GrainId, data: Option<(Dataset, BTreeMap<String, Guid>)>) {
