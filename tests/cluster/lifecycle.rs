@@ -2,6 +2,8 @@
 
 use scrap_schema::api::{GrainState, GrainView, NodeState, OperationView};
 use scrap_schema::operation::OperationState;
+use scrap_schema::timing::{KILL_MIN, Timing};
+use scrap_schema::unit::Span;
 use scrap_tests::cluster::grain::{Guestbook, policy};
 use scrap_tests::cluster::writer::Writer;
 use scrap_tests::cluster::{Cluster, SOON, Spec, program, wait_for};
@@ -110,10 +112,15 @@ async fn a_node_that_cannot_see_what_runs_says_no_goodbye() -> anyhow::Result<()
     cluster.end().await
 }
 
-/// A keeper that is slow to begin may start its grain after the daemon has ended.
+/// A keeper that is slow to begin may start its grain after the daemon has ended. A goodbye counts only while nobody suspects the
+/// node, so that takes longer here than the daemon waits for the start.
 #[tokio::test]
 async fn a_node_with_a_start_under_way_says_no_goodbye() -> anyhow::Result<()> {
-    let spec = Spec { on_shutdown: "stop", ..Spec::new(3) };
+    let ms = Span::from_ms;
+    let (suspect, stop, lease) = (ms(15_000), ms(18_000), ms(20_000));
+    let (kill, tick) = (KILL_MIN, ms(3000));
+    let timing = Timing { suspect, stop, lease, kill, tick, ..Timing::default() };
+    let spec = Spec { on_shutdown: "stop", ..Spec::new(3).timing(timing) };
     let mut cluster = Cluster::start(spec).await?;
     let begun = slow_keeper(&mut cluster, "bob").await?;
     let book = Guestbook::new("book", cluster.port()?)?.on("bob");
