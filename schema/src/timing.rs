@@ -5,6 +5,10 @@ use thiserror::Error;
 
 use crate::unit::Span;
 
+/// The least that `kill` may be: from the end of the lease a keeper asks, waits for its grace, kills, and sees that nothing is
+/// left. What a keeper takes for that is checked against this number.
+pub const KILL_MIN: Span = Span::from_secs(2);
+
 /// The lease's numbers. One set for the whole cluster, fixed at `scrapd init` and replicated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -17,7 +21,7 @@ pub struct Timing {
     pub stop: Span,
     /// Time since the same renewal after which what still runs is killed.
     pub lease: Span,
-    /// Upper bound from the lease's end to certainly dead.
+    /// Upper bound from the lease's end to certainly dead. At least [`KILL_MIN`].
     pub kill: Span,
     /// Length of one committed tick of the countdown.
     pub tick: Span,
@@ -73,6 +77,14 @@ pub enum UnsafeTiming {
         /// Its value.
         larger_is: Span,
     },
+    /// What a keeper needs after the lease is not granted to it.
+    #[error(
+        "`kill` ({is}) must be at least {KILL_MIN}: a grain is asked to end before it is killed"
+    )]
+    KillTooShort {
+        /// What it is.
+        is: Span,
+    },
     /// A number is zero.
     #[error("`{0}` must not be zero")]
     Zero(&'static str),
@@ -84,9 +96,12 @@ impl Timing {
     /// # Errors
     /// The first relation that does not hold, with the numbers in it.
     pub fn check(&self) -> Result<(), UnsafeTiming> {
-        let zeros = [("renew", self.renew), ("tick", self.tick), ("kill", self.kill)];
+        let zeros = [("renew", self.renew), ("tick", self.tick)];
         if let Some((name, _)) = zeros.into_iter().find(|(_, span)| span.ms() == 0) {
             return Err(UnsafeTiming::Zero(name));
+        }
+        if self.kill < KILL_MIN {
+            return Err(UnsafeTiming::KillTooShort { is: self.kill });
         }
         let order = [
             ("renew", self.renew, "suspect", self.suspect),

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use scrap_decide::obey::{HostAction, HostFacts, Lane, obey};
 use scrap_host::clock;
-use scrap_host::runtime::{Instance, Runtime};
+use scrap_host::runtime::Runtime;
 use scrap_schema::id::GrainId;
 use scrap_schema::time::{BootTime, Now};
 use scrap_schema::unit::Span;
@@ -24,6 +24,7 @@ use tracing::{debug, info, warn};
 
 use crate::daemon::{Daemon, Host};
 use crate::execute::{self, Trouble};
+use crate::transfer::Turns;
 
 pub use renew::renewals;
 pub(crate) use state::{PROPERTY_GENERATION, PROPERTY_RESTORED};
@@ -38,12 +39,17 @@ const LOOK_EVERY: Span = Span::from_secs(1);
 /// Pause between two measurements of what runs.
 const MEASURE_EVERY: Span = Span::from_secs(15);
 
+/// How long actions that are under way are waited for at the end.
+const LAST_ACTIONS: Duration = Duration::from_secs(5);
+
 /// The agent's facts, shared with the doors that need them.
 #[derive(Clone, Default)]
 pub struct Handle {
     state: Arc<Mutex<State>>,
     news: Arc<Notify>,
     urgent: Arc<Notify>,
+    /// Places for streams, in and out.
+    pub turns: Turns,
 }
 
 impl Handle {
@@ -105,18 +111,22 @@ pub async fn gather(
     timing: scrap_schema::timing::Timing,
 ) -> Result<(), Trouble> {
     let mut updates = execute::look_at_everything(host).await?;
-    let instances = host.runtime.list().await?;
+    let listing = host.runtime.list().await?;
+    for error in &listing.unclear {
+        warn!(error = execute::chain(error), "cannot see whether this grain runs");
+    }
     // What an earlier daemon was granted is still granted: its keepers hold the deadline.
-    let deadline = instances.iter().filter_map(|instance| instance.deadline).max();
+    let deadline = listing.instances.iter().filter_map(|instance| instance.deadline).max();
     let granted = deadline.map(|deadline| BootTime(deadline.0.saturating_sub(timing.lease.ms())));
-    updates.push(Update::Instances(instances, 0));
+    updates.push(Update::Instances(listing, 0));
     updates.push(Update::Granted(granted));
     agent.update(updates);
     Ok(())
 }
 
-/// Obeys until `shutdown`. Returns when every action that was under way has ended or five seconds have passed.
-pub async fn run(daemon: Arc<Daemon>, shutdown: CancellationToken) {
+/// Obeys until `shutdown`. Returns when every action that was under way has ended or five seconds have passed; says whether all
+/// have ended. A start that was given up may still come up later.
+pub async fn run(daemon: Arc<Daemon>, shutdown: CancellationToken) -> bool {
     let mut changes = daemon.consensus.changes();
     let tasks = tokio_util::task::TaskTracker::new();
     let mut looked = BootTime::default();
@@ -152,9 +162,11 @@ pub async fn run(daemon: Arc<Daemon>, shutdown: CancellationToken) {
         }
     }
     tasks.close();
-    if tokio::time::timeout(Duration::from_secs(5), tasks.wait()).await.is_err() {
+    let ended = tokio::time::timeout(LAST_ACTIONS, tasks.wait()).await.is_ok();
+    if !ended {
         warn!("some actions did not end in time; they are healed at the next start");
     }
+    ended
 }
 
 /// What to do now. Takes the lanes of what it returns.
@@ -166,9 +178,15 @@ fn plan(daemon: &Daemon, now: Now) -> Vec<HostAction> {
             if state.registered.is_none_or(|index| cluster.index < index) {
                 return Vec::new();
             }
+            state.forget_old_failures(cluster);
             let actions = obey(daemon.me, cluster, &state.facts, now);
-            for action in &actions {
-                state.facts.busy.insert(action.lane());
+            for lane in actions.iter().map(HostAction::lane) {
+                state.facts.busy.insert(lane);
+                if let Lane::Run(grain) = lane
+                    && let Some(grain) = cluster.grains.get(&grain)
+                {
+                    state.tries(grain);
+                }
             }
             actions
         })
@@ -207,8 +225,12 @@ async fn carry_out(daemon: Arc<Daemon>, action: HostAction) {
 async fn look_at_runs(daemon: Arc<Daemon>) {
     let as_of = daemon.agent.with(|state| state.changes);
     match daemon.host.runtime.list().await {
-        Ok(instances) => {
-            daemon.agent.with(|state| state.take(Update::Instances(instances, as_of)));
+        Ok(listing) => {
+            let known = daemon.agent.with(|state| state.unclear.clone());
+            for error in listing.unclear.iter().filter(|error| !known.contains_key(&error.grain)) {
+                warn!(error = execute::chain(error), "cannot see whether this grain runs");
+            }
+            daemon.agent.with(|state| state.take(Update::Instances(listing, as_of)));
         }
         Err(error) => warn!(error = execute::chain(&error), "cannot see what runs"),
     }
@@ -237,15 +259,26 @@ async fn measure(daemon: Arc<Daemon>) {
     });
 }
 
-/// Stops every grain and verifies it. For an end of the daemon that is meant to be an end of its grains.
+/// Stops every grain and verifies it; says whether all are stopped. For an end of the daemon that is meant to be an end of its
+/// grains.
 pub async fn stop_everything(daemon: &Daemon) -> bool {
-    let instances: Vec<Instance> = daemon.host.runtime.list().await.unwrap_or_default();
-    let stops = instances.into_iter().map(|instance| {
+    let listing = match daemon.host.runtime.list().await {
+        Ok(listing) => listing,
+        // Not seen is not stopped.
+        Err(error) => {
+            warn!(error = execute::chain(&error), "cannot see what runs: nothing was stopped");
+            return false;
+        }
+    };
+    let known = listing.instances.iter().map(|instance| instance.grain);
+    // Of those it may still be found out.
+    let unclear = listing.unclear.iter().map(|error| error.grain);
+    let stops = known.chain(unclear).map(|grain| {
         let grace = daemon.consensus.read(|cluster| {
-            let grain = cluster.grains.get(&instance.grain);
-            grain.map_or(Span::from_secs(5), |grain| grain.spec.stop.timeout)
+            let known = cluster.grains.get(&grain);
+            known.map_or(Span::from_secs(5), |grain| grain.spec.stop.timeout)
         });
-        daemon.host.runtime.stop(instance.grain, grace)
+        daemon.host.runtime.stop(grain, grace)
     });
     let stopped = futures_util::future::join_all(stops).await;
     let all = stopped.iter().all(Result::is_ok);

@@ -81,8 +81,9 @@ pub async fn execute(daemon: &Daemon, action: HostAction) -> Done {
             Ok(vec![Update::Armed(grain)])
         }
         HostAction::Extend { deadline } => {
-            host.runtime.extend(deadline).await?;
-            Ok(vec![Update::Extended(deadline)])
+            let silent = host.runtime.extend(deadline).await?;
+            let silent = silent.iter().map(|error| (error.grain, chain(error))).collect();
+            Ok(vec![Update::Extended(deadline, silent)])
         }
         HostAction::Tell { command } => tell(daemon, *command).await,
     }

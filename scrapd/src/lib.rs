@@ -122,10 +122,10 @@ async fn node(
     };
     info!(node = %identity.name, "ending");
     hands_stop.cancel();
-    agent.await.context("the agent has ended badly")?;
+    let at_rest = agent.await.context("the agent has ended badly")?;
     match on_shutdown {
         OnShutdown::Keep => (),
-        OnShutdown::Stop => goodbye(&daemon).await,
+        OnShutdown::Stop => leave(&daemon, at_rest).await,
     }
     renewals.await.context("the renewals have ended badly")?;
     leader.await.context("the leader's loop has ended badly")?;
@@ -216,16 +216,26 @@ fn beside_me(name: &str) -> anyhow::Result<std::path::PathBuf> {
     anyhow::bail!("`{}` is missing\n  hint: {hint}", program.display())
 }
 
-/// Stops the grains of this node and says so: they may be started elsewhere at once.
-async fn goodbye(daemon: &Daemon) {
-    if !agent::stop_everything(daemon).await {
-        return;
+/// Stops the grains of this node and says so: they may be started elsewhere at once. `at_rest`: nothing is under way that
+/// could still start one.
+async fn leave(daemon: &Daemon, at_rest: bool) {
+    let stopped = agent::stop_everything(daemon).await;
+    if stopped && at_rest {
+        goodbye(daemon).await;
+    } else {
+        warn!("no goodbye: not every grain is surely stopped; the lease will run out");
     }
+}
+
+async fn goodbye(daemon: &Daemon) {
     let Some(boot) = daemon.agent.with(|state| state.boot) else { return };
     let command = Command::LeaveNode { node: daemon.me, boot };
     let proposal = Proposal { at: clock::wall(), key: None, command };
     match tokio::time::timeout(GOODBYE, daemon.consensus.propose(proposal)).await {
-        Ok(Ok(_)) => info!("said goodbye"),
+        Ok(Ok(committed)) => match committed.outcome {
+            Ok(_) => info!("said goodbye"),
+            Err(refusal) => warn!(%refusal, "the goodbye was refused; the lease will run out"),
+        },
         Ok(Err(error)) => warn!(%error, "could not say goodbye; the lease will run out"),
         Err(_) => warn!("could not say goodbye in time; the lease will run out"),
     }

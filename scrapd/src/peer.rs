@@ -23,12 +23,14 @@ use crate::daemon::Daemon;
 use crate::execute::chain;
 use crate::leader;
 use crate::raft::Consensus;
-use crate::transfer::{self, HEADER_OFFER, OfferBody, Received};
+use crate::transfer::{self, HEADER_OFFER, IDLE, OfferBody, Received};
 
 /// Limit for a question to a peer.
 const ASK: Duration = Duration::from_secs(5);
 /// Limit for a connection to a peer.
 const CONNECT: Duration = Duration::from_secs(2);
+/// Silence on a connection after which it is looked whether the other machine is there, and between two such looks.
+const KEEPALIVE: Duration = Duration::from_secs(10);
 /// Largest renewal: a report of a few thousand grains.
 const RENEWAL_MAX: usize = 16 << 20;
 
@@ -77,6 +79,10 @@ impl Peers {
             .no_proxy()
             .http1_only()
             .tcp_nodelay(true)
+            // Whoever waits for an answer hears that the other machine is gone.
+            .tcp_keepalive(KEEPALIVE)
+            .tcp_keepalive_interval(KEEPALIVE)
+            .tcp_keepalive_retries(3)
             .pool_max_idle_per_host(4)
             .build()?;
         Ok(Self { consensus, http })
@@ -213,7 +219,7 @@ async fn stream(
         Ok(offer) => offer,
         Err(error) => return refusal(StatusCode::BAD_REQUEST, format!("no offer: {error}")),
     };
-    match transfer::receive(&daemon, grain, &offer, body.into_data_stream()).await {
+    match transfer::receive(&daemon, grain, &offer, body.into_data_stream(), IDLE).await {
         Ok(received) => Json(received).into_response(),
         Err(error) => {
             tracing::debug!(%grain, error = chain(&error), "stream not taken in");

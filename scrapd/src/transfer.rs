@@ -7,6 +7,9 @@
 mod frames;
 mod receive;
 mod send;
+mod turns;
+
+use std::time::Duration;
 
 use scrap_decide::replicate::{NotAdmitted, Offer};
 use scrap_schema::id::{Epoch, GrainId, NodeId};
@@ -16,6 +19,11 @@ use thiserror::Error;
 
 pub use receive::receive;
 pub use send::send;
+pub use turns::{FULL_MAX, INCREMENTS_MAX, Turns};
+
+/// Longest silence of the other side of a stream, in either direction. Then it counts as gone: a machine that lost its power
+/// does not say so.
+pub const IDLE: Duration = Duration::from_secs(60);
 
 /// Header with the offer as JSON.
 pub const HEADER_OFFER: &str = "x-scrap-offer";
@@ -63,6 +71,14 @@ pub enum ReceiveError {
         /// Why.
         #[source]
         why: NotAdmitted,
+    },
+    /// Too many others come in.
+    #[error("the stream of grain {grain} is not taken in now: {why}")]
+    NoTurn {
+        /// Of which grain.
+        grain: GrainId,
+        /// What it waited for.
+        why: String,
     },
     /// Something else works on the dataset.
     #[error("the dataset of grain {0} is busy")]

@@ -15,7 +15,7 @@ fn long_lease() -> Timing {
         suspect: ms(4000),
         stop: ms(15_000),
         lease: ms(20_000),
-        kill: ms(1000),
+        kill: ms(2000),
         tick: ms(3000),
         ticks: 8,
     }

@@ -1,9 +1,12 @@
 //! Grains and nodes come and go in order.
 
-use scrap_schema::api::{GrainState, NodeState, OperationView};
+use scrap_schema::api::{GrainState, GrainView, NodeState, OperationView};
 use scrap_schema::operation::OperationState;
+use scrap_schema::timing::{KILL_MIN, Timing};
+use scrap_schema::unit::Span;
+use scrap_tests::cluster::grain::{Guestbook, policy};
 use scrap_tests::cluster::writer::Writer;
-use scrap_tests::cluster::{Cluster, SOON, Spec, wait_for};
+use scrap_tests::cluster::{Cluster, SOON, Spec, program, wait_for};
 use serde_json::json;
 
 #[tokio::test]
@@ -90,6 +93,67 @@ async fn a_node_that_says_goodbye_is_replaced_at_once() -> anyhow::Result<()> {
     assert_ne!(entry.await?.node, signed.node);
     watch.end()?;
     cluster.end().await
+}
+
+/// A grain whose keeper cannot be reached any more lives until its deadline, and nobody may start it before.
+#[tokio::test]
+async fn a_node_that_cannot_see_what_runs_says_no_goodbye() -> anyhow::Result<()> {
+    let spec = Spec { on_shutdown: "stop", ..Spec::new(3) };
+    let mut cluster = Cluster::start(spec).await?;
+    let book = cluster.guestbook("bob", 2).await?;
+    book.sign("before").await?;
+    let watch = cluster.watch();
+    let bob = cluster.node_mut("bob")?;
+    std::fs::rename(bob.dir.join("run"), bob.dir.join("gone"))?;
+    bob.stop().await?;
+    assert_ne!(cluster.api.node("bob").await?.status.state, NodeState::Away);
+    runs_elsewhere(&cluster).await?;
+    watch.end()?;
+    cluster.end().await
+}
+
+/// A keeper that is slow to begin may start its grain after the daemon has ended. A goodbye counts only while nobody suspects the
+/// node, so that takes longer here than the daemon waits for the start.
+#[tokio::test]
+async fn a_node_with_a_start_under_way_says_no_goodbye() -> anyhow::Result<()> {
+    let ms = Span::from_ms;
+    let (suspect, stop, lease) = (ms(15_000), ms(18_000), ms(20_000));
+    let (kill, tick) = (KILL_MIN, ms(3000));
+    let timing = Timing { suspect, stop, lease, kill, tick, ..Timing::default() };
+    let spec = Spec { on_shutdown: "stop", ..Spec::new(3).timing(timing) };
+    let mut cluster = Cluster::start(spec).await?;
+    let begun = slow_keeper(&mut cluster, "bob").await?;
+    let book = Guestbook::new("book", cluster.port()?)?.on("bob");
+    cluster.api.apply(&format!("{}---\n{}", policy(2), book.manifest()?)).await?;
+    wait_for(SOON, "bob starts the book", async || Ok(begun.exists().then_some(()))).await?;
+    cluster.node_mut("bob")?.stop().await?;
+    assert_ne!(cluster.api.node("bob").await?.status.state, NodeState::Away);
+    cluster.end().await
+}
+
+/// Starts a node again with a keeper that waits for long before it begins. Returns the file that is there as soon as one waits.
+async fn slow_keeper(cluster: &mut Cluster, name: &str) -> anyhow::Result<std::path::PathBuf> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let bob = cluster.node_mut(name)?;
+    bob.stop().await?;
+    let (begun, script) = (bob.dir.join("begun"), bob.dir.join("slow-keeper"));
+    std::fs::write(&script, format!("#!/bin/sh\n: > {}\nexec sleep 12\n", begun.display()))?;
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755))?;
+    let config = bob.dir.join("scrapd.toml");
+    let keeper = program("scrap-keeper")?.display().to_string();
+    let text = std::fs::read_to_string(&config)?;
+    std::fs::write(&config, text.replace(&keeper, &script.display().to_string()))?;
+    bob.start()?;
+    cluster.node_is(name, NodeState::Online).await?;
+    Ok(begun)
+}
+
+async fn runs_elsewhere(cluster: &Cluster) -> anyhow::Result<()> {
+    let elsewhere = |grain: &GrainView| {
+        let node = grain.status.node.as_ref();
+        grain.status.state == GrainState::Running && node.is_some_and(|it| it.as_str() != "bob")
+    };
+    cluster.grain_is("book", "runs elsewhere", elsewhere).await.map(|_| ())
 }
 
 #[tokio::test]

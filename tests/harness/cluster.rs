@@ -64,9 +64,9 @@ impl Spec {
             suspect: ms(1000),
             stop: ms(1500),
             lease: ms(2200),
-            kill: ms(1000),
+            kill: ms(2000),
             tick: ms(500),
-            ticks: 8,
+            ticks: 9,
         };
         Self {
             nodes,

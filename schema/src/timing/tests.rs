@@ -25,7 +25,15 @@ fn the_default_is_safe_and_is_the_documented_one() {
 fn each_bad_relation_is_refused() {
     check(|t| t.renew = Span::ZERO, "`renew` must not be zero");
     check(|t| t.tick = Span::ZERO, "`tick` must not be zero");
-    check(|t| t.kill = Span::ZERO, "`kill` must not be zero");
+    for kill in [Span::ZERO, Span::from_ms(1), Span::from_ms(1999)] {
+        let timing = Timing { kill, ..Timing::default() };
+        assert_eq!(timing.check(), Err(UnsafeTiming::KillTooShort { is: kill }));
+    }
+    check(|t| t.kill = KILL_MIN, "safe");
+    check(
+        |t| t.kill = Span::from_ms(1),
+        "`kill` (1ms) must be at least 2s: a grain is asked to end before it is killed",
+    );
     check(|t| t.suspect = Span::from_secs(1), "`renew` (1s) must be less than `suspect` (1s)");
     check(
         |t| (t.renew, t.suspect) = (Span::from_secs(7), Span::from_secs(8)),

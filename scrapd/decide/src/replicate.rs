@@ -126,6 +126,59 @@ pub struct Offer {
     pub line: Vec<Guid>,
 }
 
+/// What a stream waits for when many are under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Traffic {
+    /// The grain stands still until it is there: it waits for nothing.
+    Hurried,
+    /// It carries a whole dataset.
+    Full,
+    /// It carries what was written since.
+    Increment,
+}
+
+/// Of which kind a stream of this grain to a node is.
+#[must_use]
+pub fn traffic(grain: Option<&Grain>, receiver: NodeId, from: Option<Guid>) -> Traffic {
+    let awaited = grain.is_some_and(|grain| match grain.stage {
+        Stage::Quiescing { to, .. } | Stage::Released { to, .. } => to == receiver,
+        Stage::Unplaced
+        | Stage::Settled
+        | Stage::Warming { .. }
+        | Stage::Landing { .. }
+        | Stage::Restarting { .. }
+        | Stage::Restoring { .. }
+        | Stage::Cloning { .. } => false,
+    });
+    match (awaited, from) {
+        (true, _) => Traffic::Hurried,
+        (false, None) => Traffic::Full,
+        (false, Some(_)) => Traffic::Increment,
+    }
+}
+
+/// Whether the cluster wants this stream here: asked before it, and again with every change while it comes in.
+///
+/// # Errors
+/// Why not.
+pub fn still_wanted<'a>(
+    me: NodeId,
+    grain: Option<&'a Grain>,
+    offer: &Offer,
+) -> Result<&'a Grain, NotAdmitted> {
+    let grain = grain.ok_or(NotAdmitted::UnknownGrain)?;
+    if grain.owner != Some(offer.sender) {
+        return Err(NotAdmitted::NotOwner { sender: offer.sender, owner: grain.owner });
+    }
+    if grain.epoch != offer.epoch {
+        return Err(NotAdmitted::WrongEpoch { offered: offer.epoch, held: grain.epoch });
+    }
+    if !grain.receivers().contains(&me) {
+        return Err(NotAdmitted::NotWanted);
+    }
+    Ok(grain)
+}
+
 /// Whether a stream may come in here.
 ///
 /// # Errors
@@ -137,16 +190,7 @@ pub fn admit(
     data: Option<&DataFacts>,
     run: Option<&RunFacts>,
 ) -> Result<Admitted, NotAdmitted> {
-    let grain = grain.ok_or(NotAdmitted::UnknownGrain)?;
-    if grain.owner != Some(offer.sender) {
-        return Err(NotAdmitted::NotOwner { sender: offer.sender, owner: grain.owner });
-    }
-    if grain.epoch != offer.epoch {
-        return Err(NotAdmitted::WrongEpoch { offered: offer.epoch, held: grain.epoch });
-    }
-    if !grain.receivers().contains(&me) {
-        return Err(NotAdmitted::NotWanted);
-    }
+    still_wanted(me, grain, offer)?;
     if run.is_some_and(|run| run.alive) {
         return Err(NotAdmitted::WritableHere);
     }

@@ -13,7 +13,9 @@ use crate::datasets::{self, Dataset, DatasetId, Datasets, Role, Space, Written};
 use crate::dir::DirDatasets;
 use crate::mem::{MemDatasets, MemRuntime};
 use crate::process::ProcessRuntime;
-use crate::runtime::{self, Exec, ExecChild, Instance, LogChunk, Runtime, Start, Usage};
+use crate::runtime::{
+    self, Exec, ExecChild, Listing, LogChunk, Runtime, RuntimeError, Start, Usage,
+};
 
 /// Datasets of whichever backend.
 #[derive(Debug, Clone)]
@@ -97,11 +99,11 @@ impl Datasets for AnyDatasets {
 
 impl Runtime for AnyRuntime {
     pass_on! { AnyRuntime: Process Mem;
-        fn list(&self) -> runtime::Result<Vec<Instance>>;
+        fn list(&self) -> runtime::Result<Listing>;
         fn start(&self, order: Start) -> runtime::Result<()>;
         fn stop(&self, grain: GrainId, grace: Span) -> runtime::Result<()>;
         fn arm(&self, grain: GrainId, deadline: BootTime) -> runtime::Result<()>;
-        fn extend(&self, deadline: BootTime) -> runtime::Result<()>;
+        fn extend(&self, deadline: BootTime) -> runtime::Result<Vec<RuntimeError>>;
         fn usage(&self, grain: GrainId) -> runtime::Result<Usage>;
         fn logs(
             &self, grain: GrainId, from: u64, tail: Option<u32>, limit: usize

@@ -9,12 +9,14 @@ use std::process::ExitCode;
 use crate::clock;
 use crate::processes::{self, Process};
 
+pub(crate) mod lock;
 pub(crate) mod log;
 pub(crate) mod protocol;
 mod spawn;
 mod talk;
 mod watch;
 
+use lock::Lock;
 use log::LogWriter;
 use protocol::{Begun, Order, socket_path};
 use watch::Keeper;
@@ -59,6 +61,11 @@ fn failed(what: &str) -> impl FnOnce(io::Error) -> Begun {
 }
 
 fn begin(order: Order) -> Result<Keeper, Begun> {
+    // Before anything else: an order that comes late, from a daemon that is no more, must not disturb another keeper.
+    let lock = Lock::take(&order.folder).map_err(|error| {
+        let another = error.kind() == io::ErrorKind::WouldBlock;
+        failed(if another { "another keeper of it lives" } else { "cannot lock its folder" })(error)
+    })?;
     if order.deadline.is_some_and(|deadline| deadline <= clock::boot_time()) {
         return Err(Begun::TooLate);
     }
@@ -76,5 +83,5 @@ fn begin(order: Order) -> Result<Keeper, Begun> {
     listener.set_nonblocking(true).map_err(failed("cannot listen"))?;
     let log = LogWriter::open(&order.folder).map_err(failed("cannot open the log"))?;
     let boot = processes::boot_id().map_err(failed("cannot read the boot's identity"))?;
-    Keeper::begin(order, Process::me(), boot, listener, log)
+    Keeper::begin(order, Process::me(), boot, listener, log, lock)
 }

@@ -7,7 +7,7 @@
 //! kill the daemon's whole group at a restart (systemd: `KillMode=process`). What escapes: a process that leaves its
 //! session, clears its environment and loses its parent, and whose keeper is then killed too.
 //!
-//! On disk: `<run>/<grain>/{keeper.json,sock,log.<offset>}`.
+//! On disk: `<run>/<grain>/{keeper.json,lock,sock,log.<offset>}`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use scrap_schema::id::GrainId;
 use thiserror::Error;
 
-use crate::keeper::protocol::{self, Record, State};
+use crate::keeper::lock;
+use crate::keeper::protocol::{self, Record, Request, State, Status};
 use crate::processes;
 use crate::runtime::{RuntimeCause, RuntimeError};
 
@@ -91,6 +92,14 @@ enum Known {
     Ended(Record),
 }
 
+/// What is on disk of a grain.
+enum Found {
+    Nothing,
+    Record(Record),
+    /// A power failure or a full disk has left half a record, or less.
+    Damaged(RuntimeCause),
+}
+
 /// What the system said, with what it was said about.
 fn io_cause(what: impl Into<String>, source: std::io::Error) -> RuntimeCause {
     RuntimeCause::Io { what: what.into(), source }
@@ -151,21 +160,32 @@ impl Inner {
         Ok(grains)
     }
 
+    async fn read(&self, grain: GrainId) -> Result<Found, RuntimeCause> {
+        let path = protocol::record_path(&self.folder(grain));
+        match tokio::fs::read(&path).await {
+            Ok(text) => Ok(match serde_json::from_slice(&text) {
+                Ok(record) => Found::Record(record),
+                Err(error) => {
+                    let what = format!("{} is not readable", path.display());
+                    Found::Damaged(io_cause(what, error.into()))
+                }
+            }),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Found::Nothing),
+            Err(error) => Err(io_cause(format!("cannot read {}", path.display()), error)),
+        }
+    }
+
     /// Reads the record of a grain and looks whether it is still true.
     async fn known(&self, grain: GrainId) -> Result<Known, RuntimeCause> {
-        let path = protocol::record_path(&self.folder(grain));
-        let text = match tokio::fs::read(&path).await {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Ok(Known::Nothing);
-            }
-            Err(error) => return Err(io_cause(format!("cannot read {}", path.display()), error)),
-        };
-        let record: Record = serde_json::from_slice(&text).map_err(|error| {
-            io_cause(format!("{} is not readable", path.display()), error.into())
-        })?;
+        match self.read(grain).await? {
+            Found::Nothing => Ok(Known::Nothing),
+            Found::Record(record) => self.judge(record).await,
+            Found::Damaged(why) => self.damaged(grain, why).await,
+        }
+    }
+
+    async fn judge(&self, mut record: Record) -> Result<Known, RuntimeCause> {
         if record.boot != self.boot {
-            let mut record = record;
             if record.status.state != State::Stopped {
                 record.status.last_exit = Some("the machine was restarted".to_owned());
                 record.status.state = State::Stopped;
@@ -180,10 +200,30 @@ impl Inner {
             return Ok(Known::Live(record));
         }
         // Read again: it may have written its end between our reading and our looking.
-        Ok(match tokio::fs::read(&path).await.map(|text| serde_json::from_slice(&text)) {
-            Ok(Ok(now)) => decide(now),
-            Ok(Err(_)) | Err(_) => Known::Deserted(record),
+        Ok(match self.read(record.grain).await {
+            Ok(Found::Record(now)) => decide(now),
+            Ok(Found::Nothing | Found::Damaged(_)) | Err(_) => Known::Deserted(record),
         })
+    }
+
+    /// A record that cannot be read. A keeper that lives is asked for a new one. If none lives, the tag tells what it left;
+    /// where tags cannot be seen, nobody can say what runs.
+    async fn damaged(&self, grain: GrainId, why: RuntimeCause) -> Result<Known, RuntimeCause> {
+        let folder = self.folder(grain);
+        let what = || format!("cannot look at the lock in {}", folder.display());
+        let lives = lock::is_held(&folder).map_err(|error| io_cause(what(), error))?;
+        if lives {
+            let asked: std::io::Result<Status> = call::ask(&folder, &Request::Note).await;
+            return match (asked, self.read(grain).await?) {
+                (Ok(_), Found::Record(record)) => self.judge(record).await,
+                (_, Found::Record(_) | Found::Nothing | Found::Damaged(_)) => Err(why),
+            };
+        }
+        if cfg!(target_os = "linux") {
+            Ok(Known::Deserted(Record::lost(grain, self.boot.clone())))
+        } else {
+            Err(why)
+        }
     }
 }
 

@@ -51,29 +51,51 @@ fn parse(text: &str) -> Option<Stat> {
     })
 }
 
+/// A file of `/proc`. `None`: the process is gone, or it is somebody else's. Any other trouble is one: what could not be
+/// looked at may be there.
+fn read(path: &str) -> io::Result<Option<Vec<u8>>> {
+    match fs::read(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) => match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => Ok(None),
+            _ if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => Ok(None),
+            _ => Err(error),
+        },
+    }
+}
+
 /// What is known of a pid now. `None`: there is no such process.
-pub(crate) fn stat(pid: i32) -> Option<Stat> {
-    parse(&String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/stat")).ok()?))
+pub(crate) fn stat(pid: i32) -> io::Result<Option<Stat>> {
+    let text = read(&format!("/proc/{pid}/stat"))?;
+    Ok(text.and_then(|text| parse(&String::from_utf8_lossy(&text))))
 }
 
 /// All processes of this machine.
-pub(crate) fn all() -> Vec<Stat> {
-    let names = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = names.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter_map(stat).collect()
+pub(crate) fn all() -> io::Result<Vec<Stat>> {
+    if !cfg!(target_os = "linux") {
+        return Ok(Vec::new());
+    }
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        if let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) {
+            found.extend(stat(pid)?);
+        }
+    }
+    Ok(found)
 }
 
 impl Process {
     /// This process.
     pub(crate) fn me() -> Self {
         let pid = rustix::process::getpid().as_raw_nonzero().get();
-        Self { pid, started: stat(pid).map_or(0, |stat| stat.process.started) }
+        Self { pid, started: stat(pid).ok().flatten().map_or(0, |stat| stat.process.started) }
     }
 
-    /// Whether it runs: neither gone nor ended.
+    /// Whether it runs: neither gone nor ended. One that cannot be looked at may run.
     pub(crate) fn is_alive(self) -> bool {
         if cfg!(target_os = "linux") {
-            stat(self.pid).is_some_and(|stat| stat.process == self && !stat.ended)
+            stat(self.pid)
+                .map_or(true, |stat| stat.is_some_and(|stat| stat.process == self && !stat.ended))
         } else {
             Pid::from_raw(self.pid)
                 .is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok())
@@ -103,14 +125,17 @@ impl Process {
 pub(crate) struct Family {
     /// Its keeper: everything below it belongs to it, and everything in its session.
     pub(crate) keeper: Process,
-    /// The value of [`TAG`].
+    /// How the value of [`TAG`] begins. A whole tag is the beginning of no other.
     pub(crate) tag: String,
 }
 
 impl Family {
     /// Every living process of it, without the keeper itself and without this process.
-    pub(crate) fn members(&self) -> Vec<Process> {
-        let all = all();
+    ///
+    /// # Errors
+    /// If not every process could be looked at.
+    pub(crate) fn members(&self) -> io::Result<Vec<Process>> {
+        let all = all()?;
         let mut children: BTreeMap<i32, Vec<&Stat>> = BTreeMap::new();
         for stat in &all {
             children.entry(stat.parent).or_default().push(stat);
@@ -118,7 +143,11 @@ impl Family {
         let keeper_is_here = all.iter().any(|stat| stat.process == self.keeper);
         let mut seen: BTreeSet<i32> = BTreeSet::new();
         let mut todo: Vec<i32> = if keeper_is_here { vec![self.keeper.pid] } else { Vec::new() };
-        todo.extend(all.iter().filter(|stat| self.claims(stat)).map(|stat| stat.process.pid));
+        for stat in &all {
+            if self.claims(stat)? {
+                todo.push(stat.process.pid);
+            }
+        }
         while let Some(pid) = todo.pop() {
             if seen.insert(pid) {
                 let below = children.get(&pid).into_iter().flatten();
@@ -130,37 +159,37 @@ impl Family {
             let pid = stat.process.pid;
             seen.contains(&pid) && !stat.ended && pid != me && stat.process != self.keeper
         });
-        living.map(|stat| stat.process).collect()
+        Ok(living.map(|stat| stat.process).collect())
     }
 
     /// Whether a process belongs to it by itself, wherever it descends from.
-    fn claims(&self, stat: &Stat) -> bool {
+    fn claims(&self, stat: &Stat) -> io::Result<bool> {
         let younger = stat.process.started >= self.keeper.started;
-        younger && (stat.session == self.keeper.pid || is_tagged(stat.process.pid, &self.tag))
+        Ok(younger && (stat.session == self.keeper.pid || is_tagged(stat.process.pid, &self.tag)?))
     }
 
     /// Processor ticks, resident pages and number of what descends from the keeper now.
-    pub(crate) fn usage(&self) -> (u64, u64, u32) {
-        let members: BTreeSet<Process> = self.members().into_iter().collect();
-        let mut ticks = stat(self.keeper.pid).map_or(0, |stat| stat.waited_ticks);
+    pub(crate) fn usage(&self) -> io::Result<(u64, u64, u32)> {
+        let members: BTreeSet<Process> = self.members()?.into_iter().collect();
+        let mut ticks = stat(self.keeper.pid)?.map_or(0, |stat| stat.waited_ticks);
         let (mut pages, mut count) = (0_u64, 0_u32);
-        for stat in all().iter().filter(|stat| members.contains(&stat.process)) {
+        for stat in all()?.iter().filter(|stat| members.contains(&stat.process)) {
             ticks = ticks.saturating_add(stat.own_ticks).saturating_add(stat.waited_ticks);
             pages = pages.saturating_add(stat.resident_pages);
             count = count.saturating_add(1);
         }
-        (ticks, pages, count)
+        Ok((ticks, pages, count))
     }
 }
 
-fn is_tagged(pid: i32, tag: &str) -> bool {
+fn is_tagged(pid: i32, tag: &str) -> io::Result<bool> {
     // Other users' environments cannot be read, and are not ours.
-    let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else { return false };
+    let Some(environment) = read(&format!("/proc/{pid}/environ"))? else { return Ok(false) };
     let mut variables = environment.split(|byte| *byte == 0);
-    variables.any(|variable| {
+    Ok(variables.any(|variable| {
         let value = variable.strip_prefix(TAG.as_bytes()).and_then(|rest| rest.strip_prefix(b"="));
-        value == Some(tag.as_bytes())
-    })
+        value.is_some_and(|value| value.starts_with(tag.as_bytes()))
+    }))
 }
 
 /// Which boot of the machine this is.
@@ -193,6 +222,7 @@ mod tests {
     fn another_start_time_is_another_process() {
         let me = Process::me();
         assert!(me.is_alive());
+        assert_eq!(stat(i32::MAX).unwrap(), None);
         assert!(!Process { started: me.started + 1, ..me }.is_alive());
     }
 }

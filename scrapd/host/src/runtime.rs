@@ -50,6 +50,15 @@ pub struct Instance {
     pub deadline: Option<BootTime>,
 }
 
+/// What is known of everything that runs or ran here.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// Instances, found again after a restart of the daemon.
+    pub instances: Vec<Instance>,
+    /// Each names a grain of which it cannot be said now whether something of it is alive.
+    pub unclear: Vec<RuntimeError>,
+}
+
 /// What an instance does. Everything but `Stopped` may have live processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InstanceState {
@@ -167,8 +176,9 @@ pub type Result<T> = std::result::Result<T, RuntimeError>;
 
 /// What a node can do with a grain's processes.
 pub trait Runtime: Send + Sync + 'static {
-    /// Every instance known here, found again after a restart of the daemon.
-    fn list(&self) -> impl Future<Output = Result<Vec<Instance>>> + Send;
+    /// Every instance known here. Trouble with one grain never hides the others; an error means that nothing could be seen,
+    /// not that nothing is there.
+    fn list(&self) -> impl Future<Output = Result<Listing>> + Send;
 
     /// Starts the grain. Returns when its program was started (not when it answers). An older epoch than the running
     /// one is refused, the same one is a success without effect, a newer one stops the old instance first, verified.
@@ -178,8 +188,9 @@ pub trait Runtime: Send + Sync + 'static {
     /// Asks, waits for `grace`, kills everything, verifies that nothing is left. A grain that does not run: fine.
     fn stop(&self, grain: GrainId, grace: Span) -> impl Future<Output = Result<()>> + Send;
 
-    /// Moves the deadline of every instance that has one; never backwards. Instances past their deadline stay dead.
-    fn extend(&self, deadline: BootTime) -> impl Future<Output = Result<()>> + Send;
+    /// Moves the deadline of every instance that has one; never backwards. Instances past their deadline stay dead. Returns
+    /// those that could not be reached within a second: they hold up no other, and their deadline may be the old one.
+    fn extend(&self, deadline: BootTime) -> impl Future<Output = Result<Vec<RuntimeError>>> + Send;
 
     /// Gives a running instance without a deadline one; an instance that has one keeps the later of both.
     /// One that does not run is refused with [`RuntimeCause::NotRunning`].

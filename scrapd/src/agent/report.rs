@@ -60,10 +60,12 @@ fn run(state: &State, id: GrainId) -> Option<RunReport> {
     })
 }
 
-/// The last failure in any of the grain's lanes but those of its copies, which say it themselves.
+/// Why it cannot be looked at, or the last failure in any of the grain's lanes but those of its copies, which say it themselves.
 fn trouble(state: &State, id: GrainId) -> Option<String> {
     let lanes = [Lane::Run(id), Lane::Shape(id), Lane::Snap(id)];
-    lanes.iter().find_map(|lane| state.facts.failed.get(lane)).map(|failure| failure.why.clone())
+    let failed = || lanes.iter().find_map(|lane| state.facts.failed.get(lane));
+    let unseen = state.unclear.get(&id).or_else(|| state.silent.get(&id));
+    unseen.cloned().or_else(|| failed().map(|failure| failure.why.clone()))
 }
 
 fn copies(grain: &Grain, data: &DataFacts, state: &State) -> BTreeMap<NodeId, CopyReport> {
@@ -89,7 +91,9 @@ fn copy(grain: GrainId, node: NodeId, data: &DataFacts, state: &State) -> CopyRe
         sending: stream.sending.as_ref().map(|sending| sending.read()),
         rate: stream.rate,
         rounds: stream.rounds,
-        trouble: failed.filter(|failure| failure.attempts > 1).map(|failure| failure.why.clone()),
+        trouble: stream.waits.or_else(|| {
+            failed.filter(|failure| failure.attempts > 1).map(|failure| failure.why.clone())
+        }),
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use scrap_decide::cluster::{Cluster, Grain};
 use scrap_decide::lease::Lease;
 use scrap_decide::obey::{
     CopyFacts, DataFacts, DataRole, Dirty, Failure, HostFacts, Lane, OrphanFacts, RunFacts,
@@ -11,12 +12,15 @@ use scrap_decide::obey::{
 use scrap_host::clock;
 use scrap_host::datasets::{Dataset, Role};
 use scrap_host::machine::Meter;
-use scrap_host::runtime::{Instance, InstanceState, Usage};
+use scrap_host::runtime::{Instance, InstanceState, Listing, RuntimeError, Usage};
 use scrap_schema::id::{BootId, Epoch, GrainId, NodeId, OperationId};
 use scrap_schema::node::{GrainReport, NodeUsage};
 use scrap_schema::snapshot::{Guid, Snapshot};
 use scrap_schema::time::{BootTime, Timestamp};
 use scrap_schema::unit::{Bytes, MilliCpu, Span};
+use tracing::warn;
+
+use crate::execute;
 
 /// First pause after a failure; doubles with each one in a row.
 const RETRY_FIRST: Span = Span::from_ms(250);
@@ -54,7 +58,27 @@ pub struct State {
     /// Number of starts and stops that have ended here, and which was the last one of a grain.
     pub(crate) changes: u64,
     changed: BTreeMap<GrainId, u64>,
+    /// What was wanted of a grain when it was last started or stopped.
+    pub(crate) tried: BTreeMap<GrainId, Wish>,
+    /// Grains whose keepers did not hear of the last extension, and why.
+    pub(crate) silent: BTreeMap<GrainId, String>,
+    /// Grains of which the last look could not say what runs, and why.
+    pub(crate) unclear: BTreeMap<GrainId, String>,
     pub(crate) meter: Meter,
+}
+
+/// What people and the cluster want of a grain, as far as a start or stop that failed may go well with another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Wish {
+    epoch: Epoch,
+    generation: u64,
+    operation: Option<OperationId>,
+}
+
+impl Wish {
+    fn of(grain: &Grain) -> Self {
+        Self { epoch: grain.epoch, generation: grain.generation, operation: grain.operation }
+    }
 }
 
 /// What a running grain used when last measured.
@@ -79,6 +103,8 @@ pub struct Reading {
 /// Streams to one copy.
 #[derive(Debug, Clone, Default)]
 pub struct Stream {
+    /// Why the next one has not begun yet.
+    pub waits: Option<String>,
     /// The one that is under way.
     pub sending: Option<Arc<Sending>>,
     /// Bytes per second of the last one that was long enough to tell.
@@ -114,7 +140,7 @@ pub enum Update {
     /// What was written since the newest snapshot.
     Dirty(GrainId, Dirty),
     /// Everything that runs, seen when so many starts and stops had ended here.
-    Instances(Vec<Instance>, u64),
+    Instances(Listing, u64),
     /// A grain was started.
     Started(GrainId, Epoch, bool),
     /// A running grain has a deadline from now on.
@@ -129,8 +155,8 @@ pub enum Update {
     Copy(GrainId, NodeId, Vec<Guid>),
     /// A stream has arrived: the copy has this snapshot; so many bytes in so many milliseconds.
     Sent(GrainId, NodeId, Guid, u64, u64),
-    /// Running grains have this deadline.
-    Extended(BootTime),
+    /// Running grains have this deadline, except those whose keepers could not be reached, and why.
+    Extended(BootTime, BTreeMap<GrainId, String>),
     /// The lease was granted, counted from this time of sending.
     Granted(Option<BootTime>),
     /// What a grain uses.
@@ -152,7 +178,10 @@ impl State {
                     data.dirty = Some(dirty);
                 }
             }
-            Update::Instances(instances, as_of) => self.instances(instances, as_of),
+            Update::Instances(listing, as_of) => {
+                self.unclear(&listing);
+                self.instances(listing, as_of);
+            }
             Update::Started(grain, epoch, armed) => self.started(grain, epoch, armed),
             Update::Armed(grain) => {
                 if let Some(run) = self.facts.runs.get_mut(&grain) {
@@ -170,7 +199,7 @@ impl State {
                 self.facts.copies.insert((grain, node), CopyFacts { snapshots: Some(snapshots) });
             }
             Update::Sent(grain, node, guid, bytes, ms) => self.sent(grain, node, guid, bytes, ms),
-            Update::Extended(deadline) => self.facts.extended = Some(deadline),
+            Update::Extended(deadline, silent) => self.extended(deadline, silent),
             Update::Granted(granted) => {
                 let Lease { granted: before } = self.facts.lease;
                 self.facts.lease = Lease { granted: before.max(granted) };
@@ -185,7 +214,13 @@ impl State {
     /// Notes a failure and when to try again.
     pub fn failed(&mut self, lane: Lane, why: String, now: BootTime) {
         let attempts = self.facts.failed.get(&lane).map_or(0, |failure| failure.attempts);
-        let pause = RETRY_FIRST.ms().saturating_mul(1 << attempts.min(10)).min(RETRY_MAX.ms());
+        let pause = match lane {
+            // Grains die by a lease that is not extended: it has a pace of its own.
+            Lane::Lease => RETRY_FIRST.ms(),
+            Lane::Copy(..) | Lane::Run(_) | Lane::Shape(_) | Lane::Snap(_) | Lane::Tell(_) => {
+                RETRY_FIRST.ms().saturating_mul(1 << attempts.min(10)).min(RETRY_MAX.ms())
+            }
+        };
         let failure = Failure {
             attempts: attempts.saturating_add(1),
             retry_at: now + Span::from_ms(pause),
@@ -203,6 +238,35 @@ impl State {
         }
     }
 
+    /// Whoever was not reached is tried again, and the others with it: that does no harm.
+    fn extended(&mut self, deadline: BootTime, silent: BTreeMap<GrainId, String>) {
+        for (grain, why) in silent.iter().filter(|(grain, _)| !self.silent.contains_key(grain)) {
+            warn!(%grain, why, "a grain did not hear that the lease goes on");
+        }
+        match silent.first_key_value() {
+            Some((_, why)) => self.failed(Lane::Lease, why.clone(), clock::boot_time()),
+            None => self.facts.extended = Some(deadline),
+        }
+        self.silent = silent;
+    }
+
+    /// Notes what is wanted of a grain that is started or stopped now.
+    pub(crate) fn tries(&mut self, grain: &Grain) {
+        self.tried.insert(grain.id, Wish::of(grain));
+    }
+
+    /// A corrected spec or a new order does not wait for the pause after what failed before it.
+    pub(crate) fn forget_old_failures(&mut self, cluster: &Cluster) {
+        let tried = &self.tried;
+        self.facts.failed.retain(|lane, _| match lane {
+            Lane::Run(id) => {
+                let wish = cluster.grains.get(id).map(Wish::of);
+                wish.is_none() || wish == tried.get(id).copied()
+            }
+            Lane::Shape(_) | Lane::Snap(_) | Lane::Copy(..) | Lane::Tell(_) | Lane::Lease => true,
+        });
+    }
+
     fn data(&mut self, grain: GrainId, data: Option<(Dataset, BTreeMap<String, Guid>)>) {
         let Some((dataset, held)) = data else {
             self.facts.data.remove(&grain);
@@ -218,8 +282,27 @@ impl State {
         self.facts.data.insert(grain, facts);
     }
 
-    fn instances(&mut self, instances: Vec<Instance>, as_of: u64) {
+    /// Of a grain that cannot be looked at stays true what was known. If nothing was, something of it may be alive.
+    fn unclear(&mut self, listing: &Listing) {
+        for error in &listing.unclear {
+            self.facts.runs.entry(error.grain).or_insert(RunFacts {
+                epoch: Epoch(0),
+                alive: true,
+                up: false,
+                armed: false,
+                ready: None,
+                healthy: None,
+                stopping: None,
+                stopped: None,
+            });
+        }
+        let why = |error: &RuntimeError| (error.grain, execute::chain(error));
+        self.unclear = listing.unclear.iter().map(why).collect();
+    }
+
+    fn instances(&mut self, listing: Listing, as_of: u64) {
         let now = clock::now();
+        let instances: Vec<Instance> = listing.instances;
         for instance in &instances {
             let alive = match instance.state {
                 InstanceState::Running | InstanceState::BackingOff | InstanceState::Stopping => {
@@ -255,7 +338,8 @@ impl State {
             run.armed = instance.deadline.is_some();
         }
         // One that the runtime does not know any more does not run; when it was stopped is still of interest.
-        let known: BTreeSet<GrainId> = instances.iter().map(|instance| instance.grain).collect();
+        let mut known: BTreeSet<GrainId> = instances.iter().map(|it| it.grain).collect();
+        known.extend(self.unclear.keys());
         for (grain, run) in &mut self.facts.runs {
             let changed = self.changed.get(grain).is_some_and(|changed| *changed > as_of);
             let gone = run.alive && !known.contains(grain);

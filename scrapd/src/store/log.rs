@@ -1,7 +1,7 @@
 //! `raft.db`: the log, the vote and the marks of the consensus, on disk before anybody is told.
 //!
 //! One task owns the writing connection: it takes what waits, writes it in one transaction with one flush, then tells everybody.
-//! After a failed write it ends: what is in the file is then unknown until it is opened again (R-DB4). Bodies are opaque here.
+//! After a failed write it ends: what is in the file is then unknown until it is opened again. Bodies are opaque here.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -9,7 +9,7 @@ use sqlx::{Connection, SqliteConnection};
 
 use super::StoreError;
 
-/// SQLite before this loses or corrupts what a log must keep (R-DB1).
+/// SQLite before this loses or corrupts what a log must keep.
 const SQLITE_NEEDED: (&str, [u32; 3]) = ("3.51.3", [3, 51, 3]);
 /// Longest wait for another connection of the same file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);

@@ -4,11 +4,13 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::{Stream, StreamExt};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 use crate::agent::Sending;
 
@@ -22,6 +24,7 @@ pub(super) async fn wrap(
     mut from: impl AsyncRead + Unpin,
     out: &mpsc::Sender<io::Result<Bytes>>,
     progress: &Arc<Sending>,
+    idle: Duration,
 ) -> io::Result<Trailer> {
     let mut trailer = Trailer::default();
     loop {
@@ -47,8 +50,13 @@ pub(super) async fn wrap(
         head.put_u32(length);
         head.unsplit(payload);
         progress.bytes.store(trailer.bytes, Ordering::Relaxed);
-        out.send(Ok(head.freeze())).await.map_err(|_| closed())?;
+        let sent = timeout(idle, out.send(Ok(head.freeze()))).await;
+        sent.map_err(|_| silent("the receiver takes nothing", idle))?.map_err(|_| closed())?;
     }
+}
+
+fn silent(who: &str, idle: Duration) -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, format!("{who} for {idle:?}"))
 }
 
 fn closed() -> io::Error {
@@ -79,13 +87,17 @@ impl Trailer {
 }
 
 /// Reads frames from the wire and writes what is in them to `into`; closes it only after a good trailer. A stream that breaks off or
-/// does not match leaves `into` without an end: the reader on its other side sees an error.
-pub(super) async fn unwrap<S, E>(wire: S, into: &mut DuplexStream) -> io::Result<u64>
+/// does not match, or is silent for longer than `idle`, leaves `into` without an end: the reader on its other side sees an error.
+pub(super) async fn unwrap<S, E>(
+    wire: S,
+    into: &mut DuplexStream,
+    idle: Duration,
+) -> io::Result<u64>
 where
     S: Stream<Item = Result<Bytes, E>> + Unpin,
     E: std::error::Error + Send + Sync + 'static,
 {
-    let mut wire = Wire { stream: wire, buffer: BytesMut::new() };
+    let mut wire = Wire { stream: wire, buffer: BytesMut::new(), idle };
     let mut trailer = Trailer::default();
     let mut held: Option<Bytes> = None;
     loop {
@@ -120,6 +132,7 @@ fn bad(what: String) -> io::Error {
 struct Wire<S> {
     stream: S,
     buffer: BytesMut,
+    idle: Duration,
 }
 
 impl<S, E> Wire<S>
@@ -129,7 +142,8 @@ where
 {
     async fn take(&mut self, length: usize) -> io::Result<Bytes> {
         while self.buffer.len() < length {
-            match self.stream.next().await {
+            let next = timeout(self.idle, self.stream.next()).await;
+            match next.map_err(|_| silent("the sender says nothing", self.idle))? {
                 Some(Ok(bytes)) => self.buffer.extend_from_slice(&bytes),
                 Some(Err(error)) => return Err(io::Error::other(error)),
                 None => {
@@ -151,9 +165,12 @@ mod tests {
 
     use super::*;
 
+    const IDLE: Duration = Duration::from_secs(60);
+    const SHORT: Duration = Duration::from_millis(20);
+
     async fn wire_of(data: &[u8]) -> Vec<u8> {
         let (out, mut wire) = mpsc::channel(1000);
-        let trailer = wrap(data, &out, &Arc::default()).await.unwrap();
+        let trailer = wrap(data, &out, &Arc::default(), IDLE).await.unwrap();
         out.send(Ok(trailer.to_bytes())).await.unwrap();
         drop(out);
         let mut bytes = Vec::new();
@@ -170,7 +187,7 @@ mod tests {
             .map(|piece| Ok::<_, io::Error>(Bytes::copy_from_slice(piece)))
             .collect();
         let (mut into, mut from) = tokio::io::duplex(1 << 22);
-        let result = unwrap(stream::iter(pieces), &mut into).await;
+        let result = unwrap(stream::iter(pieces), &mut into, IDLE).await;
         drop(into);
         let mut got = Vec::new();
         from.read_to_end(&mut got).await.unwrap();
@@ -214,5 +231,25 @@ mod tests {
             assert!(result.is_err(), "flipped at {at}");
             assert!(got.len() < data.len(), "flipped at {at}");
         }
+    }
+
+    /// A stream of which a part has come and that goes on for ever without a word.
+    #[tokio::test]
+    async fn a_sender_that_says_nothing_more_is_given_up() {
+        let data: Vec<u8> = (0..2 * FRAME_MAX).map(|at| (at % 251) as u8).collect();
+        let wire = wire_of(&data).await;
+        let part = stream::iter([Ok::<_, io::Error>(Bytes::copy_from_slice(&wire[..FRAME_MAX]))]);
+        let (mut into, _from) = tokio::io::duplex(1 << 22);
+        let result = unwrap(part.chain(stream::pending()), &mut into, SHORT).await;
+        let error = result.unwrap_err();
+        assert_eq!(error.to_string(), "the sender says nothing for 20ms");
+    }
+
+    #[tokio::test]
+    async fn a_receiver_that_takes_nothing_more_is_given_up() {
+        let (out, _wire) = mpsc::channel(1);
+        let data = vec![1; 4 * FRAME_MAX];
+        let result = wrap(data.as_slice(), &out, &Arc::default(), SHORT).await;
+        assert_eq!(result.err().map(|error| error.kind()), Some(io::ErrorKind::TimedOut));
     }
 }

@@ -5,13 +5,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::Stream;
 use scrap_decide::obey::{Lane, hold_tag};
-use scrap_decide::replicate::{Admitted, admit};
+use scrap_decide::replicate::{Admitted, NotAdmitted, admit, still_wanted, traffic};
 use scrap_host::clock;
 use scrap_host::datasets::{Cause, DatasetError, Datasets};
 use scrap_schema::id::{Epoch, GrainId};
 use scrap_schema::snapshot::{Purpose, SnapshotName};
 
-use super::{OfferBody, ReceiveError, Received, frames};
+use super::turns::Turn;
+use super::{OfferBody, ReceiveError, Received, frames, turns};
 use crate::agent::Reserved;
 use crate::daemon::Daemon;
 use crate::execute::{self, Trouble};
@@ -21,15 +22,17 @@ const PIPE: usize = 1 << 20;
 /// How long a receiver waits until it knows what the sender knows.
 const CATCH_UP: Duration = Duration::from_secs(3);
 
-/// Takes a stream in. When this returns `Ok`, the snapshot is here on stable storage, held, and known to the agent.
+/// Takes a stream in. When this returns `Ok`, the snapshot is here on stable storage, held, and known to the agent. Breaks it off
+/// when its sender is silent for longer than `idle`, or when the cluster does not want it here any more.
 ///
 /// # Errors
-/// If it may not come in or is damaged; then what was here before is untouched.
+/// If it may not come in, breaks off or is damaged; then what was here before is untouched.
 pub async fn receive<S, E>(
     daemon: &Daemon,
     grain: GrainId,
     offer: &OfferBody,
     wire: S,
+    idle: Duration,
 ) -> Result<Received, ReceiveError>
 where
     S: Stream<Item = Result<Bytes, E>> + Unpin + Send,
@@ -39,18 +42,35 @@ where
     let caught_up = changes.wait_for(|applied| *applied >= offer.index);
     // Behind the sender: judged on what is known here; a wrong epoch is refused below.
     tokio::time::timeout(CATCH_UP, caught_up).await.ok();
+    let _turn = turn(daemon, grain, offer, idle / 2).await?;
     let lane = daemon.agent.reserve(Lane::Shape(grain)).ok_or(ReceiveError::Busy(grain))?;
     let failed = |source: Trouble| ReceiveError::Failed { grain, source };
     match admitted(daemon, grain, offer)? {
         Admitted::Receive => (),
         Admitted::SetAsideFirst => set_aside(daemon, grain, offer.epoch).await.map_err(failed)?,
     }
-    let received = take_in(daemon, grain, offer, wire).await.map_err(failed)?;
+    let received = take_in(daemon, grain, offer, wire, idle).await.map_err(failed)?;
     if received.guid != offer.to {
         return Err(ReceiveError::OtherSnapshot { came: received.guid, announced: offer.to });
     }
     finish(daemon, grain, offer, lane).await.map_err(failed)?;
     Ok(received)
+}
+
+/// A place among the streams that come in. Waits less long than the sender waits for us, and then says why.
+async fn turn(
+    daemon: &Daemon,
+    grain: GrainId,
+    offer: &OfferBody,
+    patience: Duration,
+) -> Result<Turn, ReceiveError> {
+    let traffic =
+        daemon.consensus.read(|cluster| traffic(cluster.grains.get(&grain), daemon.me, offer.from));
+    let places = daemon.agent.turns.inward();
+    let why = places.why_wait(traffic).unwrap_or_default();
+    let turn = turns::turn(&daemon.consensus, &places, grain, daemon.me, offer.from);
+    let taken = tokio::time::timeout(patience, turn).await;
+    taken.map_err(|_| ReceiveError::NoTurn { grain, why })
 }
 
 fn admitted(daemon: &Daemon, grain: GrainId, offer: &OfferBody) -> Result<Admitted, ReceiveError> {
@@ -62,6 +82,25 @@ fn admitted(daemon: &Daemon, grain: GrainId, offer: &OfferBody) -> Result<Admitt
                 .map_err(|why| ReceiveError::NotAdmitted { grain, why })
         })
     })
+}
+
+/// Waits until the cluster does not want the stream here any more: it has a new owner or epoch, or keeps no copy here.
+async fn unwanted(daemon: &Daemon, grain: GrainId, offer: &OfferBody) -> NotAdmitted {
+    let mut changes = daemon.consensus.changes();
+    let offer = offer.to_offer();
+    loop {
+        changes.mark_unchanged();
+        let wanted = daemon.consensus.read(|cluster| {
+            still_wanted(daemon.me, cluster.grains.get(&grain), &offer).map(|_| ())
+        });
+        if let Err(why) = wanted {
+            return why;
+        }
+        if changes.changed().await.is_err() {
+            // The daemon ends, and the connection with it.
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 async fn set_aside(daemon: &Daemon, grain: GrainId, epoch: Epoch) -> Result<(), Trouble> {
@@ -83,6 +122,7 @@ async fn take_in<S, E>(
     grain: GrainId,
     offer: &OfferBody,
     wire: S,
+    idle: Duration,
 ) -> Result<Received, Trouble>
 where
     S: Stream<Item = Result<Bytes, E>> + Unpin + Send,
@@ -90,7 +130,12 @@ where
 {
     let (mut pipe, mut end) = tokio::io::duplex(PIPE);
     let unwrapped = async move {
-        let result = frames::unwrap(wire, &mut pipe).await;
+        // A pipe without its end makes the dataset give up too: its work is over when this returns, and nothing of it goes on
+        // beside a promotion.
+        let result = tokio::select! {
+            result = frames::unwrap(wire, &mut pipe, idle) => result,
+            why = unwanted(daemon, grain, offer) => Err(std::io::Error::other(why)),
+        };
         drop(pipe);
         result
     };

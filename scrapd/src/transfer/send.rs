@@ -2,15 +2,19 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
+use scrap_decide::replicate::traffic;
 use scrap_host::datasets::{DatasetId, Datasets};
 use scrap_schema::id::{GrainId, NodeId};
 use scrap_schema::snapshot::Guid;
 use scrap_schema::unit::Bytes;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::{OfferBody, frames};
+use super::turns::Turn;
+use super::{IDLE, OfferBody, frames, turns};
 use crate::agent::Sending;
 use crate::daemon::Daemon;
 use crate::execute::Trouble;
@@ -21,11 +25,15 @@ const LINE_MAX: usize = 256;
 const PIPE: usize = 1 << 20;
 /// Frames between the frames and the wire.
 const FRAMES: usize = 4;
+/// Longest time in which a receiver that has everything brings it to stable storage.
+const ANSWER: Duration = Duration::from_secs(300);
+/// How long a receiver is heard after its stream has broken off here.
+const LAST_WORD: Duration = Duration::from_secs(5);
 
 /// Sends one snapshot to a node and waits until that node has it on stable storage. Returns the length of the stream.
 ///
 /// # Errors
-/// If the other side refuses, hangs up, or takes in something else; then nothing has changed there.
+/// If the other side refuses, hangs up, is silent for too long, or takes in something else; then nothing has changed there.
 pub async fn send(
     daemon: &Daemon,
     grain: GrainId,
@@ -33,10 +41,10 @@ pub async fn send(
     from: Option<Guid>,
     to: Guid,
 ) -> Result<u64, Trouble> {
-    let host = daemon.host.clone();
+    let _turn = turn(daemon, grain, node, from).await;
     let id = DatasetId::Grain(grain);
     let progress = Arc::new(Sending::default());
-    let estimate = host.datasets.estimate(id, from, to).await?;
+    let estimate = daemon.host.datasets.estimate(id, from, to).await?;
     progress.total.store(estimate, Ordering::Relaxed);
     let offer = offer(daemon, grain, from, to);
     daemon.agent.with(|state| {
@@ -44,47 +52,96 @@ pub async fn send(
         stream.sending = Some(progress.clone());
         stream.behind = Bytes(estimate);
     });
-    let (out, wire) = mpsc::channel(FRAMES);
-    let reading = async move {
-        let (mut pipe, end) = tokio::io::duplex(PIPE);
-        let read = async move {
-            let result = host.datasets.send(id, from, to, &mut pipe).await;
-            drop(pipe);
-            result
-        };
-        let (read, wrapped) = tokio::join!(read, frames::wrap(end, &out, &progress));
-        match (read, wrapped) {
-            (Ok(_), Ok(trailer)) => {
-                // A receiver that has hung up says why in its answer.
-                let bytes = trailer.bytes;
-                out.send(Ok(trailer.to_bytes())).await.ok();
-                Ok(bytes)
-            }
-            (Err(error), _) => {
-                out.send(Err(std::io::Error::other("the sender could not read its data")))
-                    .await
-                    .ok();
-                Err(Trouble::from(error))
-            }
-            (Ok(_), Err(error)) => Err(Trouble::from(error)),
-        }
-    };
-    let body = reqwest::Body::wrap_stream(ReceiverStream::new(wire));
-    let (read, received) = tokio::join!(reading, daemon.peers.stream(node, grain, &offer, body));
+    let sent = transmit(daemon, grain, node, &offer, &progress).await;
     daemon.agent.with(|state| {
         if let Some(stream) = state.streams.get_mut(&(grain, node)) {
             stream.sending = None;
         }
     });
+    sent
+}
+
+/// A place among the streams that leave this node. Waiting is told as the trouble of the copy.
+async fn turn(daemon: &Daemon, grain: GrainId, node: NodeId, from: Option<Guid>) -> Turn {
+    let traffic = daemon.consensus.read(|cluster| traffic(cluster.grains.get(&grain), node, from));
+    let places = daemon.agent.turns.outward();
+    let waits = |why: Option<String>| {
+        daemon.agent.with(|state| {
+            state.streams.entry((grain, node)).or_default().waits = why;
+        });
+    };
+    waits(places.why_wait(traffic));
+    let turn = turns::turn(&daemon.consensus, &places, grain, node, from).await;
+    waits(None);
+    turn
+}
+
+async fn transmit(
+    daemon: &Daemon,
+    grain: GrainId,
+    node: NodeId,
+    offer: &OfferBody,
+    progress: &Arc<Sending>,
+) -> Result<u64, Trouble> {
+    let (out, wire) = mpsc::channel(FRAMES);
+    let body = reqwest::Body::wrap_stream(ReceiverStream::new(wire));
+    let answer = daemon.peers.stream(node, grain, offer, body);
+    let reading = read(daemon, grain, offer, progress, out);
+    tokio::pin!(answer, reading);
     // The receiver's word comes first: if it refused, the broken pipe is only the echo.
-    let received = received?;
+    let (received, read) = tokio::select! {
+        received = &mut answer => (received?, reading.await),
+        read = &mut reading => {
+            let patience = if read.is_ok() { ANSWER } else { LAST_WORD };
+            match (timeout(patience, answer).await, read) {
+                (Ok(received), read) => (received?, read),
+                (Err(_), Err(error)) => return Err(error),
+                (Err(_), Ok(_)) => {
+                    return Err(format!("node {node} does not say whether it has it").into());
+                }
+            }
+        }
+    };
     let bytes = read?;
-    if received.guid != to || received.bytes != bytes {
+    if received.guid != offer.to || received.bytes != bytes {
         return Err(
             format!("node {node} took in {} of {} bytes", received.guid, received.bytes).into()
         );
     }
     Ok(bytes)
+}
+
+/// Reads the stream from the dataset into frames, with the trailer.
+async fn read(
+    daemon: &Daemon,
+    grain: GrainId,
+    offer: &OfferBody,
+    progress: &Arc<Sending>,
+    out: mpsc::Sender<std::io::Result<bytes::Bytes>>,
+) -> Result<u64, Trouble> {
+    let (mut pipe, end) = tokio::io::duplex(PIPE);
+    let id = DatasetId::Grain(grain);
+    let read = async move {
+        let result = daemon.host.datasets.send(id, offer.from, offer.to, &mut pipe).await;
+        drop(pipe);
+        result
+    };
+    let (read, wrapped) = tokio::join!(read, frames::wrap(end, &out, progress, IDLE));
+    match (read, wrapped) {
+        (Ok(_), Ok(trailer)) => {
+            // A receiver that has hung up says why in its answer.
+            let bytes = trailer.bytes;
+            timeout(IDLE, out.send(Ok(trailer.to_bytes()))).await?.ok();
+            Ok(bytes)
+        }
+        (Err(error), Ok(_)) => {
+            let broken = std::io::Error::other("the sender could not read its data");
+            timeout(LAST_WORD, out.send(Err(broken))).await.ok();
+            Err(Trouble::from(error))
+        }
+        // A pipe that broke because nobody takes frames is not the trouble itself.
+        (_, Err(error)) => Err(Trouble::from(error)),
+    }
 }
 
 fn offer(daemon: &Daemon, grain: GrainId, from: Option<Guid>, to: Guid) -> OfferBody {

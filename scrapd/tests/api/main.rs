@@ -8,4 +8,6 @@ mod flows;
 mod lab;
 mod proxy;
 mod refusals;
+mod starts;
 mod streams;
+mod transfers;

@@ -2,6 +2,7 @@
 //! Also the record that the keeper leaves on disk. Words only, nothing is done here.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use scrap_schema::id::{Epoch, GrainId};
@@ -51,6 +52,8 @@ pub(crate) enum Request {
     Status,
     /// With what was it started?
     Order,
+    /// Write the record again: what is on disk cannot be read.
+    Note,
     /// Live until then.
     Extend { deadline: BootTime },
     /// Live no longer than until then, from now on.
@@ -91,7 +94,22 @@ pub(crate) struct Record {
     pub(crate) status: Status,
 }
 
+/// The pid of a keeper that is not known any more: of no process and no session.
+const LOST: Process = Process { pid: -1, started: 0 };
+
 impl Record {
+    /// What stands for a record that was lost, when its keeper lives no more: what carries the tag of its grain.
+    pub(crate) fn lost(grain: GrainId, boot: String) -> Self {
+        let status = Status { state: State::Running, restarts: 0, last_exit: None, deadline: None };
+        let (epoch, command, tag) = (Epoch(0), Vec::new(), format!("{grain}."));
+        Self { grain, epoch, command, keeper: LOST, boot, tag, status }
+    }
+
+    /// Why an instance has ended whose keeper did not end it.
+    pub(crate) fn why_deserted(&self) -> &'static str {
+        if self.keeper == LOST { "its record was lost" } else { "its keeper was killed" }
+    }
+
     /// How its processes are found.
     pub(crate) fn family(&self) -> Family {
         Family { keeper: self.keeper, tag: self.tag.clone() }
@@ -108,11 +126,26 @@ pub(crate) fn record_path(folder: &Path) -> PathBuf {
     folder.join("keeper.json")
 }
 
-/// Replaces the record. Not made stable: after a power failure nothing of it is true anyway.
-pub(crate) fn write_record(folder: &Path, record: &Record) -> std::io::Result<()> {
+/// Whether a record must be on stable storage when it is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stable {
+    Yes,
+    NotNow,
+}
+
+/// Replaces the record. After a power failure nothing of it is true any more, but it must still be a record.
+pub(crate) fn write_record(folder: &Path, record: &Record, stable: Stable) -> std::io::Result<()> {
     let temporary = folder.join("keeper.tmp");
-    std::fs::write(&temporary, serde_json::to_vec(record)?)?;
-    std::fs::rename(&temporary, record_path(folder))
+    let mut file = std::fs::File::create(&temporary)?;
+    file.write_all(&serde_json::to_vec(record)?)?;
+    if stable == Stable::Yes {
+        file.sync_all()?;
+    }
+    std::fs::rename(&temporary, record_path(folder))?;
+    if stable == Stable::Yes {
+        std::fs::File::open(folder)?.sync_all()?;
+    }
+    Ok(())
 }
 
 /// A message as one line.

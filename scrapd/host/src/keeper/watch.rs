@@ -7,10 +7,12 @@ use std::os::unix::net::UnixListener;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, wait};
 use scrap_schema::time::BootTime;
+use scrap_schema::timing::KILL_MIN;
 use scrap_schema::unit::Span;
 
+use super::lock::Lock;
 use super::log::LogWriter;
-use super::protocol::{self, Begun, Order, Record, Request, State, Status};
+use super::protocol::{self, Begun, Order, Record, Request, Stable, State, Status};
 use super::spawn;
 use super::talk::{self, Caller, Heard};
 use crate::clock;
@@ -18,6 +20,8 @@ use crate::processes::Process;
 
 /// When the deadline passes, the kill comes at most this long after the asking.
 const DEADLINE_GRACE: Span = Span::from_secs(1);
+/// The rest of the promised time is for the kill and for seeing that it was one.
+const _: () = assert!(DEADLINE_GRACE.ms() * 2 <= KILL_MIN.ms());
 const PAUSE_FIRST: Span = Span::from_secs(1);
 const PAUSE_LAST: Span = Span::from_secs(60);
 /// A program that ran this long begins with the first pause again.
@@ -61,6 +65,8 @@ pub(super) struct Keeper {
     phase: Phase,
     main: Option<Main>,
     pause: Span,
+    /// Let go of by the system when this process has ended, after the last word in the record.
+    _lock: Lock,
 }
 
 /// The program's first process.
@@ -105,6 +111,7 @@ impl Keeper {
         boot: String,
         listener: UnixListener,
         log: LogWriter,
+        lock: Lock,
     ) -> Result<Self, Begun> {
         let failed = |what: &str, error: &io::Error| Begun::Failed {
             what: what.to_owned(),
@@ -129,12 +136,24 @@ impl Keeper {
             status,
         };
         // Before the program: whoever looks from now on knows that something may run.
-        protocol::write_record(&order.folder, &record)
+        protocol::write_record(&order.folder, &record, Stable::Yes)
             .map_err(|error| failed("cannot write keeper.json", &error))?;
         let phase = Phase::Running { since: clock::boot_time() };
         let (callers, pause) = (Vec::new(), Span::ZERO);
-        let mut keeper =
-            Self { order, record, listener, callers, log, output, input, phase, main: None, pause };
+        let (main, _lock) = (None, lock);
+        let mut keeper = Self {
+            order,
+            record,
+            listener,
+            callers,
+            log,
+            output,
+            input,
+            phase,
+            main,
+            pause,
+            _lock,
+        };
         match spawn::start(&keeper.order, &keeper.input) {
             Ok(pid) => {
                 keeper.main = Some(Main::new(pid));
@@ -241,6 +260,7 @@ impl Keeper {
         match request {
             Request::Order => return protocol::line(&self.order),
             Request::Status => (),
+            Request::Note => self.note(),
             Request::Extend { deadline } => self.extend(deadline),
             Request::Arm { deadline } => self.arm(deadline),
             Request::Stop { grace_ms } => self.end(Span::from_ms(grace_ms)),
@@ -306,11 +326,12 @@ impl Keeper {
 
     /// Sends a signal to everything that is left; says whether that was anything.
     fn signal_all(&self, signal: Signal) -> bool {
-        let members = self.record.family().members();
-        for member in &members {
-            member.signal(signal);
-        }
         if cfg!(target_os = "linux") {
+            // What cannot be seen now is tried again at the next step.
+            let Ok(members) = self.record.family().members() else { return true };
+            for member in &members {
+                member.signal(signal);
+            }
             return !members.is_empty();
         }
         // Without /proc the group is all that is known.
@@ -319,7 +340,7 @@ impl Keeper {
     }
 
     fn is_empty(&self) -> bool {
-        self.main.is_none() && self.record.family().members().is_empty()
+        self.main.is_none() && self.record.family().members().is_ok_and(|left| left.is_empty())
     }
 
     fn step(&mut self) {
@@ -361,7 +382,9 @@ impl Keeper {
     /// Leaves the record as it is now. Without a disk the daemon still hears it from us.
     fn note(&mut self) {
         self.record.status.state = self.state();
-        let _ = protocol::write_record(&self.order.folder, &self.record);
+        // A disk that stands still must not keep us from the deadline of a program that runs.
+        let stable = if self.main.is_none() { Stable::Yes } else { Stable::NotNow };
+        let _ = protocol::write_record(&self.order.folder, &self.record, stable);
     }
 
     fn finish(&mut self) {

@@ -14,7 +14,7 @@ use scrap_schema::unit::{Bytes, Span};
 use super::lock;
 use crate::processes::{self, Process};
 use crate::runtime::{
-    Exec, ExecChild, Instance, InstanceState, LogChunk, Result, Runtime, RuntimeCause,
+    Exec, ExecChild, Instance, InstanceState, Listing, LogChunk, Result, Runtime, RuntimeCause,
     RuntimeError, Start, Usage,
 };
 use crate::{clock, run};
@@ -203,8 +203,9 @@ fn piece(log: &[u8], first: u64, from: u64, tail: Option<u32>, limit: usize) -> 
 }
 
 impl Runtime for MemRuntime {
-    async fn list(&self) -> Result<Vec<Instance>> {
-        Ok(self.with(|rows| rows.values().map(|row| row.instance.clone()).collect()))
+    async fn list(&self) -> Result<Listing> {
+        let instances = self.with(|rows| rows.values().map(|row| row.instance.clone()).collect());
+        Ok(Listing { instances, unclear: Vec::new() })
     }
 
     async fn start(&self, order: Start) -> Result<()> {
@@ -257,7 +258,7 @@ impl Runtime for MemRuntime {
         })
     }
 
-    async fn extend(&self, deadline: BootTime) -> Result<()> {
+    async fn extend(&self, deadline: BootTime) -> Result<Vec<RuntimeError>> {
         self.with(|rows| {
             for row in rows
                 .values_mut()
@@ -266,7 +267,7 @@ impl Runtime for MemRuntime {
                 row.instance.deadline = row.instance.deadline.map(|held| held.max(deadline));
             }
         });
-        Ok(())
+        Ok(Vec::new())
     }
 
     async fn usage(&self, grain: GrainId) -> Result<Usage> {
@@ -301,7 +302,7 @@ impl Runtime for MemRuntime {
         command.envs(&order.env).envs(&exec.env);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.spawn().map_err(failed)?;
-        let process = child.id().and_then(|pid| processes::stat(i32::try_from(pid).ok()?));
+        let process = child.id().and_then(|pid| processes::stat(i32::try_from(pid).ok()?).ok()?);
         self.change(exec.grain, |row| row.beside.extend(process.map(|stat| stat.process)));
         Ok(ExecChild { child })
     }

@@ -11,7 +11,8 @@ use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::io_cause;
-use crate::keeper::protocol::{self, LINE_MAX, Record, Request, State};
+use crate::keeper::protocol::{self, LINE_MAX, Record, Request, Stable, State};
+use crate::processes::Process;
 use crate::runtime::RuntimeCause;
 
 /// A keeper answers at once or not at all.
@@ -36,16 +37,18 @@ pub(super) async fn ask<T: DeserializeOwned>(
 }
 
 /// The processes of an instance that are left. Looks through all of `/proc`, so on a thread that may block.
-async fn members(record: &Record) -> Vec<crate::processes::Process> {
+pub(super) async fn members(record: &Record) -> Result<Vec<Process>, RuntimeCause> {
     let family = record.family();
-    tokio::task::spawn_blocking(move || family.members()).await.unwrap_or_default()
+    let found = tokio::task::spawn_blocking(move || family.members()).await;
+    let found = found.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+    found.map_err(|error| io_cause("cannot look at the processes of this machine", error))
 }
 
 /// Kills everything that a dead keeper left, and verifies it.
 pub(super) async fn hunt(record: &Record) -> Result<(), RuntimeCause> {
     let limit = Instant::now() + KILL;
     loop {
-        let left = members(record).await;
+        let left = members(record).await?;
         if left.is_empty() {
             return Ok(());
         }
@@ -60,14 +63,17 @@ pub(super) async fn hunt(record: &Record) -> Result<(), RuntimeCause> {
 }
 
 /// Cleans up after a keeper that was killed, and notes it.
-pub(super) async fn bury(folder: &Path, record: Record, why: &str) -> Result<Record, RuntimeCause> {
+pub(super) async fn bury(folder: &Path, record: Record) -> Result<Record, RuntimeCause> {
     hunt(&record).await?;
     let mut record = record;
     record.status.state = State::Stopped;
-    record.status.last_exit = Some(why.to_owned());
-    protocol::write_record(folder, &record).map_err(|error| {
-        io_cause(format!("cannot write keeper.json in {}", folder.display()), error)
-    })?;
+    record.status.last_exit = Some(record.why_deserted().to_owned());
+    let (to, written) = (folder.to_owned(), record.clone());
+    let write = move || protocol::write_record(&to, &written, Stable::Yes);
+    let wrote = tokio::task::spawn_blocking(write).await;
+    let wrote = wrote.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+    let what = || format!("cannot write keeper.json in {}", folder.display());
+    wrote.map_err(|error| io_cause(what(), error))?;
     Ok(record)
 }
 
@@ -93,7 +99,7 @@ pub(super) async fn end(folder: &Path, record: Record, grace: Span) -> Result<()
     let limit = Instant::now() + KILL;
     while record.keeper.is_alive() {
         if Instant::now() >= limit {
-            return Err(RuntimeCause::StillAlive { left: members(&record).await.len() + 1 });
+            return Err(RuntimeCause::StillAlive { left: members(&record).await?.len() + 1 });
         }
         sleep(Duration::from_millis(5)).await;
     }
@@ -102,6 +108,6 @@ pub(super) async fn end(folder: &Path, record: Record, grace: Span) -> Result<()
     let noted: Option<Record> = noted.and_then(|text| serde_json::from_slice(&text).ok());
     match noted {
         Some(noted) if noted.status.state == State::Stopped => hunt(&noted).await,
-        Some(_) | None => bury(folder, record, "its keeper was killed").await.map(|_| ()),
+        Some(_) | None => bury(folder, record).await.map(|_| ()),
     }
 }

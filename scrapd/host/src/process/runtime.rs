@@ -7,7 +7,7 @@ use std::time::Duration;
 use scrap_schema::id::GrainId;
 use scrap_schema::time::BootTime;
 use scrap_schema::unit::{Bytes, Span};
-use tokio::time::{Instant, sleep};
+use tokio::time::{sleep, timeout};
 
 use super::{Inner, Known, ProcessRuntime, call, error, io_cause, start};
 use crate::keeper::log;
@@ -15,10 +15,11 @@ use crate::keeper::protocol::{Order, Record, Request, State, Status};
 use crate::processes::TAG;
 use crate::run;
 use crate::runtime::{
-    Exec, ExecChild, Instance, InstanceState, LogChunk, Result, Runtime, RuntimeCause, Start, Usage,
+    Exec, ExecChild, Instance, InstanceState, Listing, LogChunk, Result, Runtime, RuntimeCause,
+    RuntimeError, Start, Usage,
 };
 
-/// How long an extension is tried.
+/// How long an extension is tried. Far shorter than a lease: the others wait for the next one until then.
 const EXTEND: Duration = Duration::from_secs(1);
 
 type Found<T> = std::result::Result<T, RuntimeCause>;
@@ -80,8 +81,8 @@ impl Inner {
     }
 
     async fn bury(&self, record: Record) -> Found<Record> {
-        tracing::warn!(grain = %record.grain, "the keeper was killed; ending what it left");
-        call::bury(&self.folder(record.grain), record, "its keeper was killed").await
+        tracing::warn!(grain = %record.grain, why = record.why_deserted(), "ending what is left");
+        call::bury(&self.folder(record.grain), record).await
     }
 
     async fn start(&self, order: Start) -> Found<()> {
@@ -119,20 +120,22 @@ impl Inner {
     }
 
     async fn extend(&self, grain: GrainId, deadline: BootTime) -> Found<()> {
-        let limit = Instant::now() + EXTEND;
-        loop {
-            let Known::Live(_) = self.known(grain).await? else { return Ok(()) };
-            let asked: std::io::Result<Status> =
-                call::ask(&self.folder(grain), &Request::Extend { deadline }).await;
-            match asked {
-                Ok(_) => return Ok(()),
-                Err(error) if Instant::now() >= limit => {
-                    return Err(io_cause("its keeper does not answer", error));
+        let mut last = std::io::Error::from(std::io::ErrorKind::TimedOut);
+        let tries = async {
+            loop {
+                let Known::Live(_) = self.known(grain).await? else { return Ok(()) };
+                let asked: std::io::Result<Status> =
+                    call::ask(&self.folder(grain), &Request::Extend { deadline }).await;
+                match asked {
+                    Ok(_) => return Ok(()),
+                    // It may be ending at this moment, or beginning.
+                    Err(error) => last = error,
                 }
-                // It may be ending at this moment, or beginning.
-                Err(_) => sleep(Duration::from_millis(10)).await,
+                sleep(Duration::from_millis(10)).await;
             }
-        }
+        };
+        let tried = timeout(EXTEND, tries).await;
+        tried.unwrap_or_else(|_| Err(io_cause("its keeper does not answer", last)))
     }
 
     async fn arm(&self, grain: GrainId, deadline: BootTime) -> Found<()> {
@@ -152,9 +155,9 @@ impl Inner {
     async fn usage(&self, grain: GrainId) -> Found<Usage> {
         let family = self.live(grain).await?.family();
         let measured = tokio::task::spawn_blocking(move || family.usage()).await;
-        let (ticks, pages, processes) = measured.map_err(|error| {
-            io_cause("the measuring was broken off", std::io::Error::other(error))
-        })?;
+        let measured = measured.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        let (ticks, pages, processes) =
+            measured.map_err(|error| io_cause("cannot look at its processes", error))?;
         let per_second = rustix::param::clock_ticks_per_second().max(1);
         Ok(Usage {
             cpu_ms: ticks.saturating_mul(1000) / per_second,
@@ -205,7 +208,7 @@ impl Inner {
         match self.known(grain).await? {
             Known::Nothing | Known::Ended(_) => (),
             Known::Live(record) | Known::Deserted(record) => {
-                let left = record.family().members().len().max(1);
+                let left = call::members(&record).await?.len().max(1);
                 return Err(RuntimeCause::StillAlive { left });
             }
         }
@@ -223,13 +226,16 @@ impl Inner {
 const NO_GRAIN: GrainId = GrainId(0);
 
 impl Runtime for ProcessRuntime {
-    async fn list(&self) -> Result<Vec<Instance>> {
+    async fn list(&self) -> Result<Listing> {
         let grains = self.inner.grains().await.map_err(error("list", NO_GRAIN))?;
-        let mut instances = Vec::new();
+        let mut listing = Listing::default();
         for grain in grains {
-            instances.extend(self.inner.look(grain).await.map_err(error("look at", grain))?);
+            match self.inner.look(grain).await {
+                Ok(found) => listing.instances.extend(found),
+                Err(cause) => listing.unclear.push(error("look at", grain)(cause)),
+            }
         }
-        Ok(instances)
+        Ok(listing)
     }
 
     async fn start(&self, order: Start) -> Result<()> {
@@ -254,7 +260,7 @@ impl Runtime for ProcessRuntime {
         finished(work.await).map_err(error("stop", grain))
     }
 
-    async fn extend(&self, deadline: BootTime) -> Result<()> {
+    async fn extend(&self, deadline: BootTime) -> Result<Vec<RuntimeError>> {
         let grains = self.inner.grains().await.map_err(error("list", NO_GRAIN))?;
         let mut asked = tokio::task::JoinSet::new();
         for grain in grains {
@@ -263,14 +269,15 @@ impl Runtime for ProcessRuntime {
                 inner.extend(grain, deadline).await.map_err(error("extend", grain))
             });
         }
-        let mut result = Ok(());
+        let mut silent = Vec::new();
         while let Some(one) = asked.join_next().await {
-            // All are asked, whatever becomes of one.
-            if let Ok(Err(failed)) = one {
-                result = Err(failed);
-            }
+            let one = one.unwrap_or_else(|ended| {
+                let cause = io_cause("the work was broken off", std::io::Error::other(ended));
+                Err(error("extend", NO_GRAIN)(cause))
+            });
+            silent.extend(one.err());
         }
-        result
+        Ok(silent)
     }
 
     async fn arm(&self, grain: GrainId, deadline: BootTime) -> Result<()> {

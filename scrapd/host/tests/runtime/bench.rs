@@ -47,7 +47,7 @@ pub(crate) fn start(command: &[&str], data: &Path, epoch: u64) -> Start {
 
 pub(crate) async fn instance<R: Runtime>(runtime: &R) -> Option<Instance> {
     let list = runtime.list().await.unwrap();
-    list.into_iter().find(|instance| instance.grain == WEB)
+    list.instances.into_iter().find(|instance| instance.grain == WEB)
 }
 
 pub(crate) async fn wait_for_state<R: Runtime>(runtime: &R, state: InstanceState) -> Instance {
@@ -184,7 +184,7 @@ impl Drop for ProcessBench {
     fn drop(&mut self) {
         let path = self.root.path().join(format!("run/{WEB}/keeper.json"));
         let Ok(text) = fs::read(path) else { return };
-        let record: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        let Ok(record) = serde_json::from_slice::<serde_json::Value>(&text) else { return };
         if record["status"]["state"] != "stopped" {
             kill(i32::try_from(record["keeper"]["pid"].as_i64().unwrap()).unwrap());
         }

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use scrap_host::process::{OpenError, ProcessRuntime};
 use scrap_host::runtime::{Exec, InstanceState, Runtime, RuntimeCause, Start};
+use scrap_schema::id::GrainId;
 use scrap_schema::unit::Span;
 
 use crate::bench::{
@@ -138,6 +139,41 @@ async fn a_second_daemon_finds_it_again() {
     assert!(!is_alive(keeper));
 }
 
+/// A keeper that is slow to begin: it waits for a file.
+fn slow_keeper(bench: &ProcessBench) -> std::path::PathBuf {
+    let root = bench.root.path().display();
+    let script = format!(
+        "#!/bin/sh\necho $$ > {root}/slow\nwhile [ ! -e {root}/go ]; do sleep 0.02; done\nexec {}\n",
+        env!("CARGO_BIN_EXE_scrap-keeper")
+    );
+    let path = bench.root.path().join("slow-keeper");
+    fs::write(&path, script).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+/// The daemon is killed after it has spawned a keeper and before that has done anything, and starts again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_keeper_that_wakes_up_late_finds_its_place_taken() {
+    let bench = ProcessBench::new().await;
+    let script = slow_keeper(&bench);
+    let slow = ProcessRuntime::open(&bench.root.path().join("run"), script).await.unwrap();
+    let daemon = tokio::runtime::Runtime::new().unwrap();
+    let order = bench.order(1);
+    drop(daemon.spawn(async move { slow.start(order).await }));
+    let pid = || fs::read_to_string(bench.root.path().join("slow")).ok()?.trim().parse().ok();
+    wait_until(async || pid().is_some()).await;
+    daemon.shutdown_background();
+    let late: i32 = pid().unwrap();
+    bench.runtime.start(bench.order(1)).await.unwrap();
+    let first = bench.record();
+    fs::write(bench.root.path().join("go"), "").unwrap();
+    wait_until(async || !is_alive(late)).await;
+    assert_eq!(bench.record()["tag"], first["tag"], "the record is of the first one");
+    assert_eq!(instance(&bench.runtime).await.unwrap().state, InstanceState::Running);
+    bench.runtime.stop(WEB, GRACE).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_of_another_boot_is_not_believed() {
     let mut bench = ProcessBench::new().await;
@@ -156,6 +192,99 @@ async fn a_record_of_another_boot_is_not_believed() {
     bench.runtime.stop(WEB, GRACE).await.unwrap();
     // The bench must not clean up by this record.
     fs::remove_file(path).unwrap();
+}
+
+/// Leaves nothing of what is in the keeper's record, and a bit of it.
+const DAMAGES: [&str; 2] = ["", "{\"grain\": \"0000"];
+
+fn record_path(bench: &ProcessBench) -> std::path::PathBuf {
+    bench.root.path().join(format!("run/{WEB}/keeper.json"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_record_is_written_again_by_its_keeper() {
+    let mut bench = ProcessBench::new().await;
+    bench.runtime.start(bench.order(3)).await.unwrap();
+    let before = (bench.keeper_pid(), instance(&bench.runtime).await.unwrap());
+    for damage in DAMAGES {
+        fs::write(record_path(&bench), damage).unwrap();
+        bench.reopen().await;
+        let found = instance(&bench.runtime).await.unwrap();
+        assert_eq!((bench.keeper_pid(), found), before.clone());
+    }
+    fs::write(record_path(&bench), "").unwrap();
+    bench.runtime.stop(WEB, GRACE).await.unwrap();
+    assert!(!is_alive(before.0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_record_of_a_dead_keeper_hides_nothing_that_it_left() {
+    let mut bench = ProcessBench::new().await;
+    for damage in DAMAGES {
+        let script = TREE.replace("env -i /bin/sh", "sh");
+        bench.runtime.start(bench.shell(&script, 1)).await.unwrap();
+        let pids = tree(&bench).await;
+        kill(bench.keeper_pid());
+        fs::write(record_path(&bench), damage).unwrap();
+        wait_until(async || !is_alive(pids[0])).await;
+        bench.reopen().await;
+        let found = wait_for_state(&bench.runtime, InstanceState::Stopped).await;
+        assert_eq!(found.last_exit.as_deref(), Some("its record was lost"));
+        assert_dead(&pids);
+        for name in ["main", "child", "grandchild", "daemon", "stranger"] {
+            fs::remove_file(bench.root.path().join("data").join(name)).unwrap();
+        }
+    }
+}
+
+/// Neither its record nor its keeper says anything: it is told as unclear, it is not stopped, and the others are seen.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_record_of_a_keeper_that_hangs_hides_no_other_grain() {
+    use rustix::process::{Pid, Signal, kill_process};
+    let bench = ProcessBench::new().await;
+    let other = GrainId(2);
+    bench.runtime.start(bench.order(1)).await.unwrap();
+    bench.runtime.start(Start { grain: other, ..bench.order(1) }).await.unwrap();
+    let keeper = Pid::from_raw(bench.keeper_pid()).unwrap();
+    kill_process(keeper, Signal::STOP).unwrap();
+    fs::write(record_path(&bench), "").unwrap();
+    let seen = bench.runtime.list().await.unwrap();
+    let instances: Vec<_> = seen.instances.iter().map(|it| (it.grain, it.state)).collect();
+    assert_eq!(instances, [(other, InstanceState::Running)]);
+    let unclear: Vec<_> = seen.unclear.iter().map(|error| error.grain).collect();
+    assert_eq!(unclear, [WEB]);
+    let refused = bench.runtime.stop(WEB, GRACE).await.unwrap_err();
+    assert!(refused.cause.to_string().contains("keeper.json is not readable"), "{refused}");
+    assert!(bench.runtime.start(bench.order(2)).await.is_err(), "no second one beside it");
+    kill_process(keeper, Signal::CONT).unwrap();
+    wait_for_state(&bench.runtime, InstanceState::Running).await;
+    bench.runtime.stop(WEB, GRACE).await.unwrap();
+    bench.runtime.stop(other, GRACE).await.unwrap();
+}
+
+/// Both reasons not to answer: the one hangs, of the other nobody knows where it is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keepers_that_do_not_answer_cost_no_other_grain_its_deadline() {
+    use rustix::process::{Pid, Signal, kill_process};
+    let bench = ProcessBench::new().await;
+    let (first, later) = (soon(300_000), soon(600_000));
+    let others = [GrainId(2), GrainId(3)];
+    for grain in [WEB, others[0], others[1]] {
+        let order = Start { grain, deadline: Some(first), ..bench.order(1) };
+        bench.runtime.start(order).await.unwrap();
+    }
+    let keeper = Pid::from_raw(bench.keeper_pid()).unwrap();
+    kill_process(keeper, Signal::STOP).unwrap();
+    let silent = bench.runtime.extend(later).await.unwrap();
+    assert_eq!(silent.iter().map(|error| error.grain).collect::<Vec<_>>(), [WEB]);
+    let listing = bench.runtime.list().await.unwrap();
+    let deadlines = listing.instances.iter().map(|instance| (instance.grain, instance.deadline));
+    let expected = [(WEB, first), (others[0], later), (others[1], later)];
+    assert!(deadlines.eq(expected.map(|(grain, deadline)| (grain, Some(deadline)))), "{listing:?}");
+    kill_process(keeper, Signal::CONT).unwrap();
+    for grain in [WEB, others[0], others[1]] {
+        bench.runtime.stop(grain, GRACE).await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,15 +1,26 @@
 //! What a look at the runtime may say while an order is under way, and after it.
 
-use scrap_host::runtime::{Instance, InstanceState};
+use scrap_host::runtime::{Instance, InstanceState, Listing, RuntimeCause, RuntimeError};
 use scrap_schema::id::{Epoch, GrainId};
 
 use super::*;
 
 const WEB: GrainId = GrainId(7);
 
-fn seen(state: InstanceState) -> Vec<Instance> {
+fn seen(state: InstanceState) -> Listing {
     let (epoch, deadline) = (Epoch(1), None);
-    vec![Instance { grain: WEB, epoch, state, restarts: 0, last_exit: None, deadline }]
+    let instance = Instance { grain: WEB, epoch, state, restarts: 0, last_exit: None, deadline };
+    Listing { instances: vec![instance], unclear: Vec::new() }
+}
+
+fn unclear() -> Listing {
+    let cause = RuntimeCause::StillAlive { left: 1 };
+    let error = RuntimeError { work: "look at", grain: WEB, cause };
+    Listing { instances: Vec::new(), unclear: vec![error] }
+}
+
+fn alive(state: &State) -> bool {
+    state.facts.runs.get(&WEB).is_some_and(|run| run.alive)
 }
 
 fn runs(state: &State) -> bool {
@@ -34,4 +45,41 @@ fn a_look_from_before_a_failed_start_does_not_make_a_grain_run() {
     // A later one is believed.
     state.take(Update::Instances(seen(InstanceState::Running), state.changes));
     assert!(runs(&state));
+}
+
+#[test]
+fn a_grain_that_cannot_be_looked_at_is_not_taken_for_stopped() {
+    let mut state = State::default();
+    state.take(Update::Instances(seen(InstanceState::Running), state.changes));
+    state.take(Update::Instances(unclear(), state.changes));
+    assert!(runs(&state), "what was known stays true");
+
+    let mut fresh = State::default();
+    fresh.take(Update::Instances(unclear(), fresh.changes));
+    assert!(alive(&fresh) && !runs(&fresh), "something of it may be alive");
+    assert!(fresh.unclear.contains_key(&WEB));
+    fresh.take(Update::Instances(seen(InstanceState::Stopped), fresh.changes));
+    assert!(!alive(&fresh) && fresh.unclear.is_empty());
+}
+
+#[test]
+fn an_extension_is_tried_again_at_its_own_pace() {
+    let mut state = State::default();
+    for attempt in 1..9 {
+        let now = BootTime(10_000 * attempt);
+        state.failed(Lane::Lease, "cannot list".to_owned(), now);
+        assert_eq!(state.facts.failed[&Lane::Lease].retry_at, now + RETRY_FIRST);
+    }
+}
+
+#[test]
+fn a_grain_that_was_not_reached_is_told_and_tried_again() {
+    let mut state = State::default();
+    let silent = BTreeMap::from([(WEB, "its keeper does not answer".to_owned())]);
+    state.take(Update::Extended(BootTime(5000), silent.clone()));
+    assert_eq!((state.facts.extended, &state.silent), (None, &silent));
+    assert!(state.facts.failed.contains_key(&Lane::Lease), "not again at once");
+    state.take(Update::Extended(BootTime(6000), BTreeMap::new()));
+    assert_eq!(state.facts.extended, Some(BootTime(6000)));
+    assert!(state.silent.is_empty());
 }

@@ -1,0 +1,152 @@
+//! Streams whose other side goes silent, over real connections.
+
+use std::time::Duration;
+
+use scrap_decide::obey::Lane;
+use scrap_decide::replicate::Traffic;
+use scrap_schema::command::Command;
+use scrap_schema::id::{Epoch, GrainId, NodeId, OperationId};
+use scrap_schema::operation::Work;
+use scrap_schema::snapshot::Guid;
+use scrapd::transfer::{FULL_MAX, HEADER_OFFER, OfferBody};
+use scrapd::{api, peer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::lab::{LIMIT, Lab, Node};
+
+/// A grain of the first node with a copy on the second one.
+async fn copied(lab: &Lab) -> GrainId {
+    let grain = lab.grain("web").await;
+    let standbys = [NodeId(2)].into();
+    lab.propose(Command::SetStandbys { grain, epoch: Epoch(1), standbys }).await;
+    grain
+}
+
+fn offer(lab: &Lab, to: u64) -> OfferBody {
+    let (sender, epoch, line) = (NodeId(1), Epoch(1), vec![Guid(to)]);
+    OfferBody { sender, epoch, from: None, to: Guid(to), index: lab.index(), line }
+}
+
+/// A sender that says how long its first frame is, and nothing more.
+async fn silent_sender(node: &Node, grain: GrainId, offer: &OfferBody) -> TcpStream {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let mut stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let router = peer::routes(node.daemon.clone());
+    tokio::spawn(api::serve(listener, router, node.daemon.shutdown.clone()));
+    let offer = serde_json::to_string(offer).unwrap();
+    let head = format!(
+        "POST /peer/streams/{grain} HTTP/1.1\r\nhost: x\r\n{HEADER_OFFER}: {offer}\r\n\
+         transfer-encoding: chunked\r\n\r\n4\r\n\0\0\0\x09\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream
+}
+
+async fn wait_for(what: &str, condition: impl Fn() -> bool) {
+    let wait = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, wait).await.unwrap_or_else(|_| panic!("never {what}"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_stream_ends_as_soon_as_the_cluster_does_not_want_it_any_more() {
+    let lab = Lab::three().await;
+    let grain = copied(&lab).await;
+    let node = &lab.nodes[1];
+    let mut sender = silent_sender(node, grain, &offer(&lab, 77)).await;
+    let lane = Lane::Shape(grain);
+    let busy = || node.daemon.agent.with(|state| state.facts.busy.contains(&lane));
+    wait_for("a stream comes in", busy).await;
+    let standbys = [NodeId(3)].into();
+    lab.propose(Command::SetStandbys { grain, epoch: Epoch(1), standbys }).await;
+    wait_for("the lane is free", || !busy()).await;
+    let mut answer = [0; 512];
+    let length = tokio::time::timeout(LIMIT, sender.read(&mut answer)).await.unwrap().unwrap();
+    let answer = String::from_utf8_lossy(&answer[..length]).into_owned();
+    assert!(answer.contains("409") && !answer.contains("says nothing"), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sender_that_is_silent_for_too_long_frees_the_lane() {
+    let lab = Lab::three().await;
+    let grain = copied(&lab).await;
+    let daemon = &lab.nodes[1].daemon;
+    let wire = futures_util::stream::pending::<Result<bytes::Bytes, std::io::Error>>();
+    let (offer, idle) = (offer(&lab, 77), Duration::from_millis(50));
+    let received = scrapd::transfer::receive(daemon, grain, &offer, wire, idle);
+    let error = tokio::time::timeout(LIMIT, received).await.expect("it waits for ever");
+    let text = scrapd::execute::chain(&error.unwrap_err());
+    assert!(text.contains("the sender says nothing for 50ms"), "{text}");
+    assert!(!daemon.agent.with(|state| state.facts.busy.contains(&Lane::Shape(grain))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_takes_in_so_many_streams_at_once_and_says_why_not_more() {
+    let lab = Lab::three().await;
+    let grain = copied(&lab).await;
+    let daemon = &lab.nodes[1].daemon;
+    let mut turns = Vec::new();
+    for _ in 0..FULL_MAX {
+        turns.push(daemon.agent.turns.inward().take(Traffic::Full).await);
+    }
+    let wire = futures_util::stream::pending::<Result<bytes::Bytes, std::io::Error>>;
+    let (offer, idle) = (offer(&lab, 77), Duration::from_millis(50));
+    let receive = || scrapd::transfer::receive(daemon, grain, &offer, wire(), idle);
+    let text = scrapd::execute::chain(&receive().await.unwrap_err());
+    assert!(text.contains("2 full streams are under way already"), "{text}");
+    turns.pop();
+    let text = scrapd::execute::chain(&receive().await.unwrap_err());
+    assert!(text.contains("the sender says nothing"), "it has begun: {text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_waits_for_others_to_leave_says_so() {
+    let lab = Lab::three().await;
+    let grain = copied(&lab).await;
+    let (daemon, node) = (lab.nodes[0].daemon.clone(), NodeId(2));
+    let mut turns = Vec::new();
+    for _ in 0..FULL_MAX {
+        turns.push(daemon.agent.turns.outward().take(Traffic::Full).await);
+    }
+    let waits = || daemon.agent.with(|state| state.streams.get(&(grain, node))?.waits.clone());
+    let sender = daemon.clone();
+    let sending = tokio::spawn(async move {
+        scrapd::transfer::send(&sender, grain, node, None, Guid(1)).await.err()
+    });
+    wait_for("it waits", || waits().is_some()).await;
+    assert!(!sending.is_finished());
+    drop(turns);
+    let ended = tokio::time::timeout(LIMIT, sending).await.expect("it waits for ever").unwrap();
+    assert!(ended.is_some(), "there are no data in this lab");
+    assert_eq!(waits(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_state_of_a_grain_that_stands_still_waits_behind_no_copy() {
+    let lab = Lab::three().await;
+    let grain = copied(&lab).await;
+    let (daemon, node) = (lab.nodes[0].daemon.clone(), NodeId(2));
+    let mut turns = Vec::new();
+    for _ in 0..FULL_MAX {
+        turns.push(daemon.agent.turns.outward().take(Traffic::Full).await);
+    }
+    let waits = || daemon.agent.with(|state| state.streams.get(&(grain, node))?.waits.clone());
+    let sender = daemon.clone();
+    let sending = tokio::spawn(async move {
+        scrapd::transfer::send(&sender, grain, node, None, Guid(1)).await.err()
+    });
+    wait_for("it waits", || waits().is_some()).await;
+    let (epoch, to, operation) = (Epoch(1), node, OperationId(77));
+    let work = Work::Migrate { grain, to: Some(to) };
+    lab.propose(Command::StartOperation { operation, work, text: None }).await;
+    lab.propose(Command::BeginMigration { grain, epoch, operation, to }).await;
+    assert!(waits().is_some(), "it runs still");
+    lab.propose(Command::QuiesceGrain { grain, epoch, operation }).await;
+    let ended = tokio::time::timeout(LIMIT, sending).await.expect("it waits for ever").unwrap();
+    assert!(ended.is_some(), "there are no data in this lab");
+    drop(turns);
+}
