@@ -235,7 +235,7 @@ pub enum Command {
         used: Bytes,
     },
     /// An operation cannot go on at a node; the leader fails it.
-    OperationStuck { operation: OperationId, node: NodeId, why: String },
+    OperationStuck { grain: GrainId, operation: OperationId, node: NodeId, why: String },
 }
 
 impl fmt::Display for Command {
@@ -319,7 +319,7 @@ impl fmt::Display for Command {
                     "diverged data of grain {grain}, epoch {orphan_epoch}, kept aside on node {node}"
                 )
             }
-            Self::OperationStuck { operation, node, why } => {
+            Self::OperationStuck { operation, node, why, .. } => {
                 write!(f, "operation {operation} is stuck on node {node}: {why}")
             }
         }

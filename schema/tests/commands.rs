@@ -210,7 +210,12 @@ fn of_operations() -> Vec<Command> {
         Command::CancelOperation { operation: OPERATION },
         Command::EnterPhase { operation: OPERATION, phase: Phase::Warm },
         Command::FinishOperation { operation: OPERATION, failed: true, cancelled: false, summary },
-        Command::OperationStuck { operation: OPERATION, node: NODE, why: "disk full".to_owned() },
+        Command::OperationStuck {
+            grain: GRAIN,
+            operation: OPERATION,
+            node: NODE,
+            why: "disk full".to_owned(),
+        },
     ]
 }
 

@@ -113,7 +113,7 @@ pub async fn gather(
     let mut updates = execute::look_at_everything(host).await?;
     let listing = host.runtime.list().await?;
     for error in &listing.unclear {
-        warn!(error = execute::chain(error), "cannot see whether this grain runs");
+        warn!(error = crate::logging::chain(error), "cannot see whether this grain runs");
     }
     // What an earlier daemon was granted is still granted: its keepers hold the deadline.
     let deadline = listing.instances.iter().filter_map(|instance| instance.deadline).max();
@@ -182,10 +182,10 @@ fn plan(daemon: &Daemon, now: Now) -> Vec<HostAction> {
             let actions = obey(daemon.me, cluster, &state.facts, now);
             for lane in actions.iter().map(HostAction::lane) {
                 state.facts.busy.insert(lane);
-                if let Lane::Run(grain) = lane
+                if let Lane::Run(grain) | Lane::Shape(grain) | Lane::Snap(grain) = lane
                     && let Some(grain) = cluster.grains.get(&grain)
                 {
-                    state.tries(grain);
+                    state.tries(lane, grain);
                 }
             }
             actions
@@ -204,7 +204,9 @@ async fn carry_out(daemon: Arc<Daemon>, action: HostAction) {
     match &result {
         Ok(_) if quiet => (),
         Ok(_) => debug!(action = words, "done"),
-        Err(error) => warn!(action = words, error = execute::chain(error.as_ref()), "failed"),
+        Err(error) => {
+            warn!(action = words, error = crate::logging::chain(error.as_ref()), "failed")
+        }
     }
     daemon.agent.with(|state| {
         state.facts.busy.remove(&lane);
@@ -215,7 +217,9 @@ async fn carry_out(daemon: Arc<Daemon>, action: HostAction) {
                     state.take(update);
                 }
             }
-            Err(error) => state.failed(lane, execute::chain(error.as_ref()), clock::boot_time()),
+            Err(error) => {
+                state.failed(lane, crate::logging::chain(error.as_ref()), clock::boot_time())
+            }
         }
     });
     daemon.agent.wake();
@@ -228,11 +232,11 @@ async fn look_at_runs(daemon: Arc<Daemon>) {
         Ok(listing) => {
             let known = daemon.agent.with(|state| state.unclear.clone());
             for error in listing.unclear.iter().filter(|error| !known.contains_key(&error.grain)) {
-                warn!(error = execute::chain(error), "cannot see whether this grain runs");
+                warn!(error = crate::logging::chain(error), "cannot see whether this grain runs");
             }
             daemon.agent.with(|state| state.take(Update::Instances(listing, as_of)));
         }
-        Err(error) => warn!(error = execute::chain(&error), "cannot see what runs"),
+        Err(error) => warn!(error = crate::logging::chain(&error), "cannot see what runs"),
     }
 }
 
@@ -250,7 +254,9 @@ async fn measure(daemon: Arc<Daemon>) {
     }
     match execute::node_usage(&daemon).await {
         Ok(reading) => updates.push(Update::Node(reading)),
-        Err(error) => debug!(error = execute::chain(error.as_ref()), "cannot measure this node"),
+        Err(error) => {
+            debug!(error = crate::logging::chain(error.as_ref()), "cannot measure this node")
+        }
     }
     daemon.agent.with(|state| {
         for update in updates {
@@ -266,7 +272,10 @@ pub async fn stop_everything(daemon: &Daemon) -> bool {
         Ok(listing) => listing,
         // Not seen is not stopped.
         Err(error) => {
-            warn!(error = execute::chain(&error), "cannot see what runs: nothing was stopped");
+            warn!(
+                error = crate::logging::chain(&error),
+                "cannot see what runs: nothing was stopped"
+            );
             return false;
         }
     };
@@ -283,7 +292,7 @@ pub async fn stop_everything(daemon: &Daemon) -> bool {
     let stopped = futures_util::future::join_all(stops).await;
     let all = stopped.iter().all(Result::is_ok);
     for error in stopped.into_iter().filter_map(Result::err) {
-        warn!(error = execute::chain(&error), "not stopped");
+        warn!(error = crate::logging::chain(&error), "not stopped");
     }
     info!(all, "stopped the grains of this node");
     all

@@ -21,19 +21,6 @@ use crate::transfer;
 pub type Trouble = Box<dyn std::error::Error + Send + Sync>;
 type Done = Result<Vec<Update>, Trouble>;
 
-/// An error and its sources in one line.
-#[must_use]
-pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
-}
-
 /// Carries one action out. Returns the facts that it changed.
 ///
 /// # Errors
@@ -82,7 +69,8 @@ pub async fn execute(daemon: &Daemon, action: HostAction) -> Done {
         }
         HostAction::Extend { deadline } => {
             let silent = host.runtime.extend(deadline).await?;
-            let silent = silent.iter().map(|error| (error.grain, chain(error))).collect();
+            let silent =
+                silent.iter().map(|error| (error.grain, crate::logging::chain(error))).collect();
             Ok(vec![Update::Extended(deadline, silent)])
         }
         HostAction::Tell { command } => tell(daemon, *command).await,

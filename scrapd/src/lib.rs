@@ -172,7 +172,7 @@ async fn assemble(
     let timing = consensus.read(|cluster| cluster.timing());
     agent::gather(&host, &daemon.agent, timing)
         .await
-        .map_err(|error| anyhow::anyhow!(execute::chain(error.as_ref())))
+        .map_err(|error| anyhow::anyhow!(crate::logging::chain(error.as_ref())))
         .context("cannot read what is on this host")?;
     daemon.agent.with(|state| state.disk = facts.disk);
     Ok((daemon, facts))

@@ -20,8 +20,8 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use crate::daemon::Daemon;
-use crate::execute::chain;
 use crate::leader;
+use crate::logging::chain;
 use crate::raft::Consensus;
 use crate::transfer::{self, HEADER_OFFER, IDLE, OfferBody, Received};
 

@@ -149,7 +149,8 @@ impl Consensus {
     /// # Errors
     /// If this node is a member of a cluster already.
     pub async fn form(&self, peer_address: String) -> Result<(), FormError> {
-        let closed = |error: &dyn std::error::Error| FormError::Closed(error::chain(error));
+        let closed =
+            |error: &dyn std::error::Error| FormError::Closed(crate::logging::chain(error));
         let raft = &self.inner.raft;
         if raft.is_initialized().await.map_err(|error| closed(&error))? {
             return Err(FormError::AlreadyFormed);

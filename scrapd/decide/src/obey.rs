@@ -190,7 +190,8 @@ fn told_about(command: &Command) -> GrainId {
         | Command::GrainReleased { grain, .. }
         | Command::SnapshotTaken { grain, .. }
         | Command::GrainRestored { grain, .. }
-        | Command::OrphanKept { grain, .. } => *grain,
+        | Command::OrphanKept { grain, .. }
+        | Command::OperationStuck { grain, .. } => *grain,
         _ => GrainId(0),
     }
 }

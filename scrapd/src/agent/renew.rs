@@ -159,7 +159,7 @@ async fn ask(
     match daemon.peers.renew(leader, &renewal, limit).await {
         Ok(answer) => Some(answer),
         Err(error) => {
-            tracing::debug!(error = crate::execute::chain(&error), "renewal not answered");
+            tracing::debug!(error = crate::logging::chain(&error), "renewal not answered");
             None
         }
     }

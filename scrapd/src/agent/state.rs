@@ -20,8 +20,6 @@ use scrap_schema::time::{BootTime, Timestamp};
 use scrap_schema::unit::{Bytes, MilliCpu, Span};
 use tracing::warn;
 
-use crate::execute;
-
 /// First pause after a failure; doubles with each one in a row.
 const RETRY_FIRST: Span = Span::from_ms(250);
 /// Longest pause after a failure.
@@ -58,8 +56,8 @@ pub struct State {
     /// Number of starts and stops that have ended here, and which was the last one of a grain.
     pub(crate) changes: u64,
     changed: BTreeMap<GrainId, u64>,
-    /// What was wanted of a grain when it was last started or stopped.
-    pub(crate) tried: BTreeMap<GrainId, Wish>,
+    /// What was wanted of a grain when something was last tried in a lane of its own.
+    pub(crate) tried: BTreeMap<Lane, Wish>,
     /// Grains whose keepers did not hear of the last extension, and why.
     pub(crate) silent: BTreeMap<GrainId, String>,
     /// Grains of which the last look could not say what runs, and why.
@@ -67,7 +65,7 @@ pub struct State {
     pub(crate) meter: Meter,
 }
 
-/// What people and the cluster want of a grain, as far as a start or stop that failed may go well with another one.
+/// What people and the cluster want of a grain, as far as what failed may go well with another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Wish {
     epoch: Epoch,
@@ -250,20 +248,20 @@ impl State {
         self.silent = silent;
     }
 
-    /// Notes what is wanted of a grain that is started or stopped now.
-    pub(crate) fn tries(&mut self, grain: &Grain) {
-        self.tried.insert(grain.id, Wish::of(grain));
+    /// Notes what is wanted of a grain of which something is tried now.
+    pub(crate) fn tries(&mut self, lane: Lane, grain: &Grain) {
+        self.tried.insert(lane, Wish::of(grain));
     }
 
     /// A corrected spec or a new order does not wait for the pause after what failed before it.
     pub(crate) fn forget_old_failures(&mut self, cluster: &Cluster) {
         let tried = &self.tried;
         self.facts.failed.retain(|lane, _| match lane {
-            Lane::Run(id) => {
+            Lane::Run(id) | Lane::Shape(id) | Lane::Snap(id) => {
                 let wish = cluster.grains.get(id).map(Wish::of);
-                wish.is_none() || wish == tried.get(id).copied()
+                wish.is_none() || wish == tried.get(lane).copied()
             }
-            Lane::Shape(_) | Lane::Snap(_) | Lane::Copy(..) | Lane::Tell(_) | Lane::Lease => true,
+            Lane::Copy(..) | Lane::Tell(_) | Lane::Lease => true,
         });
     }
 
@@ -296,7 +294,7 @@ impl State {
                 stopped: None,
             });
         }
-        let why = |error: &RuntimeError| (error.grain, execute::chain(error));
+        let why = |error: &RuntimeError| (error.grain, crate::logging::chain(error));
         self.unclear = listing.unclear.iter().map(why).collect();
     }
 

@@ -297,7 +297,7 @@ impl From<BadId> for Failure {
 
 /// What a runtime refuses, for the person who asked.
 pub(super) fn from_runtime(error: &RuntimeError, name: &str) -> Failure {
-    let causes = chain(error);
+    let causes = crate::logging::chain(error);
     match &error.cause {
         RuntimeCause::NotRunning => {
             Failure::new(Code::NotRunning, format!("grain `{name}` does not run here"))
@@ -311,17 +311,6 @@ pub(super) fn from_runtime(error: &RuntimeError, name: &str) -> Failure {
             Failure::internal(causes)
         }
     }
-}
-
-/// An error with its causes in one sentence.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 impl IntoResponse for Failure {

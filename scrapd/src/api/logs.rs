@@ -11,10 +11,11 @@ use scrap_host::runtime::{LogChunk, Runtime};
 use scrap_schema::id::GrainId;
 use scrap_schema::problem::Code;
 
-use super::error::{Answer, Failure, chain, from_runtime};
+use super::error::{Answer, Failure, from_runtime};
 use super::input::{Named, Pairs};
 use super::owner::{Place, reach};
 use super::state::{Api, Closing};
+use crate::logging::chain;
 
 /// Largest piece that is read at once.
 const PIECE: usize = 64 << 10;

@@ -8,9 +8,10 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::response::Response;
 use scrap_schema::id::NodeId;
 
-use super::error::{Answer, Failure, chain};
+use super::error::{Answer, Failure};
 use super::gate::HEADER_HOP;
 use super::state::Api;
+use crate::logging::chain;
 
 /// Who has answered in place of the asked node.
 pub(super) const HEADER_SERVED_BY: &str = "x-scrap-served-by";

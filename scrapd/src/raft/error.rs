@@ -116,15 +116,3 @@ pub enum MembersError {
     #[error("the consensus of this node has stopped")]
     Closed,
 }
-
-/// An error with everything that caused it, in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
-}

@@ -117,7 +117,7 @@ impl Inner {
             Ok(Forwarded::Unknown) => Attempt::Unknown,
             Err(error) if error.never_arrived() => Attempt::NotNow { leader: None },
             Err(error) => {
-                tracing::debug!(%leader, error = %super::error::chain(&error), "no answer of the leader");
+                tracing::debug!(%leader, error = %crate::logging::chain(&error), "no answer of the leader");
                 Attempt::Unknown
             }
         }

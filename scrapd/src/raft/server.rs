@@ -193,7 +193,7 @@ async fn receive(
     // A broken snapshot must be found here: further on it would stop this node for good.
     let stored = snapshot::load_snapshot(&incoming.0)
         .await
-        .map_err(|error| bad(crate::raft::error::chain(&error)))?;
+        .map_err(|error| bad(crate::logging::chain(&error)))?;
     let applied = stored.meta.map(|meta| meta.applied);
     let wanted = head.meta.last_log_id.as_ref().map(serde_json::to_vec).transpose().map_err(bad)?;
     if applied != wanted {

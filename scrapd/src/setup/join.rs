@@ -97,12 +97,12 @@ async fn ask_one(client: &Client, server: SocketAddr, text: String) -> Answer {
         .body(text);
     let response = match request.send().await {
         Ok(response) => response,
-        Err(error) => return Answer::NotYet(chain(&error)),
+        Err(error) => return Answer::NotYet(crate::logging::chain(&error)),
     };
     let status = response.status();
     let bytes = match response.bytes().await {
         Ok(bytes) => bytes,
-        Err(error) => return Answer::NotYet(chain(&error)),
+        Err(error) => return Answer::NotYet(crate::logging::chain(&error)),
     };
     if status.is_success() {
         return match serde_json::from_slice(&bytes) {
@@ -115,17 +115,6 @@ async fn ask_one(client: &Client, server: SocketAddr, text: String) -> Answer {
         Ok(problem) => Answer::NotYet(problem.detail),
         Err(_) => Answer::NotYet(format!("it answered {status} and no reason")),
     }
-}
-
-/// An error with everything that caused it, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 fn no(server: SocketAddr, problem: &Problem, body: &JoinBody) -> anyhow::Error {

@@ -79,7 +79,7 @@ async fn a_sender_that_is_silent_for_too_long_frees_the_lane() {
     let (offer, idle) = (offer(&lab, 77), Duration::from_millis(50));
     let received = scrapd::transfer::receive(daemon, grain, &offer, wire, idle);
     let error = tokio::time::timeout(LIMIT, received).await.expect("it waits for ever");
-    let text = scrapd::execute::chain(&error.unwrap_err());
+    let text = scrapd::logging::chain(&error.unwrap_err());
     assert!(text.contains("the sender says nothing for 50ms"), "{text}");
     assert!(!daemon.agent.with(|state| state.facts.busy.contains(&Lane::Shape(grain))));
 }
@@ -96,10 +96,10 @@ async fn a_node_takes_in_so_many_streams_at_once_and_says_why_not_more() {
     let wire = futures_util::stream::pending::<Result<bytes::Bytes, std::io::Error>>;
     let (offer, idle) = (offer(&lab, 77), Duration::from_millis(50));
     let receive = || scrapd::transfer::receive(daemon, grain, &offer, wire(), idle);
-    let text = scrapd::execute::chain(&receive().await.unwrap_err());
+    let text = scrapd::logging::chain(&receive().await.unwrap_err());
     assert!(text.contains("2 full streams are under way already"), "{text}");
     turns.pop();
-    let text = scrapd::execute::chain(&receive().await.unwrap_err());
+    let text = scrapd::logging::chain(&receive().await.unwrap_err());
     assert!(text.contains("the sender says nothing"), "it has begun: {text}");
 }
 
@@ -141,7 +141,7 @@ async fn the_last_state_of_a_grain_that_stands_still_waits_behind_no_copy() {
     });
     wait_for("it waits", || waits().is_some()).await;
     let (epoch, to, operation) = (Epoch(1), node, OperationId(77));
-    let work = Work::Migrate { grain, to: Some(to) };
+    let work = Work::Drain { node: NodeId(1) };
     lab.propose(Command::StartOperation { operation, work, text: None }).await;
     lab.propose(Command::BeginMigration { grain, epoch, operation, to }).await;
     assert!(waits().is_some(), "it runs still");

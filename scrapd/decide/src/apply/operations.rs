@@ -35,7 +35,9 @@ pub(super) fn apply(change: &mut Change<'_>, command: &Command) -> Result<Outcom
             nothing_under_way(change.cluster, *operation)?;
             finish(change, *operation, state, summary)
         }
-        Command::OperationStuck { operation, node, why } => stuck(change, *operation, *node, why),
+        Command::OperationStuck { operation, node, why, .. } => {
+            stuck(change, *operation, *node, why)
+        }
         _ => Err(Refusal::out_of_date("not a command about operations")),
     }
 }

@@ -410,7 +410,7 @@ fn a_clone_without_data_leaves_nothing_behind() {
     let mut world = World::web(&[2]);
     clone(&mut world);
     let (operation, node, why) = (OperationId(7), NodeId(1), "gone".to_owned());
-    world.done(Command::OperationStuck { operation, node, why });
+    world.done(Command::OperationStuck { grain: GrainId(2), operation, node, why });
     assert_eq!(world.cluster.grains.len(), 1);
     assert_eq!(ended(&world, operation), (OperationState::Failed, "node n1: gone".to_owned()));
 }

@@ -58,7 +58,7 @@ fn clone(
         let why =
             format!("the data of grain {} are not here any more", here.cluster.grain_name(from));
         let node = here.me;
-        let command = Box::new(Command::OperationStuck { operation, node, why });
+        let command = Box::new(Command::OperationStuck { grain, operation, node, why });
         return actions.push(HostAction::Tell { command });
     };
     let frozen = source.last_for(operation).map(|frozen| frozen.guid);
@@ -183,7 +183,7 @@ fn restore(
         let why = format!("there is no snapshot {snapshot} here");
         let node = here.me;
         actions.push(HostAction::Tell {
-            command: Box::new(Command::OperationStuck { operation, node, why }),
+            command: Box::new(Command::OperationStuck { grain, operation, node, why }),
         });
     }
 }

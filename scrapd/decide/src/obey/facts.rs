@@ -116,6 +116,9 @@ pub struct CopyFacts {
     pub snapshots: Option<Vec<Guid>>,
 }
 
+/// How often a snapshot or a restore that a person asked for is tried.
+const GIVE_UP_AFTER: u32 = 6;
+
 /// An action that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
@@ -167,7 +170,29 @@ fn fact(here: Here<'_>) -> Option<Command> {
     if here.cluster.needs_lease(here.grain) && !here.grain.armed && is_disciplined(here) {
         return Some(Command::GrainArmed { grain, epoch });
     }
-    ran(here).or_else(|| handed_over(here)).or_else(|| worked(here))
+    ran(here).or_else(|| handed_over(here)).or_else(|| worked(here)).or_else(|| given_up(here))
+}
+
+/// Work for a person that has failed here so often that it is given up: otherwise nothing else could be asked of the grain.
+fn given_up(here: Here<'_>) -> Option<Command> {
+    let operation = working(here)?;
+    let lanes = match &operation.work {
+        Work::Snapshot { .. } | Work::Restore { .. } => {
+            [Lane::Snap(here.grain.id), Lane::Shape(here.grain.id)]
+        }
+        Work::Create { .. }
+        | Work::Start { .. }
+        | Work::Stop { .. }
+        | Work::Restart { .. }
+        | Work::Migrate { .. }
+        | Work::Failover { .. }
+        | Work::Drain { .. }
+        | Work::Clone { .. } => return None,
+    };
+    let mut failures = lanes.iter().filter_map(|lane| here.host.failed.get(lane));
+    let failure = failures.find(|failure| failure.attempts >= GIVE_UP_AFTER)?;
+    let (grain, operation, node) = (here.grain.id, operation.id, here.me);
+    Some(Command::OperationStuck { grain, operation, node, why: failure.why.clone() })
 }
 
 /// Whether everything of the grain that runs here would die by itself with the lease.

@@ -303,6 +303,22 @@ fn what_is_under_way_or_has_just_failed_is_not_ordered_again() {
 }
 
 #[test]
+fn a_snapshot_that_always_fails_is_given_up() {
+    let mut world = World::web(&[]);
+    world.begin(Work::Snapshot { grain: WEB, name: "before".parse().unwrap() });
+    let mut host = host(&world, 1_000);
+    host.data.insert(WEB, head("1.1", 1));
+    host.runs.insert(WEB, running(1, true));
+    let retry_at = BootTime(world.now.boot.0 + 1);
+    let told = |host: &HostFacts| orders(&world, 1, host).iter().any(|it| it.contains("is stuck"));
+    for (attempts, expected) in [(1, false), (5, false), (6, true)] {
+        let failure = Failure { attempts, retry_at, why: "of a test".to_owned() };
+        host.failed.insert(Lane::Snap(WEB), failure);
+        assert_eq!(told(&host), expected, "{attempts}");
+    }
+}
+
+#[test]
 fn removed_grains_lose_their_data_and_unknown_ones_only_stop() {
     let mut world = World::nodes(1);
     let mut host = host(&world, 1_000);

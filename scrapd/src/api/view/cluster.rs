@@ -106,9 +106,6 @@ fn reasons(world: &World<'_>, grains: &[(&Grain, GrainState)]) -> Vec<Reason> {
     for text in grains.iter().filter_map(|(grain, _)| over_quota(world, grain)) {
         add(ClusterHealth::Degraded, text);
     }
-    for text in world.cluster.nodes.values().filter_map(|node| full_disk(world, node)) {
-        add(ClusterHealth::Degraded, text);
-    }
     if let Some(text) = thin_quorum(world) {
         add(ClusterHealth::Degraded, text);
     }
@@ -228,15 +225,6 @@ fn over_quota(world: &World<'_>, grain: &Grain) -> Option<String> {
     (granted.0 > 0 && used > granted).then(|| {
         let (used, granted) = (used.rounded(), granted.rounded());
         format!("grain {} has {used} of data, more than the {granted} that it may have", grain.name)
-    })
-}
-
-/// A disk on which soon nothing can be written any more, neither data nor the log.
-fn full_disk(world: &World<'_>, node: &Node) -> Option<String> {
-    let used = world.observed.nodes.get(&node.id)?.usage.disk;
-    let whole = node.facts.disk;
-    (whole.0 > 0 && used.0 / 19 >= whole.0 / 20).then(|| {
-        format!("the disk of node {} is full: {} of {}", node.name, used.rounded(), whole.rounded())
     })
 }
 

@@ -123,7 +123,7 @@ async fn without_a_majority_nothing_is_promised() {
     }
     let alone = &lab.nodes[&leader].consensus;
     // As long as it has heard a majority that others are bound to, it may try.
-    wait_for("the leader to grow old", || alone.age().filter(|age| age.ms() > 800)).await;
+    wait_for("the leader to grow old", || alone.age().filter(|age| age.ms() > 1500)).await;
     let refused = alone.propose(plain(put_policy("gold", 1))).await;
     assert!(matches!(refused, Err(ProposeError::NoLeader { .. })), "{refused:?}");
     assert_eq!(alone.confirm_leadership().await.map_err(|it| it.leader), Err(None));

@@ -86,8 +86,8 @@ fn wishes() -> BoxedStrategy<Command> {
             Command::FinishOperation { operation, failed, cancelled, summary }
         }),
         1 => operation().prop_map(|operation| Command::EnterPhase { operation, phase: Phase::Data }),
-        1 => (operation(), node()).prop_map(|(operation, node)| {
-            Command::OperationStuck { operation, node, why: "of a test".to_owned() }
+        1 => (grain(), operation(), node()).prop_map(|(grain, operation, node)| {
+            Command::OperationStuck { grain, operation, node, why: "of a test".to_owned() }
         }),
         1 => (grain(), operation(), name(), any::<bool>()).prop_map(|(new_id, operation, name, prune)| {
             let items = vec![
