@@ -262,6 +262,35 @@ fn purge_needs_a_person_or_yes() {
     assert_eq!(ran.all(&[]), "exit 0\n  stop web\n");
 }
 
+/// A cluster in whose trash these many grains `web` are.
+fn full_trash(many: usize) -> Node {
+    Node::start(move |seen, _| {
+        let mut web = grain("web");
+        web.status.state = GrainState::Trashed;
+        match seen.line.as_str() {
+            "GET /v1/grains/web" => no(Code::NotFound, 404, "there is no grain `web`"),
+            "GET /v1/grains?trashed=true" => ok(&vec![web; many]),
+            line if line.starts_with("GET /v1/grains/") => ok(&web),
+            _ => Act::With(204, Vec::new(), String::new()),
+        }
+    })
+}
+
+#[test]
+fn purge_finds_a_name_in_the_trash_if_no_living_grain_has_it() {
+    let id = grain("web").metadata.id.unwrap();
+    let node = full_trash(1);
+    let ran = run(&[&node.address], &["rm", "--purge", "--yes", "web"]);
+    assert_eq!(ran.all(&[]), "exit 0\n-- stderr\nweb is removed for good\n");
+    assert_eq!(node.lines()[3], format!("DELETE /v1/grains/{id}?purge=true"));
+    let ran = run(&[&full_trash(2).address], &["rm", "--purge", "--yes", "web"]);
+    assert_eq!(ran.status, 1, "{ran:?}");
+    assert!(ran.stderr.contains(&format!("say which by its id: {id}, {id}")), "{ran:?}");
+    let ran = run(&[&full_trash(1).address], &["rm", "web"]);
+    assert_eq!(ran.status, 3, "{ran:?}");
+    assert!(ran.stderr.contains("it is in the trash"), "{ran:?}");
+}
+
 #[test]
 fn wait_tells_what_is_missing() {
     let node = Node::start(|_, before| {

@@ -428,6 +428,14 @@ impl Stage {
 }
 
 impl Grain {
+    /// What a refusal calls it: nobody sees a grain in the trash who is not told to look there.
+    pub(crate) fn called(&self) -> String {
+        match self.trashed_until {
+            Some(_) => format!("grain {}, which is in the trash", self.name),
+            None => format!("grain {}", self.name),
+        }
+    }
+
     /// Whether it is certain that it does not run on a node whose liveness is this.
     #[must_use]
     pub fn has_surely_stopped_with(&self, liveness: &Liveness) -> bool {

@@ -5,7 +5,7 @@
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use scrap_decide::refusal::Refusal;
+use scrap_decide::refusal::{IS_DRAINED, Refusal};
 use scrap_host::runtime::{RuntimeCause, RuntimeError};
 use scrap_schema::id::BadId;
 use scrap_schema::manifest::ManifestErrors;
@@ -196,6 +196,10 @@ impl From<Refusal> for Failure {
                 failure
             }
             Refusal::WrongState { name, is } => wrong_state(detail, name.as_str(), &is),
+            Refusal::InUse { by, .. } if by.ends_with("in the trash") => with(
+                Code::InUse,
+                "`scrapctl ls --trashed` shows it; remove it for good with `scrapctl rm --purge`, or take it out with `scrapctl undelete`",
+            ),
             Refusal::InUse { what, name, .. } if what == "node" => {
                 with(Code::InUse, &format!("empty it first: `scrapctl node drain {name}`"))
             }
@@ -219,6 +223,10 @@ impl From<Refusal> for Failure {
                 );
                 with(Code::WrongState, &hint)
             }
+            Refusal::NodeUnfit { node, why } if why == IS_DRAINED => with(
+                Code::WrongState,
+                &format!("it may take grains again after `scrapctl node undrain {node}`"),
+            ),
             Refusal::NodeUnfit { .. } => {
                 with(Code::WrongState, "`scrapctl node ls` shows the nodes")
             }

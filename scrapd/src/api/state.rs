@@ -12,6 +12,7 @@ use scrap_host::clock;
 use scrap_schema::api::{HEADER_INDEX, OperationView};
 use scrap_schema::command::{Command, Proposal};
 use scrap_schema::id::{GrainId, Name, OperationId};
+use scrap_schema::problem::Code;
 use scrap_schema::unit::Span;
 use serde::Serialize;
 use tokio::time::Instant;
@@ -238,17 +239,33 @@ pub(super) fn find_grain<'a>(cluster: &'a Cluster, text: &str) -> Answer<&'a Gra
 
 /// A grain by name or id, in the trash or not; a name that several trashed ones have is refused.
 pub(super) fn find_grain_anywhere<'a>(cluster: &'a Cluster, text: &str) -> Answer<&'a Grain> {
-    let trashed: Vec<&Grain> =
-        cluster.grains.values().filter(|grain| grain.name.as_str() == text).collect();
-    match (find_grain(cluster, text), trashed.as_slice()) {
-        (Ok(grain), _) => Ok(grain),
-        (Err(_), [only]) => Ok(only),
-        (Err(missing), []) => Err(missing),
-        (Err(_), several) => {
+    find_grain(cluster, text).or_else(|missing| find_trashed(cluster, text)?.ok_or(missing))
+}
+
+/// A grain that a person wants back: the trash comes first, or a living one of the same name would be the answer.
+pub(super) fn find_grain_to_undelete<'a>(cluster: &'a Cluster, text: &str) -> Answer<&'a Grain> {
+    let Some(trashed) = find_trashed(cluster, text)? else { return find_grain(cluster, text) };
+    if cluster.grain_named(&trashed.name).is_none() {
+        return Ok(trashed);
+    }
+    let (name, id) = (&trashed.name, trashed.id);
+    let detail = format!("there is a grain `{name}` already; the one in the trash is {id}");
+    let hint = format!("make room first: `scrapctl rm {name}`, then `scrapctl undelete {id}`");
+    Err(Failure::new(Code::Conflict, detail).hint(hint))
+}
+
+/// The grain in the trash that has this name, if there is one.
+fn find_trashed<'a>(cluster: &'a Cluster, text: &str) -> Answer<Option<&'a Grain>> {
+    let called = |grain: &&Grain| grain.trashed_until.is_some() && grain.name.as_str() == text;
+    let trashed: Vec<&Grain> = cluster.grains.values().filter(called).collect();
+    match trashed.as_slice() {
+        [] => Ok(None),
+        [only] => Ok(Some(only)),
+        several => {
             let ids: Vec<_> = several.iter().map(|grain| grain.id.to_string()).collect();
             let detail = format!("several grains `{text}` are in the trash");
-            Err(Failure::new(scrap_schema::problem::Code::Conflict, detail)
-                .hint(format!("say which by its id: {}", ids.join(", "))))
+            let hint = format!("say which by its id: {}", ids.join(", "));
+            Err(Failure::new(Code::Conflict, detail).hint(hint))
         }
     }
 }

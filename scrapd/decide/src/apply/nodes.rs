@@ -286,7 +286,7 @@ fn remove(change: &mut Change<'_>, id: NodeId, if_index: Option<u64>) -> Result<
     let mut grains = change.cluster.grains.values();
     let user = grains.find(|grain| grain.owner == Some(id) || uses(grain, id));
     if let Some(grain) = user {
-        let by = format!("grain {}", grain.name);
+        let by = grain.called();
         return Err(Refusal::InUse { what: "node".to_owned(), name: name.to_string(), by });
     }
     if let Some(why) = needed(change.cluster, id) {

@@ -285,7 +285,11 @@ fn what_only_the_owner_can_do_is_not_begun_without_it() {
 fn a_node_goes_only_if_the_others_can_go_on_without_it() {
     let remove = |number| Command::RemoveNode { node: NodeId(number), if_index: None };
     let mut world = World::web(&[2]);
-    assert!(matches!(world.refused(remove(1)), Refusal::InUse { .. }));
+    assert!(matches!(world.refused(remove(1)), Refusal::InUse { by, .. } if by == "grain web"));
+    let mut trashed = world.clone();
+    trashed.done(Command::TrashGrain { grain: WEB, if_index: None, keep_until: AT });
+    let Refusal::InUse { by, .. } = trashed.refused(remove(1)) else { panic!("it goes") };
+    assert_eq!(by, "grain web, which is in the trash");
     let stale = Command::RemoveNode { node: NodeId(3), if_index: Some(0) };
     assert!(matches!(world.refused(stale), Refusal::Changed { .. }));
     let mut dead = world.clone();
