@@ -75,12 +75,12 @@ pub struct ClusterView {
     pub index: u64,
     /// Voting nodes.
     pub voters: Vec<Name>,
-    /// Nodes whose lease is renewed, and all.
-    pub nodes_online: u32,
+    /// Nodes whose lease is renewed; `null`: no leader is known here, so nobody knows.
+    pub nodes_online: Option<u32>,
     /// All nodes.
     pub nodes: u32,
-    /// Grains that answer.
-    pub grains_running: u32,
+    /// Grains that answer; `null`: no leader is known here, so nobody knows.
+    pub grains_running: Option<u32>,
     /// Grains that should run.
     pub grains_wanted: u32,
     /// All grains outside the trash.

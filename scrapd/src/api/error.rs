@@ -131,10 +131,9 @@ impl Failure {
             .retry()
     }
 
-    /// The leader that this node is cannot reach a majority.
-    pub(super) fn no_quorum() -> Self {
-        let detail = "this node leads, but a majority of the voters does not answer it";
-        Self::new(Code::NoQuorum, detail)
+    /// No majority of the voters can be reached.
+    pub(super) fn no_quorum(why: &str) -> Self {
+        Self::new(Code::NoQuorum, why)
             .hint("bring voters back; reads with `?stale=true` answer without a majority")
             .retry()
     }

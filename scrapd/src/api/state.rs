@@ -29,8 +29,8 @@ pub(super) struct Api {
     pub(super) daemon: Arc<Daemon>,
 }
 
-/// A node that has not heard of its leader for this long does not say that it has one.
-const LEADER_FRESH: Span = Span::from_secs(10);
+/// An election that goes on for this long does not find a majority.
+const ELECTION_LIMIT: Span = Span::from_secs(10);
 
 /// Ends long answers when the server stops.
 #[derive(Debug, Clone, Default)]
@@ -55,10 +55,7 @@ impl Api {
         let leadership = *consensus.leadership().borrow();
         let raft = Raft {
             leads: leadership.me,
-            // A leader that has not been heard for so long is only a memory: it may be dead, or this node cut off.
-            leader: leadership
-                .leader
-                .filter(|_| consensus.age().is_some_and(|age| age < LEADER_FRESH)),
+            leader: consensus.live_leader(),
             voters: consensus.members().voters,
         };
         let now = clock::now();
@@ -79,8 +76,23 @@ impl Api {
     pub(super) async fn confirm(&self) -> Answer<()> {
         match self.daemon.consensus.confirm_leadership().await {
             Ok(_) => Ok(()),
-            Err(_) if self.daemon.consensus.leadership().borrow().me => Err(Failure::no_quorum()),
+            Err(_) if self.daemon.consensus.leadership().borrow().me => {
+                Err(Failure::no_quorum("no majority of the voters can be reached from the leader"))
+            }
             Err(_) => Err(Failure::no_leader("the leader changed while it was asked")),
+        }
+    }
+
+    /// Why there is nobody to ask.
+    pub(super) fn leaderless(&self) -> Failure {
+        match self.daemon.consensus.silence() {
+            Some(silence) if silence > ELECTION_LIMIT => Failure::no_quorum(&format!(
+                "no majority of the voters can be reached: there has been no leader for {}",
+                silence.rounded()
+            )),
+            Some(_) | None => Failure::no_leader(
+                "no leader is known here: an election goes on, or no majority of the voters can be reached",
+            ),
         }
     }
 
@@ -98,8 +110,14 @@ impl Api {
         let key = asked.key()?;
         let said = command.to_string();
         let proposal = Proposal { at: clock::wall(), key, command };
-        let committed = self.daemon.consensus.propose(proposal).await.inspect_err(|error| {
+        let committed = self.daemon.consensus.propose(proposal).await.map_err(|error| {
             tracing::warn!(command = said, %error, "change has no answer");
+            match (Failure::from(error), self.daemon.consensus.leadership().borrow().me) {
+                (failure, true) if failure.problem.code == Code::NoLeader => Failure::no_quorum(
+                    "no majority of the voters can be reached from the leader; nothing was changed",
+                ),
+                (failure, _) => failure,
+            }
         })?;
         match &committed.outcome {
             Ok(_) => tracing::info!(
