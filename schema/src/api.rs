@@ -638,9 +638,9 @@ pub struct ExecBody {
 /// How an exec ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ExecEnd {
-    /// Exit status of the program; 128 + signal if a signal ended it.
+    /// Exit status of the program; 128 + signal if a signal ended it; 127 if it is not there, 126 if it cannot be executed.
     pub status: Option<i32>,
-    /// Why there is none.
+    /// Why there is none, or none of the program's own.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub error: Option<String>,
 }

@@ -217,6 +217,22 @@ fn a_wrong_manifest_is_refused_before_anything_is_sent() {
     assert!(node.seen().is_empty());
 }
 
+#[test]
+fn a_file_that_is_no_text_is_refused_like_a_wrong_one() {
+    let node = applier(ApplyAction::Created);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), b"kind: \xff").unwrap();
+    let path = file.path().to_str().unwrap();
+    let ran = run(&[&node.address], &["apply", "-f", path]);
+    assert_eq!(
+        ran.all(&[]).replace(path, "FILE"),
+        "exit 2\n-- stderr\nerror: the manifest is refused; nothing was changed\n  FILE: it is no text in UTF-8\n"
+    );
+    let ran = run(&[&node.address], &["apply", "-f", "/no/such/file"]);
+    assert!(ran.stderr.ends_with("hint: look at the path; nothing was sent\n"), "{ran:?}");
+    assert!(node.seen().is_empty());
+}
+
 fn remover() -> Node {
     Node::start(|seen, _| {
         let mut web = grain("web");

@@ -19,6 +19,10 @@ pub(super) const PROBLEM_JSON: &str = "application/problem+json";
 /// Seconds after which a client should ask again when there is no leader.
 const RETRY_AFTER: u32 = 1;
 
+/// What a body that cannot be read at all should have been.
+pub(super) const WHOLE_BODY: &str =
+    "the body is one JSON object; `/v1/openapi.json` says which keys it may have";
+
 /// A request that has no good answer.
 #[derive(Debug, Clone)]
 pub(super) struct Failure {
@@ -274,6 +278,10 @@ impl From<BadBody> for Failure {
     fn from(body: BadBody) -> Self {
         let mut failure = Self::new(body.code, body.to_string());
         failure.problem.hint = body.errors.iter().find_map(|error| error.hint.clone());
+        let whole = body.errors.iter().any(|error| error.pointer.is_empty());
+        if failure.problem.hint.is_none() && (whole || body.code == Code::BadJson) {
+            failure = failure.hint(WHOLE_BODY);
+        }
         failure.errors(body.errors)
     }
 }
@@ -298,13 +306,19 @@ pub(super) fn bad_manifest(errors: Vec<FieldError>) -> Failure {
 
 impl From<BadId> for Failure {
     fn from(error: BadId) -> Self {
-        Self::new(Code::BadRequest, error.to_string())
+        let hint = match error.what {
+            "an operation id" => "`scrapctl op ls` lists operations with their ids",
+            "a name" => "a name is as `scrapctl ls` shows it: a-z, 0-9 and -",
+            _ => "copy it from where it was shown",
+        };
+        Self::new(Code::BadRequest, error.to_string()).hint(hint)
     }
 }
 
 /// What a runtime refuses, for the person who asked.
 pub(super) fn from_runtime(error: &RuntimeError, name: &str) -> Failure {
-    let causes = chain(error);
+    // The error itself names the grain by its id; people know its name.
+    let causes = format!("grain `{name}`: {}", chain(&error.cause));
     match &error.cause {
         RuntimeCause::NotRunning => {
             Failure::new(Code::NotRunning, format!("grain `{name}` does not run here"))

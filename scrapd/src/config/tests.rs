@@ -69,7 +69,7 @@ fn two_keys_are_enough() {
 
         [raft]
         heartbeat = "250ms"
-        election = "1500ms"
+        election = "2s"
     "#]]
     .assert_eq(&config.to_string());
 }

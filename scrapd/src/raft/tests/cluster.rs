@@ -123,7 +123,7 @@ async fn without_a_majority_nothing_is_promised() {
     }
     let alone = &lab.nodes[&leader].consensus;
     let limit = lab.nodes[&leader].consensus.age().unwrap();
-    wait_for("the leader to grow old", || alone.age().filter(|age| *age > limit && age.ms() > 400))
+    wait_for("the leader to grow old", || alone.age().filter(|age| *age > limit && age.ms() > 800))
         .await;
     let refused = alone.propose(plain(put_policy("gold", 1))).await;
     assert!(matches!(refused, Err(ProposeError::NoLeader { .. })), "{refused:?}");
