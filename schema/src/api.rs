@@ -251,8 +251,9 @@ pub struct CopyView {
     pub lag_ms: Option<u64>,
     /// The newest snapshot on it.
     pub snapshot: Option<Guid>,
-    /// Bytes that it lacks.
-    pub pending: Bytes,
+    /// Bytes that it lacks, as far as they were measured; what was written within `lagMs` may come on top. `null`: nothing
+    /// was measured for a while.
+    pub pending: Option<Bytes>,
     /// Whether its node can be reached.
     pub reachable: bool,
     /// Why it does not move forward.

@@ -56,7 +56,7 @@ pub(crate) fn copy(node: &str, lag_ms: Option<u64>) -> CopyView {
         node: name(node),
         lag_ms,
         snapshot: lag_ms.map(|_| Guid(7)),
-        pending: Bytes(0),
+        pending: Some(Bytes(0)),
         reachable: true,
         trouble: None,
     }
@@ -127,7 +127,7 @@ pub(crate) fn troubled_grain() -> GrainView {
     status.copies = vec![
         CopyView {
             reachable: false,
-            pending: Bytes(3 * MIB),
+            pending: Some(Bytes(3 * MIB)),
             trouble: Some("node bob is suspect".to_owned()),
             ..copy("bob", Some(840_000))
         },

@@ -114,7 +114,7 @@ impl GrainSetting {
                 tcp: Some(TcpCheck { port: 80 }),
                 http: None,
                 every: Span::from_secs(1),
-                grace: Span::from_secs(1),
+                grace: Span::ZERO,
             }),
             protect: self.policy.clone(),
             place: Placement {

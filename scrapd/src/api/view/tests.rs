@@ -593,6 +593,26 @@ fn a_move_says_how_far_it_is() {
 }
 
 #[test]
+fn what_nobody_has_measured_is_not_zero() {
+    let mut world = Fixture::with_web();
+    let pending = |world: &Fixture| {
+        world.look(|sight| grain(sight, &sight.cluster.grains[&WEB]).status.copies[0].pending)
+    };
+    assert_eq!(pending(&world), Some(Bytes(0)));
+    world.now = at(15_000);
+    assert_eq!(pending(&world), None);
+    let step = world.look(|sight| {
+        let web = &sight.cluster.grains[&WEB];
+        let to = Some(NodeId(2));
+        let plan =
+            scrap_decide::preview::migrate(sight.cluster, sight.observed, sight.now, web, to);
+        plan.steps[0].clone()
+    });
+    expect!["copy what node n2 lacks of grain web while it runs (0 B measured; what was written in the last 15 s is not)"]
+        .assert_eq(&step);
+}
+
+#[test]
 fn phases_say_how_long_they_took() {
     let world = Fixture::with_web();
     let view = world.look(|sight| operation(sight, &sight.cluster.operations[&CREATE]));
