@@ -282,6 +282,9 @@ pub struct Orphan {
     pub used: Bytes,
     /// When it was reported.
     pub kept: Timestamp,
+    /// What its node was called that is no member any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_on: Option<Name>,
 }
 
 /// The answer to a request that came with an idempotency key.

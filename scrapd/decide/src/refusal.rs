@@ -65,6 +65,9 @@ pub enum Refusal {
 /// What a node is that was drained and not undrained since.
 pub const IS_DRAINED: &str = "is drained already";
 
+/// What keeps a node in use although no grain lives there.
+pub const ORPHANS: &str = "orphans, data that only it has";
+
 impl Refusal {
     /// "There is no grain `x`."
     pub(crate) fn no_grain(name: impl ToString) -> Self {

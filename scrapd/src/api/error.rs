@@ -5,7 +5,7 @@
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use scrap_decide::refusal::{IS_DRAINED, Refusal};
+use scrap_decide::refusal::{IS_DRAINED, ORPHANS, Refusal};
 use scrap_host::runtime::{RuntimeCause, RuntimeError};
 use scrap_schema::id::BadId;
 use scrap_schema::manifest::ManifestErrors;
@@ -203,6 +203,12 @@ impl From<Refusal> for Failure {
                 Code::InUse,
                 "`scrapctl ls --trashed` shows it; remove it for good with `scrapctl rm --purge`, or take it out with `scrapctl undelete`",
             ),
+            Refusal::InUse { by, name, .. } if by.starts_with(ORPHANS) => {
+                let hint = format!(
+                    "`scrapctl orphan ls` shows them; `scrapctl node rm {name} --leave-orphans` leaves them on its disks"
+                );
+                with(Code::InUse, &hint)
+            }
             Refusal::InUse { what, name, .. } if what == "node" => {
                 with(Code::InUse, &format!("empty it first: `scrapctl node drain {name}`"))
             }
