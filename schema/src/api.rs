@@ -75,12 +75,12 @@ pub struct ClusterView {
     pub index: u64,
     /// Voting nodes.
     pub voters: Vec<Name>,
-    /// Nodes whose lease is renewed, and all.
-    pub nodes_online: u32,
+    /// Nodes whose lease is renewed; `null`: no leader is known here, so nobody knows.
+    pub nodes_online: Option<u32>,
     /// All nodes.
     pub nodes: u32,
-    /// Grains that answer.
-    pub grains_running: u32,
+    /// Grains that answer; `null`: no leader is known here, so nobody knows.
+    pub grains_running: Option<u32>,
     /// Grains that should run.
     pub grains_wanted: u32,
     /// All grains outside the trash.
@@ -251,8 +251,9 @@ pub struct CopyView {
     pub lag_ms: Option<u64>,
     /// The newest snapshot on it.
     pub snapshot: Option<Guid>,
-    /// Bytes that it lacks.
-    pub pending: Bytes,
+    /// Bytes that it lacks, as far as they were measured; what was written within `lagMs` may come on top. `null`: nothing
+    /// was measured for a while.
+    pub pending: Option<Bytes>,
     /// Whether its node can be reached.
     pub reachable: bool,
     /// Why it does not move forward.
@@ -638,9 +639,9 @@ pub struct ExecBody {
 /// How an exec ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ExecEnd {
-    /// Exit status of the program; 128 + signal if a signal ended it.
+    /// Exit status of the program; 128 + signal if a signal ended it; 127 if it is not there, 126 if it cannot be executed.
     pub status: Option<i32>,
-    /// Why there is none.
+    /// Why there is none, or none of the program's own.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub error: Option<String>,
 }

@@ -139,7 +139,13 @@ pub enum Command {
     /// A drained node comes back into use.
     UndrainNode { node: NodeId },
     /// A node is no member any more; its id is never used again.
-    RemoveNode { node: NodeId, if_index: Option<u64> },
+    RemoveNode {
+        node: NodeId,
+        if_index: Option<u64>,
+        /// Somebody has said that its orphans may stay behind on its disks.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        leave_orphans: bool,
+    },
     // --- policies
     /// Make or change a policy.
     PutPolicy { name: Name, if_index: Option<u64>, policy: Policy },

@@ -8,7 +8,7 @@ use thiserror::Error;
 
 /// A text that is not the identity it should be.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("`{text}` is not {what}: {reason}")]
+#[error("`{}` is not {what}: {reason}", text.escape_debug())]
 pub struct BadId {
     /// The text as it came.
     pub text: String,
@@ -242,5 +242,16 @@ impl<'de> Deserialize<'de> for Name {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         text.parse().map_err(de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_name_shows_what_cannot_be_seen() {
+        let refused = "web\r".parse::<Name>().unwrap_err();
+        assert_eq!(refused.to_string(), r"`web\r` is not a name: only a-z, 0-9 and - are allowed");
     }
 }

@@ -276,7 +276,7 @@ codes! {
     /// No leader is known: an election is going on, or this node is cut off. Nothing was changed.
     NoLeader: "no-leader", "The cluster has no leader", Unreachable,
         "Wait a few seconds and repeat. Reads with `?stale=true` answer without a leader.";
-    /// The leader cannot reach a majority of the voters. Nothing was changed.
+    /// No majority of the voters can be reached. Nothing was changed.
     NoQuorum: "no-quorum", "The cluster has no majority", Unreachable,
         "Bring back enough voters for a majority; `scrapctl node ls` shows them. Reads with `?stale=true` still answer.";
     /// The node starts, stops, or cannot reach the one that would answer. Nothing was changed.

@@ -152,7 +152,7 @@ fn of_nodes() -> Vec<Command> {
             spec: NodeSpec { cordoned: true },
         },
         Command::UndrainNode { node: NODE },
-        Command::RemoveNode { node: NODE, if_index: Some(7) },
+        Command::RemoveNode { node: NODE, if_index: Some(7), leave_orphans: false },
     ]
 }
 
@@ -276,6 +276,8 @@ fn of_facts() -> Vec<Command> {
             newer: Bytes(10),
             used: Bytes(20),
         },
+        // Newer than the others: the golden file only grows at its end.
+        Command::RemoveNode { node: NODE, if_index: None, leave_orphans: true },
     ]
 }
 

@@ -25,6 +25,8 @@ use crate::failure::{Attempt, Failure};
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 /// Time for one request with all its repetitions, if nobody says `--timeout`.
 pub(crate) const REQUEST_LIMIT: Duration = Duration::from_secs(30);
+/// Time that a cluster without a majority is given to find one: voters that are gone come back in minutes, not in seconds.
+const MAJORITY_WITHIN: Duration = Duration::from_secs(5);
 /// Largest answer that is read into memory.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// Trouble that lasts longer than this is worth a remark.
@@ -232,7 +234,8 @@ impl Client {
                 }
             }
             let answered = self.answered.load(Ordering::Relaxed);
-            if !retry::is_worth_waiting(&tried, answered || sent) {
+            let lasting = retry::has_no_majority(&tried) && began.elapsed() > MAJORITY_WITHIN;
+            if lasting || !retry::is_worth_waiting(&tried, answered || sent) {
                 return Err(Failure::Unreachable { tried, sent });
             }
             if !remarked && began.elapsed() > REMARK_AFTER {

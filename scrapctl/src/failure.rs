@@ -19,6 +19,14 @@ pub(crate) enum Failure {
         /// What to do.
         hint: Option<String>,
     },
+    /// Something that is named does not exist on this machine.
+    #[error("{message}")]
+    Missing {
+        /// What.
+        message: String,
+        /// What to do.
+        hint: String,
+    },
     /// A manifest is wrong; nothing was sent.
     #[error("{}", count_faults(faults))]
     Manifests {
@@ -139,6 +147,7 @@ impl Failure {
     pub(crate) fn exit(&self) -> u8 {
         match self {
             Self::Usage { .. } | Self::Manifests { .. } => Exit::Usage.code(),
+            Self::Missing { .. } => Exit::NotFound.code(),
             Self::Problem { problem, .. } => problem.code.exit_code().code(),
             Self::Unreachable { .. } => Exit::Unreachable.code(),
             Self::Operations { .. } => Exit::OperationFailed.code(),
@@ -158,6 +167,7 @@ impl Failure {
             Self::Status(_) => true,
             Self::Stdout(error) => error.kind() == io::ErrorKind::BrokenPipe,
             Self::Usage { .. }
+            | Self::Missing { .. }
             | Self::Manifests { .. }
             | Self::Problem { .. }
             | Self::Unreachable { .. }

@@ -203,7 +203,8 @@ fn servers(
     Ok((addresses(&context.servers)?, Origin::Context(name.clone())))
 }
 
-fn addresses(texts: &[String]) -> Result<Vec<String>, Failure> {
+/// Addresses of servers; there must be one.
+pub(crate) fn addresses(texts: &[String]) -> Result<Vec<String>, Failure> {
     let texts = texts.iter().map(|text| text.trim()).filter(|text| !text.is_empty());
     let addresses: Vec<String> = texts.map(address).collect::<Result<_, _>>()?;
     if addresses.is_empty() {

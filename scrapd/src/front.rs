@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use scrap_schema::problem::Exit;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -38,7 +39,11 @@ pub fn main(cli: Cli) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&error);
-            ExitCode::from(if error.is::<BadConfig>() { USAGE } else { FAILED })
+            ExitCode::from(match error.downcast_ref::<Refused>() {
+                Some(refused) => refused.exit.code(),
+                None if error.is::<BadConfig>() => USAGE,
+                None => FAILED,
+            })
         }
     }
 }
@@ -68,12 +73,60 @@ fn hint(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     if let Some(identity) = error.downcast_ref::<IdentityError>() {
         return Some(identity.hint());
     }
+    if let Some(system) = error.downcast_ref::<std::io::Error>() {
+        return hint_of_system(system.kind()).map(str::to_owned);
+    }
     match error.downcast_ref::<DataDirError>()? {
         DataDirError::InUse { .. } => Some(
             "one daemon or set-up at a time: stop the other one, or use another `data_dir`"
                 .to_owned(),
         ),
         DataDirError::Io { .. } => None,
+    }
+}
+
+/// What a person can do about what the system refuses.
+fn hint_of_system(kind: std::io::ErrorKind) -> Option<&'static str> {
+    use std::io::ErrorKind;
+    match kind {
+        ErrorKind::AddrInUse => Some(
+            "another program listens there: `ss -ltnp` names it; stop it, or name another address in the configuration",
+        ),
+        ErrorKind::AddrNotAvailable => {
+            Some("this machine has no such address: `ip addr` shows those that it has")
+        }
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            Some("make room on that disk (`df -h`), then start again: what was promised is there")
+        }
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => Some(
+            "scrapd must be allowed to write there: look at its owner (`ls -ld`) and at the mount (`findmnt -T`)",
+        ),
+        ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
+            Some("`data_dir` must be a folder, and something else is there: move it aside")
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Error, ErrorKind};
+
+    use super::*;
+
+    #[test]
+    fn what_the_system_refuses_has_advice() {
+        for kind in [
+            ErrorKind::AddrInUse,
+            ErrorKind::StorageFull,
+            ErrorKind::PermissionDenied,
+            ErrorKind::ReadOnlyFilesystem,
+            ErrorKind::NotADirectory,
+            ErrorKind::AlreadyExists,
+        ] {
+            let error = anyhow::Error::from(Error::from(kind)).context("cannot do it");
+            assert!(error.chain().find_map(hint).is_some(), "{kind}");
+        }
     }
 }
 
@@ -106,7 +159,8 @@ async fn join(args: Join) -> anyhow::Result<()> {
     let config = load(&args.config)?;
     let mut servers = Vec::new();
     for text in &args.server {
-        servers.push(config.server(text).map_err(|(what, hint)| Refused { what, hint })?);
+        let exit = Exit::Usage;
+        servers.push(config.server(text).map_err(|(what, hint)| Refused { what, hint, exit })?);
     }
     setup::join(&config, &servers, Duration::from_millis(args.timeout.ms())).await?;
     say(format!("node `{}` is a member; start it with `scrapd run`", config.name));

@@ -94,6 +94,8 @@ struct Inner {
     changes_of_members: mpsc::Sender<members::Ask>,
     /// Boot time of the last message of a leader after which everything was applied that it had committed; 0: never.
     heard: AtomicU64,
+    /// Boot time of the last message of a leader; 0: never.
+    spoken: AtomicU64,
     /// A cluster was formed here before this start.
     formed: bool,
     closing: AtomicBool,
@@ -138,6 +140,7 @@ impl Consensus {
             confirmations,
             changes_of_members,
             heard: AtomicU64::new(0),
+            spoken: AtomicU64::new(0),
             formed: facts.formed,
             closing: AtomicBool::new(false),
         };
@@ -209,9 +212,46 @@ impl Consensus {
     /// If it does not lead, or no majority answers in time.
     pub async fn confirm_leadership(&self) -> Result<u64, NotLeader> {
         let nobody = NotLeader { leader: None };
-        let (told, answer) = oneshot::channel();
-        self.inner.confirmations.send(told).await.map_err(|_| nobody)?;
-        answer.await.map_err(|_| nobody)?
+        // A leader whose majority has been silent for so long would only make the caller wait.
+        let metrics = self.inner.metrics();
+        if metrics.current_leader == Some(metrics.id) && self.inner.is_silent(&metrics) {
+            return Err(nobody);
+        }
+        let confirmed = async {
+            let (told, answer) = oneshot::channel();
+            self.inner.confirmations.send(told).await.map_err(|_| nobody)?;
+            answer.await.map_err(|_| nobody)?
+        };
+        // Without this limit a caller would also wait for the end of the round before its own.
+        let limit = self.inner.settings.timers.confirm;
+        tokio::time::timeout(limit, confirmed).await.unwrap_or(Err(nobody))
+    }
+
+    /// Who leads, if it has spoken to this node lately: a leader that has been silent for longer than an election takes is only
+    /// a memory. This node itself, if a majority has answered it lately.
+    #[must_use]
+    pub fn live_leader(&self) -> Option<NodeId> {
+        let metrics = self.inner.metrics();
+        let leader = metrics.current_leader.filter(|_| metrics.running_state.is_ok())?;
+        (!self.inner.is_silent(&metrics)).then_some(NodeId(leader))
+    }
+
+    /// Time since a leader last spoke to this node, or, if it leads, since a majority last answered it. `None`: never.
+    #[must_use]
+    pub fn silence(&self) -> Option<Span> {
+        let silence = self.inner.silence(&self.inner.metrics())?;
+        Some(Span::from_ms(u64::try_from(silence.as_millis()).unwrap_or(u64::MAX)))
+    }
+
+    /// Ends when this leader is none any more, or has been silent for longer than an election takes.
+    pub async fn lost(&self, leader: NodeId) {
+        let mut metrics = self.inner.raft.metrics();
+        while self.live_leader() == Some(leader) {
+            let spoken = self.inner.silence(&self.inner.metrics()).unwrap_or_default();
+            let left = self.inner.settings.timers.silence().saturating_sub(spoken);
+            // A change of the metrics or the end of the leader's time: both mean looking again.
+            let _ = tokio::time::timeout(left, metrics.changed()).await;
+        }
     }
 
     /// Time since this node last knew that it was up to date: a leader since the last answer of a majority, others since the
@@ -332,8 +372,29 @@ impl Inner {
         metrics.last_quorum_acked.as_ref().map(|acked| acked.elapsed())
     }
 
+    /// Time since the leader was last heard of; a leader hears of itself through its majority.
+    fn silence(&self, metrics: &Metrics) -> Option<Duration> {
+        if metrics.current_leader == Some(metrics.id) {
+            return self.quorum_age(metrics);
+        }
+        match self.spoken.load(Ordering::Relaxed) {
+            0 => None,
+            spoken => Some(Duration::from_millis(clock::boot_time().since(BootTime(spoken)).ms())),
+        }
+    }
+
+    /// Whether the leader has been silent for longer than an election takes.
+    fn is_silent(&self, metrics: &Metrics) -> bool {
+        match self.silence(metrics) {
+            Some(silence) => silence > self.settings.timers.silence(),
+            // A leader that was elected a moment ago had its majority then.
+            None => metrics.current_leader != Some(metrics.id),
+        }
+    }
+
     /// A message of a leader was accepted.
     fn heard_from_leader(&self, arrived: BootTime, committed: u64) {
+        self.spoken.fetch_max(arrived.0, Ordering::Relaxed);
         if *self.published.applied.borrow() >= committed {
             self.heard.fetch_max(arrived.0, Ordering::Relaxed);
         }

@@ -7,6 +7,7 @@ use scrap_decide::cluster::Outcome;
 use scrap_host::clock;
 use scrap_schema::command::{Command, NewNode, Proposal};
 use scrap_schema::id::{ClusterId, Name, NodeId};
+use scrap_schema::problem::Exit;
 use thiserror::Error;
 use uuid::Uuid;
 
@@ -31,10 +32,12 @@ pub struct Refused {
     pub what: String,
     /// What to do now.
     pub hint: String,
+    /// The number that the shell sees.
+    pub exit: Exit,
 }
 
 pub(crate) fn refused(what: String, hint: impl Into<String>) -> anyhow::Error {
-    Refused { what, hint: hint.into() }.into()
+    Refused { what, hint: hint.into(), exit: Exit::Failed }.into()
 }
 
 /// Takes the data folder for becoming a node: it must be empty, or left by an interrupted `init`.

@@ -56,6 +56,9 @@ pub(crate) struct NodeRmArgs {
     /// Do not ask
     #[arg(short, long)]
     pub(crate) yes: bool,
+    /// Leave its orphans behind on its disks, data that nobody else has
+    #[arg(long)]
+    pub(crate) leave_orphans: bool,
     /// Only say what would happen
     #[arg(long)]
     pub(crate) dry_run: bool,

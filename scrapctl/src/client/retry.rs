@@ -105,6 +105,12 @@ pub(super) fn is_worth_waiting(tried: &[Attempt], answered: bool) -> bool {
     answered || tried.iter().any(|attempt| attempt.problem.is_some())
 }
 
+/// Whether a node says that no majority can be reached, and none says anything better.
+pub(super) fn has_no_majority(tried: &[Attempt]) -> bool {
+    let mut spoken = tried.iter().filter_map(|attempt| attempt.problem.as_ref()).peekable();
+    spoken.peek().is_some() && spoken.all(|problem| problem.code == Code::NoQuorum)
+}
+
 /// What to say while it is still being tried.
 pub(super) fn remark(tried: &[Attempt]) -> String {
     let spoken = tried.iter().find(|attempt| attempt.problem.is_some()).or(tried.first());

@@ -11,7 +11,7 @@ use crate::failure::Failure;
 use crate::render::grid::{Cell, Column, Grid};
 use crate::render::text::Theme;
 use crate::settings::config::{Config, Context, load, save};
-use crate::settings::{Origin, address};
+use crate::settings::{Origin, addresses};
 
 const COLUMNS: &[Column] = &[
     Column::new("NAME", "name"),
@@ -49,8 +49,9 @@ pub(crate) fn run(ctx: &Ctx, command: ContextCommand) -> Result<(), Failure> {
             Ok(())
         }
         ContextCommand::Add(args) => {
-            let servers: Vec<String> =
-                args.servers.iter().map(|text| address(text)).collect::<Result<_, _>>()?;
+            let texts: Vec<String> =
+                args.servers.iter().flat_map(|text| text.split(',')).map(str::to_owned).collect();
+            let servers = addresses(&texts)?;
             config.contexts.insert(args.name.to_string(), Context { servers });
             // The first one is the one that is meant.
             config.current.get_or_insert_with(|| args.name.to_string());
@@ -86,7 +87,7 @@ fn existing(config: &Config, name: &str) -> Result<String, Failure> {
         Some(near) => format!("did you mean `{near}`?"),
         None => "what exists is listed by: scrapctl context ls".to_owned(),
     };
-    Err(Failure::Usage { message: format!("there is no context `{name}`"), hint: Some(hint) })
+    Err(Failure::Missing { message: format!("there is no context `{name}`"), hint })
 }
 
 fn ls(ctx: &Ctx, config: &Config) -> Result<(), Failure> {

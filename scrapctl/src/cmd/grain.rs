@@ -126,12 +126,19 @@ pub(crate) async fn rm(ctx: &Ctx, args: &RmArgs) -> Result<(), Failure> {
 }
 
 async fn rm_one(ctx: &Ctx, args: &RmArgs, grain: &Name) -> Result<(), Failure> {
-    let path = ["grains", grain.as_str()];
-    let named = [(Noun::Grain, grain)];
-    let read = ctx.named(ctx.client.send(&Call::get(&path)).await, &named).await?;
+    let mut key = grain.to_string();
+    let mut read = ctx.client.send(&Call::get(&["grains", &key])).await;
+    if args.purge && is_missing(&read) {
+        // The trash is where a person who purges looks next.
+        if let Some(id) = in_trash(ctx, grain).await? {
+            key = id;
+            read = ctx.client.send(&Call::get(&["grains", &key])).await;
+        }
+    }
+    let read = ctx.named(read, &[(Noun::Grain, grain)]).await?;
     let view: GrainView = read.json()?;
     let name = &view.metadata.name;
-    let mut call = Call::delete(&path, read.etag.as_deref());
+    let mut call = Call::delete(&["grains", &key], read.etag.as_deref());
     if args.purge {
         call = call.query("purge", true);
     }
@@ -166,6 +173,29 @@ async fn rm_one(ctx: &Ctx, args: &RmArgs, grain: &Name) -> Result<(), Failure> {
         "{name} is in the trash {until}; take it out again with: scrapctl undelete {name}"
     ));
     if ctx.for_people() { Ok(()) } else { show_one(ctx, &trashed) }
+}
+
+fn is_missing(read: &Result<Reply, Failure>) -> bool {
+    matches!(read, Err(Failure::Problem { problem, .. }) if problem.code == Code::NotFound)
+}
+
+/// The id of the only grain in the trash that has this name.
+async fn in_trash(ctx: &Ctx, name: &Name) -> Result<Option<String>, Failure> {
+    let call = Call::get(&["grains"]).query("trashed", true);
+    let trashed: Vec<GrainView> = ctx.client.value(&call).await?;
+    let ids: Vec<String> = trashed
+        .into_iter()
+        .filter(|grain| grain.metadata.name == *name)
+        .filter_map(|grain| grain.metadata.id.map(|id| id.to_string()))
+        .collect();
+    match ids.as_slice() {
+        [] => Ok(None),
+        [only] => Ok(Some(only.clone())),
+        several => Err(Failure::Local {
+            message: format!("several grains `{name}` are in the trash"),
+            hint: Some(format!("say which by its id: {}", several.join(", "))),
+        }),
+    }
 }
 
 /// A removal whose first answer got lost finds nothing at the second attempt: it was done.

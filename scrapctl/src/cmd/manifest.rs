@@ -155,12 +155,15 @@ fn texts(paths: &[PathBuf], recursive: bool) -> Result<Vec<(String, String)>, Fa
 }
 
 fn file(path: &Path) -> Result<(String, String), Failure> {
-    let text = std::fs::read_to_string(path).map_err(|source| Failure::File {
-        what: "cannot read",
-        path: path.to_owned(),
-        source,
-    })?;
-    Ok((path.display().to_string(), text))
+    let name = path.display().to_string();
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok((name, text)),
+        Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+            let fault = FieldError::new("", "it is no text in UTF-8");
+            Err(Failure::Manifests { faults: vec![(name, fault)] })
+        }
+        Err(source) => Err(Failure::File { what: "cannot read", path: path.to_owned(), source }),
+    }
 }
 
 /// The manifests of a folder, by name, so that the order is the same everywhere.

@@ -74,6 +74,7 @@ async fn rm(ctx: &Ctx, args: &NodeRmArgs) -> Result<(), Failure> {
     let read = ctx.named(ctx.client.send(&Call::get(&path)).await, &[(Noun::Node, node)]).await?;
     let view: NodeView = read.json()?;
     let call = Call::delete(&path, read.etag.as_deref());
+    let call = if args.leave_orphans { call.query("leaveOrphans", true) } else { call };
     if args.dry_run {
         let plan: DryRun = ctx.client.value(&call.query("dryRun", true)).await?;
         return grain::show_plan(ctx, &plan);

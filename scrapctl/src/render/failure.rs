@@ -34,6 +34,7 @@ fn headline(failure: &Failure) -> String {
             None => failure.to_string(),
         },
         Failure::Usage { .. }
+        | Failure::Missing { .. }
         | Failure::Manifests { .. }
         | Failure::Problem { .. }
         | Failure::Strange { .. }
@@ -105,6 +106,7 @@ fn details(text: &mut String, failure: &Failure, verbose: bool) {
             }
         }
         Failure::Usage { .. }
+        | Failure::Missing { .. }
         | Failure::Strange { .. }
         | Failure::Operations { .. }
         | Failure::File { .. }
@@ -136,6 +138,7 @@ fn fault_lines(text: &mut String, file: Option<&str>, fault: &FieldError) {
 fn advice(failure: &Failure) -> Option<String> {
     match failure {
         Failure::Usage { hint, .. } | Failure::Local { hint, .. } => hint.clone(),
+        Failure::Missing { hint, .. } => Some(hint.clone()),
         Failure::Problem { problem, .. } => match (&problem.hint, problem.code) {
             (Some(hint), _) => Some(hint.clone()),
             (None, Code::Internal) => {
@@ -160,6 +163,9 @@ fn advice(failure: &Failure) -> Option<String> {
         }),
         Failure::Strange { .. } => {
             Some("is it a node of SCRAP, and of the same version as scrapctl?".to_owned())
+        }
+        Failure::File { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+            Some("look at the path; nothing was sent".to_owned())
         }
         Failure::Manifests { .. }
         | Failure::Operations { .. }

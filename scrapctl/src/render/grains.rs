@@ -230,8 +230,8 @@ fn copy_lines(text: &mut String, grain: &GrainView, theme: Theme) {
             None => "nothing yet".to_owned(),
         };
         text.push_str(&format!("  {node}{age}"));
-        if copy.pending.get() > 0 {
-            text.push_str(&format!(", {} to send", short_size(copy.pending)));
+        if let Some(pending) = copy.pending.filter(|pending| pending.get() > 0) {
+            text.push_str(&format!(", {} to send", short_size(pending)));
         }
         if !copy.reachable {
             text.push_str(&format!(", {}", theme.paint(Tone::Bad, "not reachable")));

@@ -121,14 +121,15 @@ impl Grid {
         Ok(text)
     }
 
-    /// RFC 4180, with raw values; every column unless some are chosen.
+    /// RFC 4180 but for the ends of lines, which are those of every other program's output; with raw values; every column
+    /// unless some are chosen.
     pub(crate) fn csv(&self, list: &ListArgs) -> Result<String, Failure> {
         let chosen = self.choose(list, |_| true)?;
         let mut text = String::new();
         let mut line = |fields: Vec<&str>| {
             let fields: Vec<String> = fields.into_iter().map(quote).collect();
             text.push_str(&fields.join(","));
-            text.push_str("\r\n");
+            text.push('\n');
         };
         if !list.no_headers {
             line(chosen.iter().filter_map(|at| self.columns.get(*at)).map(|c| c.key).collect());
@@ -295,7 +296,7 @@ mod tests {
         let csv = grid().csv(&list(&[], Some("name"), false)).unwrap();
         assert_eq!(
             csv,
-            "name,lag_ms,note\r\nblog,,a\x1b[2Jb\r\nmail,9000,\"says \"\"hi\"\", twice\"\r\nxmpp,120000,\r\n"
+            "name,lag_ms,note\nblog,,a\x1b[2Jb\nmail,9000,\"says \"\"hi\"\", twice\"\nxmpp,120000,\n"
         );
     }
 

@@ -42,9 +42,9 @@ pub(crate) fn text(cluster: &ClusterView, wide: bool, old: bool, theme: Theme) -
         "{}   {}   {}/{} nodes   {}/{} grains running   {worst}\n",
         theme.paint(Tone::Strong, cluster.name.as_str()),
         theme.paint(tone, &word),
-        cluster.nodes_online,
+        known(cluster.nodes_online),
         cluster.nodes,
-        cluster.grains_running,
+        known(cluster.grains_running),
         cluster.grains_wanted,
     );
     for reason in &cluster.reasons {
@@ -72,6 +72,11 @@ pub(crate) fn text(cluster: &ClusterView, wide: bool, old: bool, theme: Theme) -
     text
 }
 
+/// A number that nobody may know.
+fn known(number: Option<u32>) -> String {
+    number.map_or_else(|| "?".to_owned(), |number| number.to_string())
+}
+
 /// The same as one row.
 pub(crate) fn grid(cluster: &ClusterView, theme: Theme) -> Grid {
     let number = |number: u32| Cell::new(number.to_string());
@@ -79,9 +84,9 @@ pub(crate) fn grid(cluster: &ClusterView, theme: Theme) -> Grid {
     let row = vec![
         Cell::new(cluster.name.as_str()),
         Cell::new(health(cluster.health).0.to_lowercase()),
-        number(cluster.nodes_online),
+        cluster.nodes_online.map_or_else(none, number),
         number(cluster.nodes),
-        number(cluster.grains_running),
+        cluster.grains_running.map_or_else(none, number),
         number(cluster.grains_wanted),
         cluster.worst_lag_ms.map_or_else(none, |ms| Cell::new(ms.to_string())),
         number(cluster.orphans),

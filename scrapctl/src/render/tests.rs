@@ -67,7 +67,7 @@ fn grains_for_programs() {
         name,state,node,cpu_cores,memory_bytes,disk_bytes,copies,lag_ms,policy,epoch,restarts,labels,id
         mail-alice,moving,ada,0.012,39845888,125829120,bob:840000 cy:,840000,standard,4,0,"app=mail,owner=alice",00000000000000000000000005
         xmpp,running,ada,0.012,39845888,125829120,bob:9000,9000,standard,4,0,,00000000000000000000000005
-    "#]].assert_eq(&grains::grid(&all, PLAIN).csv(&ListArgs::default()).unwrap().replace("\r\n", "\n"));
+    "#]].assert_eq(&grains::grid(&all, PLAIN).csv(&ListArgs::default()).unwrap());
 }
 
 #[test]
@@ -209,7 +209,8 @@ fn status_says_why() {
     cluster.health = ClusterHealth::Critical;
     cluster.reasons = vec!["bob is silent for 12 s".to_owned(), "blog does not run".to_owned()];
     cluster.leader = None;
-    cluster.nodes_online = 2;
+    cluster.nodes_online = None;
+    cluster.grains_running = None;
     cluster.orphans = 1;
     cluster.waiting = vec![WaitingView {
         subject: "grain blog".to_owned(),
@@ -217,7 +218,7 @@ fn status_says_why() {
         hint: Some("scrapctl failover blog --accept-loss 3m".to_owned()),
     }];
     expect![[r#"
-        home   CRITICAL   2/3 nodes   11/11 grains running   oldest copy 14 s (xmpp)
+        home   CRITICAL   ?/3 nodes   ?/11 grains running   oldest copy 14 s (xmpp)
           bob is silent for 12 s
           blog does not run
         waiting: grain blog: its newest copy is 3 min old, its policy allows 1 min

@@ -29,7 +29,7 @@ fn lists_have_many_forms() {
     );
     assert_eq!(
         ls(&["-o", "csv", "--columns", "name,lag_ms"]),
-        "name,lag_ms\r\nweb,9000\r\nmail-alice,840000\r\n"
+        "name,lag_ms\nweb,9000\nmail-alice,840000\n"
     );
     let read: Vec<GrainView> = serde_json::from_str(&ls(&["-o", "json"])).unwrap();
     assert_eq!(read, [grain("web"), troubled_grain()]);
@@ -184,17 +184,18 @@ fn contexts_are_kept() {
     let home = tempfile::tempdir().unwrap();
     let here = |args: &[&str]| run_in(home.path(), &[], args);
     assert_eq!(here(&["context", "add", "home", "ada", "bob:7000"]).status, 0);
-    assert_eq!(here(&["context", "add", "lab", "10.0.0.1"]).status, 0);
+    assert_eq!(here(&["context", "add", "lab", "10.0.0.1,10.0.0.2:80"]).status, 0);
     assert_eq!(here(&["context", "use", "lab"]).status, 0);
     assert_eq!(
         here(&["context", "ls"]).stdout,
-        "NAME  CURRENT  SERVERS\nhome           ada:7272,bob:7000\nlab   *        10.0.0.1:7272\n"
+        "NAME  CURRENT  SERVERS\nhome           ada:7272,bob:7000\nlab   *        10.0.0.1:7272,10.0.0.2:80\n"
     );
     assert!(here(&["context", "show"]).stdout.starts_with("context  lab\n"));
     assert_eq!(
         here(&["context", "rm", "lba"]).stderr,
         "error: there is no context `lba`\n  hint: did you mean `lab`?\n"
     );
+    assert_eq!(here(&["context", "use", "lba"]).status, 3);
     assert_eq!(here(&["context", "rm", "lab"]).status, 0);
     let shown = here(&["context", "show", "-o", "json"]).stdout;
     let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();

@@ -127,6 +127,16 @@ fn a_program_that_cannot_be_run_is_126() {
     });
     let ran = run(&[&node.address], &["exec", "web", "--", "x"]);
     assert_eq!((ran.status, ran.stderr.as_str()), (126, "error: no such program\n"));
+    let end = br#"{"status":127,"error":"the program `x` is not there"}"#;
+    let length = u32::try_from(end.len()).unwrap().to_be_bytes();
+    let bytes = [&[3][..], &length, end].concat();
+    let node = Node::start(move |_, _| Act::Stream {
+        kind: "application/octet-stream",
+        bytes: bytes.clone(),
+        stay: false,
+    });
+    let ran = run(&[&node.address], &["exec", "web", "--", "x"]);
+    assert_eq!((ran.status, ran.stderr.as_str()), (127, "error: the program `x` is not there\n"));
 }
 
 #[test]

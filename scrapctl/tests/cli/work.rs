@@ -217,6 +217,22 @@ fn a_wrong_manifest_is_refused_before_anything_is_sent() {
     assert!(node.seen().is_empty());
 }
 
+#[test]
+fn a_file_that_is_no_text_is_refused_like_a_wrong_one() {
+    let node = applier(ApplyAction::Created);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), b"kind: \xff").unwrap();
+    let path = file.path().to_str().unwrap();
+    let ran = run(&[&node.address], &["apply", "-f", path]);
+    assert_eq!(
+        ran.all(&[]).replace(path, "FILE"),
+        "exit 2\n-- stderr\nerror: the manifest is refused; nothing was changed\n  FILE: it is no text in UTF-8\n"
+    );
+    let ran = run(&[&node.address], &["apply", "-f", "/no/such/file"]);
+    assert!(ran.stderr.ends_with("hint: look at the path; nothing was sent\n"), "{ran:?}");
+    assert!(node.seen().is_empty());
+}
+
 fn remover() -> Node {
     Node::start(|seen, _| {
         let mut web = grain("web");
@@ -260,6 +276,34 @@ fn purge_needs_a_person_or_yes() {
     assert_eq!(node.lines()[2], "DELETE /v1/grains/web?purge=true");
     let ran = run(&[&node.address], &["rm", "--purge", "--dry-run", "web"]);
     assert_eq!(ran.all(&[]), "exit 0\n  stop web\n");
+}
+
+/// A cluster in whose trash these many grains `web` are.
+fn full_trash(many: usize) -> Node {
+    Node::start(move |seen, _| {
+        let mut web = grain("web");
+        web.status.state = GrainState::Trashed;
+        match seen.line.as_str() {
+            "GET /v1/grains/web" => no(Code::NotFound, 404, "there is no grain `web`"),
+            "GET /v1/grains?trashed=true" => ok(&vec![web; many]),
+            line if line.starts_with("GET /v1/grains/") => ok(&web),
+            _ => Act::With(204, Vec::new(), String::new()),
+        }
+    })
+}
+
+#[test]
+fn purge_finds_a_name_in_the_trash_if_no_living_grain_has_it() {
+    let id = grain("web").metadata.id.unwrap();
+    let node = full_trash(1);
+    let ran = run(&[&node.address], &["rm", "--purge", "--yes", "web"]);
+    assert_eq!(ran.all(&[]), "exit 0\n-- stderr\nweb is removed for good\n");
+    assert_eq!(node.lines()[3], format!("DELETE /v1/grains/{id}?purge=true"));
+    let ran = run(&[&full_trash(2).address], &["rm", "--purge", "--yes", "web"]);
+    assert_eq!(ran.status, 1, "{ran:?}");
+    assert!(ran.stderr.contains(&format!("say which by its id: {id}, {id}")), "{ran:?}");
+    let ran = run(&[&full_trash(1).address], &["rm", "web"]);
+    assert_eq!(ran.status, 3, "{ran:?}");
 }
 
 #[test]

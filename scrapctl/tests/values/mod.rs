@@ -56,7 +56,7 @@ pub(crate) fn copy(node: &str, lag_ms: Option<u64>) -> CopyView {
         node: name(node),
         lag_ms,
         snapshot: lag_ms.map(|_| Guid(7)),
-        pending: Bytes(0),
+        pending: Some(Bytes(0)),
         reachable: true,
         trouble: None,
     }
@@ -127,7 +127,7 @@ pub(crate) fn troubled_grain() -> GrainView {
     status.copies = vec![
         CopyView {
             reachable: false,
-            pending: Bytes(3 * MIB),
+            pending: Some(Bytes(3 * MIB)),
             trouble: Some("node bob is suspect".to_owned()),
             ..copy("bob", Some(840_000))
         },
@@ -226,9 +226,9 @@ pub(crate) fn cluster() -> ClusterView {
         leader: Some(name("ada")),
         index: 4711,
         voters: vec![name("ada"), name("bob"), name("cy")],
-        nodes_online: 3,
+        nodes_online: Some(3),
         nodes: 3,
-        grains_running: 11,
+        grains_running: Some(11),
         grains_wanted: 11,
         grains: 12,
         worst_lag_ms: Some(14_000),

@@ -282,6 +282,9 @@ pub struct Orphan {
     pub used: Bytes,
     /// When it was reported.
     pub kept: Timestamp,
+    /// What its node was called that is no member any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_on: Option<Name>,
 }
 
 /// The answer to a request that came with an idempotency key.
@@ -428,6 +431,14 @@ impl Stage {
 }
 
 impl Grain {
+    /// What a refusal calls it: nobody sees a grain in the trash who is not told to look there.
+    pub(crate) fn called(&self) -> String {
+        match self.trashed_until {
+            Some(_) => format!("grain {}, which is in the trash", self.name),
+            None => format!("grain {}", self.name),
+        }
+    }
+
     /// Whether it is certain that it does not run on a node whose liveness is this.
     #[must_use]
     pub fn has_surely_stopped_with(&self, liveness: &Liveness) -> bool {

@@ -18,7 +18,7 @@ use crate::operate::starting;
 use crate::place::{Loads, Purpose, Ranking, Wanted};
 
 /// The switch is made when its copying would take no longer than this.
-const SWITCH_WITHIN: Span = Span::from_secs(2);
+pub(crate) const SWITCH_WITHIN: Span = Span::from_secs(2);
 /// After so long the rounds do not shrink any more: the switch is made anyway.
 const WARM_MAX: Span = Span::from_secs(600);
 /// A copy that was current so long ago is current enough to switch.

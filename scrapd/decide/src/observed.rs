@@ -8,7 +8,7 @@ use scrap_schema::id::{BootId, GrainId, NodeId, OperationId};
 use scrap_schema::node::{CopyReport, GrainReport, NodeUsage, Renewal};
 use scrap_schema::operation::Phase;
 use scrap_schema::time::{BootTime, Now, Timestamp};
-use scrap_schema::unit::Span;
+use scrap_schema::unit::{Bytes, Span};
 
 use crate::cluster::{Cluster, Grain, Liveness, Stage};
 
@@ -182,6 +182,17 @@ impl Observed {
         let heard = self.nodes.get(&grain.owner?)?;
         let current_to = self.copy(grain, node)?.current_to?;
         Some(heard.wall.since(current_to) + now.boot.since(heard.last))
+    }
+
+    /// Bytes that a copy lacks, as far as its owner has measured them; what was written within the lag may come on top.
+    /// `None`: nothing was measured for a while, and that is no reason to believe that nothing was written.
+    #[must_use]
+    pub fn pending(&self, grain: &Grain, node: NodeId, now: Now) -> Option<Bytes> {
+        const MEASURED_LATELY: Span = Span::from_secs(1);
+        let copy = self.copy(grain, node)?;
+        let lately = self.lag(grain, node, now).is_some_and(|lag| lag <= MEASURED_LATELY);
+        let known = copy.pending.0 > 0 || lately || grain.started.is_none();
+        known.then_some(copy.pending)
     }
 
     /// The smallest lag over all copies whose node is reachable: what would be lost now. `None`: everything.

@@ -6,7 +6,7 @@ use scrap_schema::command::{Command, Proposal};
 use scrap_schema::id::{NodeId, OperationId};
 use scrap_schema::operation::{Loss, Work};
 use scrap_schema::time::Now;
-use scrap_schema::unit::Span;
+use scrap_schema::unit::{Bytes, Span};
 
 use crate::apply::apply;
 use crate::cluster::{Cluster, Grain, Liveness};
@@ -65,15 +65,15 @@ pub fn migrate(
     };
     let copy = observed.copy(grain, to);
     let target = cluster.node_name(to);
-    let first = match copy.and_then(|copy| copy.common) {
-        Some(_) => format!(
-            "copy what node {target} lacks of grain {} while it runs ({} now)",
-            grain.name,
-            copy.map_or_else(String::new, |copy| copy.pending.rounded())
-        ),
+    let first = match copy.filter(|copy| copy.common.is_some()) {
+        Some(copy) => {
+            let lacks = lacks(copy.pending, observed.lag(grain, to, now), grain);
+            format!("copy what node {target} lacks of grain {} while it runs ({lacks})", grain.name)
+        }
         None => format!("copy all data of grain {} to node {target} while it runs", grain.name),
     };
-    let predicted = copy.map_or(Span::ZERO, migrate::predict);
+    // What is more than this is copied while the grain runs.
+    let predicted = copy.map_or(Span::ZERO, migrate::predict).min(migrate::SWITCH_WITHIN);
     Preview {
         steps: vec![
             first,
@@ -86,6 +86,17 @@ pub fn migrate(
         expected_downtime_ms: grain.started.map(|_| predicted.ms().saturating_add(SWITCH_MS)),
         refused: None,
         hint: None,
+    }
+}
+
+/// How much a copy lacks, and what nobody knows of it: an owner does not count every write.
+fn lacks(pending: Bytes, lag: Option<Span>, grain: &Grain) -> String {
+    match (grain.started, lag) {
+        (Some(_), Some(lag)) => {
+            let since = lag.rounded_up();
+            format!("{} measured; what was written in the last {since} is not", pending.rounded())
+        }
+        (Some(_), None) | (None, _) => format!("{} now", pending.rounded()),
     }
 }
 

@@ -62,6 +62,12 @@ pub enum Refusal {
     Invalid { why: String },
 }
 
+/// What a node is that was drained and not undrained since.
+pub const IS_DRAINED: &str = "is drained already";
+
+/// What keeps a node in use although no grain lives there.
+pub const ORPHANS: &str = "orphans, data that only it has";
+
 impl Refusal {
     /// "There is no grain `x`."
     pub(crate) fn no_grain(name: impl ToString) -> Self {
@@ -71,6 +77,11 @@ impl Refusal {
     /// "There is no node `x`."
     pub(crate) fn no_node(name: impl ToString) -> Self {
         Self::NotFound { what: "node".to_owned(), name: name.to_string() }
+    }
+
+    /// A node that is empty and stays so.
+    pub(crate) fn drained(node: impl ToString) -> Self {
+        Self::NodeUnfit { node: node.to_string(), why: IS_DRAINED.to_owned() }
     }
 
     /// The order does not fit the state any more.

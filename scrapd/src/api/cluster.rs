@@ -86,7 +86,7 @@ pub(super) async fn orphan(State(api): State<Api>, Named(id): Named, head: Head)
     head.query(&["stale"])?.flag("stale")?;
     api.look(|world| {
         let mut orphans = world.cluster.orphans.values();
-        let found = orphans.find(|orphan| view::orphan_id(world, &orphan.key) == id);
+        let found = orphans.find(|orphan| view::orphan_id(world, orphan) == id);
         let view = found.and_then(|orphan| view::orphan(world, orphan));
         let short: String = id.chars().take(120).collect();
         let view = view.ok_or_else(|| Failure::not_found("orphan", short))?;

@@ -5,7 +5,7 @@
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use scrap_decide::refusal::Refusal;
+use scrap_decide::refusal::{IS_DRAINED, ORPHANS, Refusal};
 use scrap_host::runtime::{RuntimeCause, RuntimeError};
 use scrap_schema::id::BadId;
 use scrap_schema::manifest::ManifestErrors;
@@ -18,6 +18,10 @@ use crate::raft::ProposeError;
 pub(super) const PROBLEM_JSON: &str = "application/problem+json";
 /// Seconds after which a client should ask again when there is no leader.
 const RETRY_AFTER: u32 = 1;
+
+/// What a body that cannot be read at all should have been.
+pub(super) const WHOLE_BODY: &str =
+    "the body is one JSON object; `/v1/openapi.json` says which keys it may have";
 
 /// A request that has no good answer.
 #[derive(Debug, Clone)]
@@ -131,10 +135,9 @@ impl Failure {
             .retry()
     }
 
-    /// The leader that this node is cannot reach a majority.
-    pub(super) fn no_quorum() -> Self {
-        let detail = "this node leads, but a majority of the voters does not answer it";
-        Self::new(Code::NoQuorum, detail)
+    /// No majority of the voters can be reached.
+    pub(super) fn no_quorum(why: &str) -> Self {
+        Self::new(Code::NoQuorum, why)
             .hint("bring voters back; reads with `?stale=true` answer without a majority")
             .retry()
     }
@@ -196,6 +199,16 @@ impl From<Refusal> for Failure {
                 failure
             }
             Refusal::WrongState { name, is } => wrong_state(detail, name.as_str(), &is),
+            Refusal::InUse { by, .. } if by.ends_with("in the trash") => with(
+                Code::InUse,
+                "`scrapctl ls --trashed` shows it; remove it for good with `scrapctl rm --purge`, or take it out with `scrapctl undelete`",
+            ),
+            Refusal::InUse { by, name, .. } if by.starts_with(ORPHANS) => {
+                let hint = format!(
+                    "`scrapctl orphan ls` shows them; `scrapctl node rm {name} --leave-orphans` leaves them on its disks"
+                );
+                with(Code::InUse, &hint)
+            }
             Refusal::InUse { what, name, .. } if what == "node" => {
                 with(Code::InUse, &format!("empty it first: `scrapctl node drain {name}`"))
             }
@@ -219,6 +232,10 @@ impl From<Refusal> for Failure {
                 );
                 with(Code::WrongState, &hint)
             }
+            Refusal::NodeUnfit { node, why } if why == IS_DRAINED => with(
+                Code::WrongState,
+                &format!("it may take grains again after `scrapctl node undrain {node}`"),
+            ),
             Refusal::NodeUnfit { .. } => {
                 with(Code::WrongState, "`scrapctl node ls` shows the nodes")
             }
@@ -267,6 +284,10 @@ impl From<BadBody> for Failure {
     fn from(body: BadBody) -> Self {
         let mut failure = Self::new(body.code, body.to_string());
         failure.problem.hint = body.errors.iter().find_map(|error| error.hint.clone());
+        let whole = body.errors.iter().any(|error| error.pointer.is_empty());
+        if failure.problem.hint.is_none() && (whole || body.code == Code::BadJson) {
+            failure = failure.hint(WHOLE_BODY);
+        }
         failure.errors(body.errors)
     }
 }
@@ -291,13 +312,19 @@ pub(super) fn bad_manifest(errors: Vec<FieldError>) -> Failure {
 
 impl From<BadId> for Failure {
     fn from(error: BadId) -> Self {
-        Self::new(Code::BadRequest, error.to_string())
+        let hint = match error.what {
+            "an operation id" => "`scrapctl op ls` lists operations with their ids",
+            "a name" => "a name is as `scrapctl ls` shows it: a-z, 0-9 and -",
+            _ => "copy it from where it was shown",
+        };
+        Self::new(Code::BadRequest, error.to_string()).hint(hint)
     }
 }
 
 /// What a runtime refuses, for the person who asked.
 pub(super) fn from_runtime(error: &RuntimeError, name: &str) -> Failure {
-    let causes = crate::logging::chain(error);
+    // The error itself names the grain by its id; people know its name.
+    let causes = format!("grain `{name}`: {}", crate::logging::chain(&error.cause));
     match &error.cause {
         RuntimeCause::NotRunning => {
             Failure::new(Code::NotRunning, format!("grain `{name}` does not run here"))

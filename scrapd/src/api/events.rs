@@ -90,6 +90,7 @@ fn last_event_id(head: &Head) -> Answer<Option<u64>> {
     index.map(Some).ok_or_else(|| {
         let detail = "the header Last-Event-ID is not a log index";
         Failure::bad_value(Code::BadRequest, "/headers/last-event-id", detail)
+            .hint("send the `id:` of the last event that you have got")
     })
 }
 

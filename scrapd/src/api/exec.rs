@@ -12,7 +12,7 @@ use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use futures_util::StreamExt;
 use futures_util::stream::unfold;
-use scrap_host::runtime::{Exec, Runtime};
+use scrap_host::runtime::{Exec, Runtime, RuntimeCause, RuntimeError};
 use scrap_schema::api::{ExecBody, ExecEnd};
 use scrap_schema::problem::Code;
 use scrap_schema::strict::strict_json;
@@ -34,6 +34,11 @@ const LINE_TIME: Duration = Duration::from_secs(30);
 const PAYLOAD: usize = 32 << 10;
 /// How long output is awaited after the program has ended: others may hold its pipes open.
 const DRAIN: Duration = Duration::from_millis(500);
+
+/// Status of a program that is not there.
+const NOT_FOUND: i32 = 127;
+/// Status of a program that is there and cannot be executed.
+const NOT_EXECUTABLE: i32 = 126;
 
 const STDOUT: u8 = 1;
 const STDERR: u8 = 2;
@@ -64,16 +69,43 @@ pub(super) async fn exec(
         return Err(Failure::bad_value(Code::BadRequest, "/command", detail));
     }
     let order = Exec { grain, command, env };
-    let started = api.daemon.host.runtime.exec(order).await;
-    let child = started.map_err(|error| from_runtime(&error, &name))?.child;
-    tracing::info!(grain = name, "exec began");
-    let frames = unfold(Running::of(child, rest, input, closing), |mut running| async move {
-        let frame = running.frame().await?;
-        Some((Ok::<_, std::convert::Infallible>(frame), running))
-    });
-    let mut response = Response::new(Body::from_stream(frames));
+    let body = match api.daemon.host.runtime.exec(order).await {
+        Ok(started) => {
+            tracing::info!(grain = name, "exec began");
+            let running = Running::of(started.child, rest, input, closing);
+            Body::from_stream(unfold(running, |mut running| async move {
+                let frame = running.frame().await?;
+                Some((Ok::<_, std::convert::Infallible>(frame), running))
+            }))
+        }
+        // What a shell says of such a program, so that whoever reads the status need not know where it was read.
+        Err(RuntimeError { cause: RuntimeCause::Program { program, source }, .. }) => {
+            let (status, why) = match source.kind() {
+                std::io::ErrorKind::NotFound => (NOT_FOUND, "is not there".to_owned()),
+                _ => (NOT_EXECUTABLE, format!("cannot be executed: {source}")),
+            };
+            let error = format!("the program `{program}` of grain `{name}` {why}");
+            Body::from(end_frame(Some(status), Some(error)))
+        }
+        Err(error) => return Err(from_runtime(&error, &name)),
+    };
+    let mut response = Response::new(body);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(FRAMES));
     Ok(response)
+}
+
+/// The last frame.
+fn end_frame(status: Option<i32>, error: Option<String>) -> Bytes {
+    frame_of(END, &serde_json::to_vec(&ExecEnd { status, error }).unwrap_or_default())
+}
+
+fn frame_of(kind: u8, payload: &[u8]) -> Bytes {
+    let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+    let mut frame = Vec::with_capacity(payload.len().saturating_add(5));
+    frame.push(kind);
+    frame.extend_from_slice(&length.to_be_bytes());
+    frame.extend_from_slice(payload);
+    Bytes::from(frame)
 }
 
 /// The first line of a body, and what of the input came with it.
@@ -183,19 +215,12 @@ impl Running {
     }
 
     fn end(&mut self, status: Option<i32>, error: Option<String>) {
-        let end = serde_json::to_vec(&ExecEnd { status, error }).unwrap_or_default();
-        self.push(END, Some(&end));
+        self.ready.push_back(end_frame(status, error));
         self.over = true;
     }
 
     fn push(&mut self, kind: u8, payload: Option<&[u8]>) {
-        let payload = payload.unwrap_or_default();
-        let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
-        let mut frame = Vec::with_capacity(payload.len().saturating_add(5));
-        frame.push(kind);
-        frame.extend_from_slice(&length.to_be_bytes());
-        frame.extend_from_slice(payload);
-        self.ready.push_back(Bytes::from(frame));
+        self.ready.push_back(frame_of(kind, payload.unwrap_or_default()));
     }
 }
 

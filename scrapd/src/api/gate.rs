@@ -21,10 +21,13 @@ pub(super) async fn led(State(api): State<Api>, request: Request, next: Next) ->
     if reads && (wants_stale(&request) || wants_stream(&request)) {
         return Ok(stale(&api, next.run(request).await));
     }
-    let leadership = *api.daemon.consensus.leadership().borrow();
-    if leadership.me {
+    if api.daemon.consensus.leadership().borrow().me {
         if reads {
             api.confirm().await?;
+        } else if api.daemon.consensus.live_leader().is_none() {
+            return Err(Failure::no_quorum(
+                "no majority of the voters can be reached from the leader; nothing was changed",
+            ));
         }
         return Ok(next.run(request).await);
     }
@@ -32,12 +35,10 @@ pub(super) async fn led(State(api): State<Api>, request: Request, next: Next) ->
         let why = "the node that was thought to lead does not";
         return Err(Failure::no_leader(why));
     }
-    let Some(leader) = leadership.leader else {
-        return Err(Failure::no_leader(
-            "no leader is known here: an election goes on, or this node is cut off",
-        ));
-    };
-    proxy::to_leader(&api, leader, request).await
+    match api.daemon.consensus.live_leader() {
+        Some(leader) => proxy::to_leader(&api, leader, request).await,
+        None => Err(api.leaderless()),
+    }
 }
 
 /// Whether the query holds `stale=true`. Anything else that is wrong with it is the handler's to say.

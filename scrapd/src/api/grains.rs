@@ -22,7 +22,8 @@ use super::input::{Asked, Head, Match, Named};
 use super::manifests::{GrainManifest, GrainPatch, refused, wrong_kind};
 use super::selector::Selector;
 use super::state::{
-    Api, Closing, find_grain, find_grain_anywhere, fresh, fresh_operation, shown, tagged,
+    Api, Closing, find_grain, find_grain_anywhere, find_grain_to_undelete, fresh, fresh_operation,
+    shown, tagged,
 };
 use super::{merge, view};
 
@@ -330,7 +331,7 @@ fn what_goes(world: &view::World<'_>, grain: &Grain, purge: bool) -> DryRun {
 pub(super) async fn undelete(State(api): State<Api>, Named(name): Named, asked: Asked) -> Answer {
     asked.query(&[])?;
     asked.nothing()?;
-    let grain = api.read(|cluster| find_grain_anywhere(cluster, &name).map(|grain| grain.id))?;
+    let grain = api.read(|cluster| find_grain_to_undelete(cluster, &name).map(|grain| grain.id))?;
     api.propose(&asked, Command::UndeleteGrain { grain }).await?;
     show_id(&api, grain)
 }

@@ -16,7 +16,7 @@ use scrap_schema::unit::Span;
 use serde::de::DeserializeOwned;
 
 use super::array;
-use super::error::{Answer, Failure};
+use super::error::{Answer, Failure, WHOLE_BODY};
 
 /// Largest body of a request.
 pub(super) const BODY_MAX: usize = 1 << 20;
@@ -135,7 +135,8 @@ impl Pairs {
             Some("true" | "") => Ok(true),
             Some(other) => {
                 let detail = format!("`{other}` is neither `true` nor `false`");
-                Err(Failure::bad_value(Code::BadRequest, at(key), &detail))
+                Err(Failure::bad_value(Code::BadRequest, at(key), &detail)
+                    .hint(format!("write `{key}=true`, or leave it out")))
             }
         }
     }
@@ -144,7 +145,10 @@ impl Pairs {
     pub(super) fn number(&self, key: &str) -> Answer<Option<u64>> {
         let number = |text: &str| {
             let detail = format!("`{text}` is not a whole number");
-            text.parse().map_err(|_| Failure::bad_value(Code::BadRequest, at(key), &detail))
+            text.parse().map_err(|_| {
+                let hint = format!("write digits only, such as `{key}=100`");
+                Failure::bad_value(Code::BadRequest, at(key), &detail).hint(hint)
+            })
         };
         self.text(key).map(number).transpose()
     }
@@ -170,7 +174,8 @@ impl Pairs {
         serde_json::from_value(value).map(Some).map_err(|_| {
             let allowed = scrap_schema::strict::list(allowed.iter().copied());
             let detail = format!("`{text}` is not one of {allowed}");
-            Failure::bad_value(Code::BadRequest, at(key), &detail)
+            let hint = format!("write one of them, or leave `{key}` out for all");
+            Failure::bad_value(Code::BadRequest, at(key), &detail).hint(hint)
         })
     }
 }
@@ -334,7 +339,8 @@ impl Asked {
                 "an idempotency key has 1 to {KEY_MAX} visible ASCII characters, no spaces"
             );
             let pointer = "/headers/idempotency-key";
-            return Err(Failure::bad_value(Code::BadRequest, pointer, &detail));
+            return Err(Failure::bad_value(Code::BadRequest, pointer, &detail)
+                .hint("a new UUID for every request is a good key"));
         };
         let mut hasher = blake3::Hasher::new();
         let query = self.uri.query().unwrap_or_default();
@@ -375,5 +381,5 @@ pub(super) fn bad_json(error: &serde_json::Error) -> Failure {
     let place = |number: usize| u32::try_from(number).ok();
     let mut fault = FieldError::new("", error.to_string());
     (fault.line, fault.column) = (place(error.line()), place(error.column()));
-    Failure::new(Code::BadJson, error.to_string()).errors(vec![fault])
+    Failure::new(Code::BadJson, error.to_string()).hint(WHOLE_BODY).errors(vec![fault])
 }

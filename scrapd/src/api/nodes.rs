@@ -205,37 +205,44 @@ async fn change(
     params(
         ("name" = String, Path, description = "Its name"),
         ("dryRun" = Option<bool>, Query, description = "Only say what would go"),
+        ("leaveOrphans" = Option<bool>, Query, description = "Its orphans may stay behind on its disks"),
     ),
     responses(
         (status = 200, description = "What would go (`dryRun`)", body = DryRun),
         (status = 204, description = "It is no member any more"),
     ))]
 pub(super) async fn delete(State(api): State<Api>, Named(name): Named, asked: Asked) -> Answer {
-    let query = asked.query(&["dryRun", "force"])?;
+    let query = asked.query(&["dryRun", "force", "leaveOrphans"])?;
     asked.nothing()?;
+    let leave_orphans = query.flag("leaveOrphans")?;
     if query.flag("dryRun")? {
         api.confirm().await?;
         return api.look(|world| {
             let node = find_node(world.cluster, &name)?;
-            Ok(shown(world.cluster.index, what_goes(world, node)))
+            Ok(shown(world.cluster.index, what_goes(world, node, leave_orphans)))
         });
     }
     let node = id_of(&api, &name)?;
     let if_index = asked.if_match(&query)?.index();
-    api.propose(&asked, Command::RemoveNode { node, if_index }).await?;
+    api.propose(&asked, Command::RemoveNode { node, if_index, leave_orphans }).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 /// What the removal of a node takes with it.
-fn what_goes(world: &view::World<'_>, node: &Node) -> DryRun {
+fn what_goes(world: &view::World<'_>, node: &Node, leave_orphans: bool) -> DryRun {
     let view = view::node(world, node);
     let mut steps = Vec::new();
     for grain in &view.status.copies {
         steps.push(format!("the copy of grain {grain} there does not count any more"));
     }
+    for orphan in world.cluster.orphans.values().filter(|orphan| orphan.key.node == node.id) {
+        let (id, newer) = (view::orphan_id(world, orphan), orphan.newer.rounded());
+        steps.push(format!("orphan {id} stays behind on its disks: {newer} that nobody else has"));
+    }
     steps.push(format!("node {} is no member any more; its data stay on its disks", node.name));
-    let command = Command::RemoveNode { node: node.id, if_index: None };
+    let command = Command::RemoveNode { node: node.id, if_index: None, leave_orphans };
     let refusal = preview::tried(world.cluster, world.now, command).err();
-    let refused = refusal.map(|refusal| refusal.to_string());
-    DryRun { steps, refused, ..DryRun::default() }
+    let problem = refusal.map(|refusal| Failure::from(refusal).problem);
+    let (refused, hint) = problem.map(|problem| (problem.detail, problem.hint)).unzip();
+    DryRun { steps, refused, hint: hint.flatten(), ..DryRun::default() }
 }

@@ -35,7 +35,7 @@ pub(super) async fn reach(api: &Api, name: &str, request: Request) -> Answer<Pla
         let detail = format!("grain `{name}` has moved to node {owner} meanwhile");
         return Err(Failure::unavailable(detail));
     }
-    Ok(Place::Answered(proxy::send(api, owner, request).await?))
+    Ok(Place::Answered(proxy::to_node(api, owner, request).await?))
 }
 
 fn node_name(api: &Api, node: NodeId) -> String {

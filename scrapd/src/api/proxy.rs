@@ -45,26 +45,47 @@ const RESPONSE_HEADERS: [HeaderName; 9] = [
 
 /// Sends a request on to the leader. If it stops leading before it answers, nobody waits for it any longer.
 pub(super) async fn to_leader(api: &Api, leader: NodeId, request: Request) -> Answer {
-    let mut leadership = api.daemon.consensus.leadership();
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-    let deposed = leadership.wait_for(|now| now.leader != Some(leader));
     tokio::select! {
-        answer = send(api, leader, request) => answer,
-        _ = deposed => Err(if reads {
-            Failure::no_leader("the leader changed while it was asked")
+        answer = send(api, leader, request) => answer.map_err(|failure| match failure {
+            Unsent::Unreachable(name) => Failure::no_leader(&format!(
+                "the leader, node {name}, cannot be reached from here; nothing was changed"
+            )),
+            Unsent::Other(failure) => failure,
+        }),
+        () = api.daemon.consensus.lost(leader) => Err(if reads {
+            Failure::no_leader("the leader was lost while it was asked")
         } else {
-            Failure::unknown_outcome("the leader changed while it was asked to make the change")
+            Failure::unknown_outcome("the leader was lost while it was asked to make the change")
         }),
     }
 }
 
-/// Sends a request on to a node.
-pub(super) async fn send(api: &Api, node: NodeId, request: Request) -> Answer {
+/// Why a node gave no answer.
+enum Unsent {
+    /// It was not there: it surely has not got the request.
+    Unreachable(String),
+    /// Anything else.
+    Other(Failure),
+}
+
+/// Sends a request on to a node that is asked because a grain lives there.
+pub(super) async fn to_node(api: &Api, node: NodeId, request: Request) -> Answer {
+    send(api, node, request).await.map_err(|failure| match failure {
+        Unsent::Unreachable(name) => Failure::unavailable(format!(
+            "node {name}, which would answer, cannot be reached from here"
+        )),
+        Unsent::Other(failure) => failure,
+    })
+}
+
+async fn send(api: &Api, node: NodeId, request: Request) -> Result<Response, Unsent> {
     let (name, address) = api.read(|cluster| {
         let found = cluster.nodes.get(&node);
+        let gone = || Failure::unavailable("the node that would answer is no member any more");
         found
             .map(|node| (node.name.to_string(), node.addresses.api.clone()))
-            .ok_or_else(|| Failure::unavailable("the node that would answer is no member any more"))
+            .ok_or_else(|| Unsent::Other(gone()))
     })?;
     let (parts, body) = request.into_parts();
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
@@ -104,12 +125,15 @@ fn back(name: &str, answer: reqwest::Response) -> Response {
 }
 
 /// A node that did not answer. If it may have got the request, a change may have been made.
-fn broken(name: &str, error: &reqwest::Error, reads: bool) -> Failure {
-    let causes = chain(error);
-    tracing::warn!(node = name, error = %causes, "request could not be sent on");
-    if error.is_connect() || reads {
-        Failure::unavailable(format!("node {name} cannot be reached: {causes}"))
-    } else {
-        Failure::unknown_outcome(format!("node {name} broke off before it answered: {causes}"))
+fn broken(name: &str, error: &reqwest::Error, reads: bool) -> Unsent {
+    // The causes are words of the inside: they are for the log.
+    tracing::warn!(node = name, error = %chain(error), "request could not be sent on");
+    if error.is_connect() {
+        return Unsent::Unreachable(name.to_owned());
     }
+    let detail = format!("node {name} broke off before it answered");
+    Unsent::Other(match reads {
+        true => Failure::unavailable(detail),
+        false => Failure::unknown_outcome(detail),
+    })
 }

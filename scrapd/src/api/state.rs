@@ -12,6 +12,7 @@ use scrap_host::clock;
 use scrap_schema::api::{HEADER_INDEX, OperationView};
 use scrap_schema::command::{Command, Proposal};
 use scrap_schema::id::{GrainId, Name, OperationId};
+use scrap_schema::problem::Code;
 use scrap_schema::unit::Span;
 use serde::Serialize;
 use tokio::time::Instant;
@@ -28,8 +29,8 @@ pub(super) struct Api {
     pub(super) daemon: Arc<Daemon>,
 }
 
-/// A node that has not heard of its leader for this long does not say that it has one.
-const LEADER_FRESH: Span = Span::from_secs(10);
+/// An election that goes on for this long does not find a majority.
+const ELECTION_LIMIT: Span = Span::from_secs(10);
 
 /// Ends long answers when the server stops.
 #[derive(Debug, Clone, Default)]
@@ -54,10 +55,7 @@ impl Api {
         let leadership = *consensus.leadership().borrow();
         let raft = Raft {
             leads: leadership.me,
-            // A leader that has not been heard for so long is only a memory: it may be dead, or this node cut off.
-            leader: leadership
-                .leader
-                .filter(|_| consensus.age().is_some_and(|age| age < LEADER_FRESH)),
+            leader: consensus.live_leader(),
             voters: consensus.members().voters,
         };
         let now = clock::now();
@@ -78,8 +76,23 @@ impl Api {
     pub(super) async fn confirm(&self) -> Answer<()> {
         match self.daemon.consensus.confirm_leadership().await {
             Ok(_) => Ok(()),
-            Err(_) if self.daemon.consensus.leadership().borrow().me => Err(Failure::no_quorum()),
+            Err(_) if self.daemon.consensus.leadership().borrow().me => {
+                Err(Failure::no_quorum("no majority of the voters can be reached from the leader"))
+            }
             Err(_) => Err(Failure::no_leader("the leader changed while it was asked")),
+        }
+    }
+
+    /// Why there is nobody to ask.
+    pub(super) fn leaderless(&self) -> Failure {
+        match self.daemon.consensus.silence() {
+            Some(silence) if silence > ELECTION_LIMIT => Failure::no_quorum(&format!(
+                "no majority of the voters can be reached: there has been no leader for {}",
+                silence.rounded()
+            )),
+            Some(_) | None => Failure::no_leader(
+                "no leader is known here: an election goes on, or no majority of the voters can be reached",
+            ),
         }
     }
 
@@ -97,8 +110,14 @@ impl Api {
         let key = asked.key()?;
         let said = command.to_string();
         let proposal = Proposal { at: clock::wall(), key, command };
-        let committed = self.daemon.consensus.propose(proposal).await.inspect_err(|error| {
+        let committed = self.daemon.consensus.propose(proposal).await.map_err(|error| {
             tracing::warn!(command = said, %error, "change has no answer");
+            match (Failure::from(error), self.daemon.consensus.leadership().borrow().me) {
+                (failure, true) if failure.problem.code == Code::NoLeader => Failure::no_quorum(
+                    "no majority of the voters can be reached from the leader; nothing was changed",
+                ),
+                (failure, _) => failure,
+            }
         })?;
         match &committed.outcome {
             Ok(_) => tracing::info!(
@@ -238,17 +257,33 @@ pub(super) fn find_grain<'a>(cluster: &'a Cluster, text: &str) -> Answer<&'a Gra
 
 /// A grain by name or id, in the trash or not; a name that several trashed ones have is refused.
 pub(super) fn find_grain_anywhere<'a>(cluster: &'a Cluster, text: &str) -> Answer<&'a Grain> {
-    let trashed: Vec<&Grain> =
-        cluster.grains.values().filter(|grain| grain.name.as_str() == text).collect();
-    match (find_grain(cluster, text), trashed.as_slice()) {
-        (Ok(grain), _) => Ok(grain),
-        (Err(_), [only]) => Ok(only),
-        (Err(missing), []) => Err(missing),
-        (Err(_), several) => {
+    find_grain(cluster, text).or_else(|missing| find_trashed(cluster, text)?.ok_or(missing))
+}
+
+/// A grain that a person wants back: the trash comes first, or a living one of the same name would be the answer.
+pub(super) fn find_grain_to_undelete<'a>(cluster: &'a Cluster, text: &str) -> Answer<&'a Grain> {
+    let Some(trashed) = find_trashed(cluster, text)? else { return find_grain(cluster, text) };
+    if cluster.grain_named(&trashed.name).is_none() {
+        return Ok(trashed);
+    }
+    let (name, id) = (&trashed.name, trashed.id);
+    let detail = format!("there is a grain `{name}` already; the one in the trash is {id}");
+    let hint = format!("make room first: `scrapctl rm {name}`, then `scrapctl undelete {id}`");
+    Err(Failure::new(Code::Conflict, detail).hint(hint))
+}
+
+/// The grain in the trash that has this name, if there is one.
+fn find_trashed<'a>(cluster: &'a Cluster, text: &str) -> Answer<Option<&'a Grain>> {
+    let called = |grain: &&Grain| grain.trashed_until.is_some() && grain.name.as_str() == text;
+    let trashed: Vec<&Grain> = cluster.grains.values().filter(called).collect();
+    match trashed.as_slice() {
+        [] => Ok(None),
+        [only] => Ok(Some(only)),
+        several => {
             let ids: Vec<_> = several.iter().map(|grain| grain.id.to_string()).collect();
             let detail = format!("several grains `{text}` are in the trash");
-            Err(Failure::new(scrap_schema::problem::Code::Conflict, detail)
-                .hint(format!("say which by its id: {}", ids.join(", "))))
+            let hint = format!("say which by its id: {}", ids.join(", "));
+            Err(Failure::new(Code::Conflict, detail).hint(hint))
         }
     }
 }

@@ -140,7 +140,7 @@ impl Api {
         let all = layout.nodes.len();
         self.wait_for("/v1/cluster", limit, |view: ClusterView| {
             let voters = view.voters.len();
-            let online = usize::try_from(view.nodes_online).unwrap_or(usize::MAX);
+            let online = usize::try_from(view.nodes_online.unwrap_or(0)).unwrap_or(usize::MAX);
             if voters == all && online == all {
                 return Ok(());
             }

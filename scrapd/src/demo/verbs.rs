@@ -155,7 +155,9 @@ pub(super) async fn status(layout: &Layout) -> anyhow::Result<()> {
             let leader = view.leader.map_or_else(|| "nobody".to_owned(), |name| name.to_string());
             say(format!(
                 "  {} leads, {} of {} nodes online",
-                leader, view.nodes_online, view.nodes
+                leader,
+                view.nodes_online.map_or_else(|| "?".to_owned(), |online| online.to_string()),
+                view.nodes
             ));
             view.reasons.iter().for_each(|reason| say(format!("  {reason}")));
         }

@@ -47,6 +47,14 @@ pub struct Timers {
     pub hand_over: Duration,
 }
 
+impl Timers {
+    /// Silence of a leader after which the voters have begun to elect another one.
+    #[must_use]
+    pub fn silence(&self) -> Duration {
+        self.election_max * 2
+    }
+}
+
 impl Default for Timers {
     fn default() -> Self {
         let (election_min, election_max) = election_window(Duration::from_secs(2));
@@ -58,7 +66,7 @@ impl Default for Timers {
             snapshot_idle: Duration::from_secs(30),
             snapshot_install: Duration::from_secs(300),
             propose: Duration::from_secs(5),
-            confirm: Duration::from_secs(3),
+            confirm: Duration::from_millis(2_500),
             members: Duration::from_secs(60),
             hand_over: Duration::from_secs(5),
         }

@@ -8,10 +8,10 @@ use anyhow::Context as _;
 use reqwest::Client;
 use reqwest::header::CONTENT_TYPE;
 use scrap_schema::api::{JoinBody, Joined};
-use scrap_schema::problem::{Code, Problem};
+use scrap_schema::problem::{Code, Exit, Problem};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{fresh_data_dir, new_node, refused};
+use super::{Refused, fresh_data_dir, new_node, refused};
 use crate::config::Config;
 use crate::identity::Identity;
 use crate::raft::Consensus;
@@ -29,6 +29,8 @@ enum Answer {
     NotYet(String),
     /// Never like this.
     No(Box<Problem>),
+    /// It listens, and it is no API of a node.
+    Stranger(String),
 }
 
 /// Becomes a member of a cluster, through any of its nodes. Tries for as long as `limit`.
@@ -66,25 +68,38 @@ async fn ask(servers: &[SocketAddr], body: &JoinBody, limit: Duration) -> anyhow
     let end = Instant::now() + limit;
     let mut last = "no server was named".to_owned();
     loop {
+        let mut strangers = 0;
         for server in servers {
             // A server that hangs must not eat the time of the others beyond the limit.
             match timeout_at(end, ask_one(&client, *server, text.clone())).await {
                 Ok(Answer::Joined(joined)) => return Ok(joined),
                 Ok(Answer::No(problem)) => return Err(no(*server, &problem, body)),
                 Ok(Answer::NotYet(why)) => {
-                    tracing::info!(%server, why, "not yet a member, trying again");
+                    let now = format!("{server}: {why}");
+                    // Once for each new reason: it is asked twice a second.
+                    if now != last {
+                        tracing::info!(%server, why, "not yet a member, trying again");
+                    }
+                    last = now;
+                }
+                Ok(Answer::Stranger(why)) => {
+                    strangers += 1;
                     last = format!("{server}: {why}");
                 }
                 Err(_) => last = format!("{server}: no answer"),
             }
         }
+        if strangers > 0 && strangers == servers.len() {
+            let what = format!("no API of a node of SCRAP listens there; {last}");
+            let hint = "name the address of a node's API, the one that `scrapctl` uses; nodes listen for each other at another port";
+            return Err(Refused { what, hint: hint.to_owned(), exit: Exit::Usage }.into());
+        }
         if Instant::now() + PAUSE >= end {
             let what =
                 format!("no server took this node in within {} s; last: {last}", limit.as_secs());
-            return Err(refused(
-                what,
-                "check with `curl http://ADDRESS:7272/readyz` that one runs and has a leader",
-            ));
+            let hint =
+                "check with `curl http://ADDRESS:7272/readyz` that one runs and has a leader";
+            return Err(Refused { what, hint: hint.to_owned(), exit: Exit::Unreachable }.into());
         }
         sleep(PAUSE).await;
     }
@@ -97,12 +112,12 @@ async fn ask_one(client: &Client, server: SocketAddr, text: String) -> Answer {
         .body(text);
     let response = match request.send().await {
         Ok(response) => response,
-        Err(error) => return Answer::NotYet(crate::logging::chain(&error)),
+        Err(error) => return Answer::NotYet(described(&error)),
     };
     let status = response.status();
     let bytes = match response.bytes().await {
         Ok(bytes) => bytes,
-        Err(error) => return Answer::NotYet(crate::logging::chain(&error)),
+        Err(error) => return Answer::NotYet(described(&error)),
     };
     if status.is_success() {
         return match serde_json::from_slice(&bytes) {
@@ -113,7 +128,22 @@ async fn ask_one(client: &Client, server: SocketAddr, text: String) -> Answer {
     match serde_json::from_slice::<Problem>(&bytes) {
         Ok(problem) if status.is_client_error() => Answer::No(Box::new(problem)),
         Ok(problem) => Answer::NotYet(problem.detail),
+        Err(_) if status.is_client_error() => {
+            Answer::Stranger(format!("it answered {status}, as nodes of SCRAP do not"))
+        }
         Err(_) => Answer::NotYet(format!("it answered {status} and no reason")),
+    }
+}
+
+/// Why there is no answer, in the words of the innermost cause: the others are ours.
+fn described(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    match error.is_connect() {
+        true => format!("it cannot be reached: {cause}"),
+        false => format!("it broke off: {cause}"),
     }
 }
 

@@ -99,6 +99,19 @@ async fn nobody_answers_in_time() {
     let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let error = join(&config(dir.path()), &[nobody], Duration::from_millis(50)).await.unwrap_err();
     assert!(error.to_string().contains(&format!("last: {nobody}: ")), "{error}");
+    assert!(!error.to_string().contains("error sending"), "{error}");
+    assert_eq!(error.downcast::<Refused>().unwrap().exit, Exit::Unreachable);
+}
+
+#[tokio::test]
+async fn a_wrong_port_is_said_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, Router::new()).await });
+    let error = join(&config(dir.path()), &[address], LIMIT).await.unwrap_err();
+    assert!(error.to_string().contains(&format!("{address}: it answered 404")), "{error}");
+    assert!(error.downcast::<Refused>().unwrap().hint.contains("a node's API"));
 }
 
 #[test]

@@ -175,7 +175,8 @@ mod tests {
         let head = Snapshot { name, guid: Guid(3), created: Timestamp(5) };
         let key = OrphanKey { grain: GRAIN, epoch: Epoch(1), node: NodeId(1) };
         let (newer, used) = (Bytes(1), Bytes(2));
-        let orphan = Orphan { key, head, base: None, newer, used, kept: Timestamp(6) };
+        let orphan =
+            Orphan { key, head, base: None, newer, used, kept: Timestamp(6), left_on: None };
         cluster.orphans.insert(key, orphan);
         cluster
     }

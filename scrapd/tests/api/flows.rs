@@ -173,6 +173,25 @@ async fn a_trashed_grain_comes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn undelete_looks_in_the_trash_first() {
+    let lab = Lab::one().await;
+    let old = lab.grain("web").await;
+    lab.ask("DELETE", "/v1/grains/web?force=true", &[], "").await.ok(200);
+    let new = lab.grain("web").await;
+    let taken = lab.ask("POST", "/v1/grains/web/undelete", &[], "").await.ok(409).json();
+    assert_eq!(taken["code"], "conflict");
+    assert!(taken["detail"].as_str().unwrap().contains(&old.to_string()), "{taken}");
+    let hint = format!("`scrapctl undelete {old}`");
+    assert!(taken["hint"].as_str().unwrap().contains(&hint), "{taken}");
+    lab.ask("DELETE", "/v1/grains/web?force=true", &[], "").await.ok(200);
+    let several = lab.ask("POST", "/v1/grains/web/undelete", &[], "").await.ok(409).json();
+    let hint = several["hint"].as_str().unwrap();
+    assert!(hint.contains(&old.to_string()) && hint.contains(&new.to_string()), "{several}");
+    let back = lab.ask("POST", &format!("/v1/grains/{old}/undelete"), &[], "").await.ok(200);
+    assert_eq!(back.json()["metadata"]["id"], old.to_string());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_purge_waits_until_the_grain_is_stopped() {
     let lab = Lab::one().await;
     let grain = lab.grain("web").await;
@@ -316,6 +335,10 @@ async fn nodes_are_cordoned_drained_and_removed() {
     assert_eq!(cancelled.ok(202).json()["cancellable"], false);
 
     finish(&lab, operation(&drain)).await;
+    let again = lab.ask("POST", "/v1/nodes/n2/drain", &[], "").await.ok(409).json();
+    assert_eq!(again["code"], "wrong-state");
+    assert_eq!(again["detail"], "node `n2` is drained already");
+    assert!(again["hint"].as_str().unwrap().contains("scrapctl node undrain n2"), "{again}");
     lab.ask("POST", "/v1/nodes/n2/undrain", &[], "").await.ok(200);
     lab.ask("DELETE", "/v1/nodes/n2?force=true", &[], "").await.ok(204);
     lab.get("/v1/nodes/n2").await.ok(404);

@@ -71,12 +71,52 @@ async fn without_a_majority_nothing_changes_and_stale_reads_go_on() {
         node.daemon.shutdown.cancel();
         node.daemon.consensus.close().await;
     }
-    let reply = leader.ask("GET", "/v1/grains", &[], "").await.ok(503);
-    let code = reply.json()["code"].clone();
-    assert!(code == "no-quorum" || code == "no-leader", "{code}");
+    let reply = leader.ask("GET", "/v1/grains", &[], "").await.ok(503).json();
+    assert_eq!(reply["code"], "no-quorum");
+    assert!(reply["detail"].as_str().unwrap().contains("no majority of the voters"), "{reply}");
     let change = leader.ask("POST", "/v1/grains", &[JSON], &manifest("web")).await.ok(503);
     assert!(change.header("retry-after") == "1", "{}", change.text);
+    assert_eq!(change.json()["code"], "no-quorum");
     leader.ask("GET", "/v1/grains?stale=true", &[], "").await.ok(200);
+    wait_for_silence(leader).await;
+    let status = leader.ask("GET", "/v1/cluster?stale=true", &[], "").await.ok(200).json();
+    assert_eq!((&status["leader"], &status["nodesOnline"]), (&json!(null), &json!(null)));
+}
+
+/// Waits until a node does not count on the leader any more that it knew.
+async fn wait_for_silence(node: &Node) {
+    let consensus = &node.daemon.consensus;
+    let Some(leader) = consensus.live_leader() else { return };
+    tokio::time::timeout(super::lab::LIMIT, consensus.lost(leader)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_alone_says_so_in_plain_words() {
+    let lab = Lab::three().await;
+    let (_, follower) = roles(&lab);
+    for node in lab.nodes.iter().filter(|node| node.daemon.me != follower.daemon.me) {
+        node.daemon.shutdown.cancel();
+        node.daemon.consensus.close().await;
+    }
+    let plain = |reply: &serde_json::Value| {
+        let said = format!("{} {}", reply["detail"], reply["hint"]);
+        let inside = ["error sending", "tcp", "os error", "http:"];
+        assert!(!inside.iter().any(|word| said.contains(word)), "{said}");
+    };
+    // At first it still believes in the leader.
+    let reply = follower.ask("GET", "/v1/grains", &[], "").await.ok(503).json();
+    assert_eq!(reply["code"], "no-leader");
+    plain(&reply);
+    wait_for_silence(follower).await;
+    for (method, path) in [("GET", "/v1/grains"), ("POST", "/v1/grains")] {
+        let reply = follower.ask(method, path, &[JSON], &manifest("web")).await.ok(503).json();
+        assert_eq!(reply["code"], "no-leader");
+        assert!(reply["detail"].as_str().unwrap().contains("no majority of the voters"), "{reply}");
+        plain(&reply);
+    }
+    let status = follower.ask("GET", "/v1/cluster?stale=true", &[], "").await.ok(200).json();
+    assert_eq!((&status["leader"], &status["nodesOnline"]), (&json!(null), &json!(null)));
+    assert_eq!(status["health"], "critical");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -263,9 +263,12 @@ async fn a_program_runs_inside_a_grain() {
 
     let (_, _, end) = exec(&lab, "{\"command\":[\"sh\",\"-c\",\"kill -9 $$\"]}\n").await;
     assert_eq!(end["status"], 137);
-    let unknown =
-        lab.ask("POST", "/v1/grains/web/exec", &[], "{\"command\":[\"/no/such\"]}\n").await;
-    assert_eq!(unknown.ok(400).json()["code"], "bad-request");
+    let (_, _, end) = exec(&lab, "{\"command\":[\"/no/such\"]}\n").await;
+    assert_eq!(end["status"], 127);
+    assert_eq!(end["error"], "the program `/no/such` of grain `web` is not there");
+    let (_, _, end) = exec(&lab, "{\"command\":[\"/etc/passwd\"]}\n").await;
+    assert_eq!(end["status"], 126);
+    assert!(end["error"].as_str().unwrap().contains("cannot be executed: "), "{end}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,7 +8,9 @@ use scrap_decide::lease::Lease;
 use scrap_schema::command::{Command, GrainText, NewNode};
 use scrap_schema::id::{BootId, ClusterId, GrainId, Name, NodeId, OperationId};
 use scrap_schema::node::{NodeFacts, NodeRole};
-use scrap_schema::spec::{GrainSpec, Labels, Placement, Policy, Resources, Stop, Template};
+use scrap_schema::spec::{
+    GrainSpec, Health, Labels, Placement, Policy, Resources, Stop, TcpCheck, Template,
+};
 use scrap_schema::time::BootTime;
 use scrap_schema::timing::Timing;
 use scrap_schema::unit::{Bytes, MilliCpu, Span};
@@ -107,7 +109,13 @@ impl GrainSetting {
             command: vec!["serve".to_owned()],
             env: BTreeMap::new(),
             resources,
-            health: None,
+            // The simulated machines check it, and say so at once.
+            health: Some(Health {
+                tcp: Some(TcpCheck { port: 80 }),
+                http: None,
+                every: Span::from_secs(1),
+                grace: Span::ZERO,
+            }),
             protect: self.policy.clone(),
             place: Placement {
                 prefer: self.home.clone(),

@@ -31,7 +31,10 @@ pub(super) fn apply(change: &mut Change<'_>, command: &Command) -> Result<Outcom
         Command::OrphanKept { grain, orphan_epoch, node, base, head, newer, used } => {
             let key = OrphanKey { grain: *grain, epoch: *orphan_epoch, node: *node };
             let (base, newer, used, kept) = (*base, *newer, *used, change.at);
-            orphan(change, Orphan { key, head: head.clone(), base, newer, used, kept })
+            orphan(
+                change,
+                Orphan { key, head: head.clone(), base, newer, used, kept, left_on: None },
+            )
         }
         _ => Err(Refusal::out_of_date("not a fact")),
     }

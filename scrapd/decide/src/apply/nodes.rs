@@ -10,8 +10,8 @@ use scrap_schema::timing::Timing;
 use scrap_schema::unit::Span;
 
 use super::{About, Change, unchanged_since};
-use crate::cluster::{Cluster, Identity, Key, Liveness, Node, Outcome, PolicyState};
-use crate::refusal::Refusal;
+use crate::cluster::{Cluster, Identity, Key, Liveness, Node, OrphanKey, Outcome, PolicyState};
+use crate::refusal::{ORPHANS, Refusal};
 
 #[expect(
     clippy::wildcard_enum_match_arm,
@@ -37,7 +37,9 @@ pub(super) fn apply(change: &mut Change<'_>, command: &Command) -> Result<Outcom
             update(change, *node, *if_index, labels, spec)
         }
         Command::UndrainNode { node } => undrain(change, *node),
-        Command::RemoveNode { node, if_index } => remove(change, *node, *if_index),
+        Command::RemoveNode { node, if_index, leave_orphans } => {
+            remove(change, *node, *if_index, *leave_orphans)
+        }
         _ => Err(Refusal::out_of_date("not a command about nodes")),
     }
 }
@@ -276,7 +278,12 @@ fn undrain(change: &mut Change<'_>, id: NodeId) -> Result<Outcome, Refusal> {
     Ok(Outcome::Done)
 }
 
-fn remove(change: &mut Change<'_>, id: NodeId, if_index: Option<u64>) -> Result<Outcome, Refusal> {
+fn remove(
+    change: &mut Change<'_>,
+    id: NodeId,
+    if_index: Option<u64>,
+    leave_orphans: bool,
+) -> Result<Outcome, Refusal> {
     let node = change.cluster.nodes.get(&id).ok_or_else(|| Refusal::no_node(id))?;
     unchanged_since("node", &node.name, node.modified, if_index)?;
     let name = node.name.clone();
@@ -286,7 +293,17 @@ fn remove(change: &mut Change<'_>, id: NodeId, if_index: Option<u64>) -> Result<
     let mut grains = change.cluster.grains.values();
     let user = grains.find(|grain| grain.owner == Some(id) || uses(grain, id));
     if let Some(grain) = user {
-        let by = format!("grain {}", grain.name);
+        let by = grain.called();
+        return Err(Refusal::InUse { what: "node".to_owned(), name: name.to_string(), by });
+    }
+    let orphans: Vec<OrphanKey> =
+        change.cluster.orphans.keys().copied().filter(|orphan| orphan.node == id).collect();
+    if !leave_orphans && !orphans.is_empty() {
+        let called = |orphan: &OrphanKey| {
+            format!("{} of epoch {}", change.cluster.grain_name(orphan.grain), orphan.epoch)
+        };
+        let called: Vec<String> = orphans.iter().map(called).collect();
+        let by = format!("{ORPHANS}: {}", called.join(", "));
         return Err(Refusal::InUse { what: "node".to_owned(), name: name.to_string(), by });
     }
     if let Some(why) = needed(change.cluster, id) {
@@ -297,6 +314,12 @@ fn remove(change: &mut Change<'_>, id: NodeId, if_index: Option<u64>) -> Result<
     let kept: Vec<_> = kept.collect();
     for grain in kept {
         change.grain(grain)?.standbys.remove(&id);
+    }
+    for key in orphans {
+        if let Some(orphan) = change.cluster.orphans.get_mut(&key) {
+            orphan.left_on = Some(name.clone());
+            change.touch(Key::Orphan(key));
+        }
     }
     change.cluster.nodes.remove(&id);
     change.touch(Key::Node(id));

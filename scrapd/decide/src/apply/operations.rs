@@ -280,10 +280,13 @@ fn drain(change: &mut Change<'_>, id: OperationId, node: NodeId) -> Result<(), R
     let before = change.cluster.nodes.get(&node).ok_or_else(|| Refusal::no_node(node))?;
     let name = before.name.clone();
     if let Some(operation) = before.drain {
-        return Err(Refusal::Busy {
-            what: "node".to_owned(),
-            name,
-            operation: format!("{operation} (it is drained or being drained; undrain it first)"),
+        let running = change.cluster.operations.get(&operation);
+        return Err(match running.is_some_and(|operation| !operation.state.is_final()) {
+            true => {
+                let operation = operation.to_string();
+                Refusal::Busy { what: "node".to_owned(), name, operation }
+            }
+            false => Refusal::drained(name),
         });
     }
     change.node(node)?.drain = Some(id);

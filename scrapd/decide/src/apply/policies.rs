@@ -44,7 +44,7 @@ pub(super) fn delete(
     }
     let mut grains = change.cluster.grains.values();
     if let Some(grain) = grains.find(|grain| grain.spec.protect == *name) {
-        let by = format!("grain {}", grain.name);
+        let by = grain.called();
         return Err(Refusal::InUse { what: "policy".to_owned(), name: name.to_string(), by });
     }
     change.cluster.policies.remove(name);

@@ -283,10 +283,15 @@ fn what_only_the_owner_can_do_is_not_begun_without_it() {
 
 #[test]
 fn a_node_goes_only_if_the_others_can_go_on_without_it() {
-    let remove = |number| Command::RemoveNode { node: NodeId(number), if_index: None };
+    let remove =
+        |number| Command::RemoveNode { node: NodeId(number), if_index: None, leave_orphans: false };
     let mut world = World::web(&[2]);
-    assert!(matches!(world.refused(remove(1)), Refusal::InUse { .. }));
-    let stale = Command::RemoveNode { node: NodeId(3), if_index: Some(0) };
+    assert!(matches!(world.refused(remove(1)), Refusal::InUse { by, .. } if by == "grain web"));
+    let mut trashed = world.clone();
+    trashed.done(Command::TrashGrain { grain: WEB, if_index: None, keep_until: AT });
+    let Refusal::InUse { by, .. } = trashed.refused(remove(1)) else { panic!("it goes") };
+    assert_eq!(by, "grain web, which is in the trash");
+    let stale = Command::RemoveNode { node: NodeId(3), if_index: Some(0), leave_orphans: false };
     assert!(matches!(world.refused(stale), Refusal::Changed { .. }));
     let mut dead = world.clone();
     dead.fence(3);
@@ -309,6 +314,29 @@ fn a_node_goes_only_if_the_others_can_go_on_without_it() {
     world.done(remove(3));
     let mut alone = World::nodes(1);
     assert!(matches!(alone.refused(remove(1)), Refusal::LastNode { .. }));
+}
+
+#[test]
+fn a_node_takes_its_orphans_away_only_by_a_persons_word() {
+    let mut world = World::web(&[2]);
+    let node = NodeId(3);
+    let snapshot = snapshot("1.1");
+    world.done(Command::OrphanKept {
+        grain: WEB,
+        orphan_epoch: Epoch(1),
+        node,
+        base: None,
+        head: snapshot,
+        newer: Bytes(5),
+        used: Bytes(7),
+    });
+    let remove = |leave_orphans| Command::RemoveNode { node, if_index: None, leave_orphans };
+    let Refusal::InUse { by, .. } = world.refused(remove(false)) else { panic!("it goes") };
+    assert_eq!(by, "orphans, data that only it has: web of epoch 1");
+    world.done(remove(true));
+    let kept: Vec<_> =
+        world.cluster.orphans.values().map(|orphan| orphan.left_on.clone()).collect();
+    assert_eq!(kept, [Some("n3".parse().unwrap())]);
 }
 
 #[test]

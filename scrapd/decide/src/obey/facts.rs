@@ -7,7 +7,7 @@ use scrap_schema::id::{Epoch, GrainId, NodeId, OperationId};
 use scrap_schema::operation::{Operation, Work};
 use scrap_schema::snapshot::{Guid, Purpose, Snapshot};
 use scrap_schema::time::{BootTime, Timestamp};
-use scrap_schema::unit::Bytes;
+use scrap_schema::unit::{Bytes, Span};
 
 use super::{Here, HostAction, Lane};
 use crate::cluster::Stage;
@@ -224,7 +224,8 @@ fn ran(here: Here<'_>) -> Option<Command> {
             if here.grain.started.is_some() {
                 return None;
             }
-            run.and_then(|run| run.ready).map(|at| Command::GrainStarted { grain, epoch, at })
+            let at = run.filter(|run| stays_up(here, run)).and_then(|run| run.ready)?;
+            Some(Command::GrainStarted { grain, epoch, at })
         }
         Stage::Unplaced
         | Stage::Quiescing { .. }
@@ -232,6 +233,16 @@ fn ran(here: Here<'_>) -> Option<Command> {
         | Stage::Restoring { .. }
         | Stage::Cloning { .. } => None,
     }
+}
+
+/// How long a program without a health check must have run before it counts as started: one that cannot use its port or read
+/// its data has ended by then.
+const STAYS_UP: Span = Span::from_secs(1);
+
+/// Whether a run is more than a program that was begun. A health check that passed says it; without one, time does.
+fn stays_up(here: Here<'_>, run: &RunFacts) -> bool {
+    let for_long = run.ready.is_some_and(|ready| here.now.wall.since(ready) >= STAYS_UP);
+    here.grain.spec.health.is_some() || (run.up && for_long)
 }
 
 /// The last state before a hand-over: the newest snapshot, taken for this operation after the grain was stopped, nothing written since.

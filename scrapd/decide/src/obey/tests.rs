@@ -70,6 +70,31 @@ fn an_owner_with_its_head_and_a_lease_starts() {
 }
 
 #[test]
+fn a_program_without_a_health_check_counts_when_it_has_stayed_up() {
+    let mut world = World::web(&[]);
+    world.cluster.grains.get_mut(&WEB).unwrap().started = None;
+    let mut host = host(&world, 1_000);
+    host.data.insert(WEB, head("1.1", 1));
+    let began = |world: &World, ms| Timestamp(world.now.wall.0 - ms);
+    let reports = |world: &World, host: &HostFacts| {
+        orders(world, 1, host).iter().any(|order| order.contains("answers"))
+    };
+    let mut run = RunFacts { ready: Some(began(&world, 999)), ..running(1, false) };
+    for (ready, up, checked, counts) in [
+        (999, true, false, false),
+        (1_000, true, false, true),
+        (1_000, false, false, false),
+        (0, true, true, true),
+    ] {
+        (run.ready, run.up) = (Some(began(&world, ready)), up);
+        let check = serde_json::from_value(serde_json::json!({"tcp": {"port": 80}})).unwrap();
+        world.cluster.grains.get_mut(&WEB).unwrap().spec.health = checked.then_some(check);
+        host.runs.insert(WEB, run.clone());
+        assert_eq!(reports(&world, &host), counts, "{ready} {up} {checked}");
+    }
+}
+
+#[test]
 fn a_node_stops_by_itself_when_its_lease_runs_out_but_not_before() {
     let world = World::web(&[]);
     for (ago, expected) in [(5_999, 0), (6_000, 1), (60_000, 1)] {

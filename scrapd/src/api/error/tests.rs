@@ -38,6 +38,9 @@ fn refusals_are_problems() {
     check(stopped, 409, Code::NotRunning, "scrapctl start web");
     let used = Refusal::InUse { what: "node".into(), name: "n1".into(), by: "grain web".into() };
     check(used, 409, Code::InUse, "scrapctl node drain n1");
+    let by = "grain web, which is in the trash".to_owned();
+    let used = Refusal::InUse { what: "node".into(), name: "n1".into(), by };
+    check(used, 409, Code::InUse, "rm --purge");
     check(Refusal::Stale { offered: Epoch(1), held: Epoch(2) }, 409, Code::Changed, "repeat");
     check(Refusal::OutOfDate { why: "x".into() }, 409, Code::Changed, "repeat");
     let alive = Refusal::OwnerAlive { name: web(), owner: "n1".into(), is: "online".into() };

@@ -1,6 +1,6 @@
 //! Is everything all right, and if not, why: the sentences that somebody reads at 2 a.m. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use scrap_decide::cluster::{Grain, Liveness, Node};
 use scrap_schema::api::{ClusterHealth, ClusterView, GrainState};
@@ -31,7 +31,20 @@ pub(crate) fn cluster(world: &World<'_>) -> Option<ClusterView> {
     reasons.sort_by_key(|reason| std::cmp::Reverse(reason.health));
     let health = reasons.first().map_or(ClusterHealth::Healthy, |reason| reason.health);
     let (worst_lag_ms, worst_lag_grain) = worst_lag(world, &grains).unzip();
-    let nodes = world.cluster.nodes.values();
+    // A leader that was just elected takes nobody's word for what it has not heard itself.
+    let unheard = unheard(world);
+    let surely = |node: NodeId| !unheard.contains(&node);
+    let online = world
+        .cluster
+        .nodes
+        .values()
+        .filter(|node| node.liveness.is_online() && surely(node.id))
+        .count();
+    let running = grains
+        .iter()
+        .filter(|(grain, state)| answers(grain, *state) && grain.owner.is_some_and(surely))
+        .count();
+    let known = world.raft.leader.is_some();
     Some(ClusterView {
         name: identity.name.clone(),
         health,
@@ -39,11 +52,9 @@ pub(crate) fn cluster(world: &World<'_>) -> Option<ClusterView> {
         leader: world.raft.leader.and_then(|leader| world.node_name(leader)),
         index: world.cluster.index,
         voters: world.raft.voters.iter().filter_map(|voter| world.node_name(*voter)).collect(),
-        nodes_online: number(nodes.filter(|node| node.liveness.is_online()).count()),
+        nodes_online: known.then(|| number(online)),
         nodes: number(world.cluster.nodes.len()),
-        grains_running: number(
-            grains.iter().filter(|(grain, state)| answers(grain, *state)).count(),
-        ),
+        grains_running: known.then(|| number(running)),
         grains_wanted: number(grains.iter().filter(|(grain, _)| grain.wants_to_run()).count()),
         grains: number(grains.len()),
         worst_lag_ms: worst_lag_ms.map(ms),
@@ -51,6 +62,16 @@ pub(crate) fn cluster(world: &World<'_>) -> Option<ClusterView> {
         waiting: world.held.iter().map(|held| world.waiting(held)).collect(),
         orphans: number(world.cluster.orphans.len()),
     })
+}
+
+/// Nodes that are online in the state and whose reports a leader that was just elected has not got yet.
+fn unheard(world: &World<'_>) -> BTreeSet<NodeId> {
+    let listening = world.now.boot.since(world.observed.since);
+    if !world.raft.leads || listening > world.cluster.timing().suspect {
+        return BTreeSet::new();
+    }
+    let online = world.cluster.nodes.values().filter(|node| node.liveness.is_online());
+    online.map(|node| node.id).filter(|node| !world.has_heard(*node)).collect()
 }
 
 fn number(count: usize) -> u32 {
@@ -84,8 +105,14 @@ fn reasons(world: &World<'_>, grains: &[(&Grain, GrainState)]) -> Vec<Reason> {
     let mut reasons = Vec::new();
     let mut add = |health, text| reasons.push(Reason { health, text });
     if world.raft.leader.is_none() {
-        let text = "no leader is known here: nothing can be changed, and nothing fails over";
+        let text = "no leader is known here: nothing can be changed, nothing fails over, and what runs is unknown";
         add(ClusterHealth::Critical, text.to_owned());
+    }
+    let unheard: Vec<String> =
+        unheard(world).into_iter().map(|node| world.node_word(node)).collect();
+    if !unheard.is_empty() {
+        let text = format!("the leader was just elected; waiting for reports: {}", names(&unheard));
+        add(ClusterHealth::Degraded, text);
     }
     for (owner, lost) in lost_by_owner(grains) {
         add(ClusterHealth::Critical, with_node(world, owner, &lost));

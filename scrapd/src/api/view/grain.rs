@@ -7,7 +7,6 @@ use scrap_schema::api::{
 use scrap_schema::id::NodeId;
 use scrap_schema::manifest::{API_VERSION, Manifest, ManifestKind, Metadata};
 use scrap_schema::node::{GrainReport, RunReport};
-use scrap_schema::unit::Bytes;
 
 use super::{World, conditions, ms};
 
@@ -150,7 +149,7 @@ fn copies(world: &World<'_>, grain: &Grain) -> Vec<CopyView> {
             node: world.node_name(node)?,
             lag_ms: world.observed.lag(grain, node, world.now).map(ms),
             snapshot: report.and_then(|report| report.common),
-            pending: report.map_or(Bytes(0), |report| report.pending),
+            pending: world.observed.pending(grain, node, world.now),
             reachable: world.is_online(node),
             trouble: report.and_then(|report| report.trouble.clone()),
         })

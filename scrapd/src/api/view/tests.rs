@@ -116,6 +116,7 @@ impl Fixture {
         }
         for node in 1..=3 {
             world.register(NodeId(node));
+            world.hear_of(node, BTreeMap::new());
         }
         world
     }
@@ -161,14 +162,19 @@ impl Fixture {
 
     /// The owner reports, at this moment.
     fn hear(&mut self, web: GrainReport) {
+        self.hear_of(1, BTreeMap::from([(WEB, Some(web))]));
+    }
+
+    /// A node reports, at this moment.
+    fn hear_of(&mut self, node: u64, grains: BTreeMap<GrainId, Option<GrainReport>>) {
         let renewal = Renewal {
-            node: NodeId(1),
-            boot: BootId(1),
+            node: NodeId(node),
+            boot: BootId(node),
             sent: self.now.boot,
             wall: self.now.wall,
             usage: NodeUsage { cpu: MilliCpu(100), memory: Bytes(1 << 30), disk: Bytes(1 << 30) },
             full: true,
-            grains: BTreeMap::from([(WEB, Some(web))]),
+            grains,
         };
         self.observed.hear(&renewal, self.now);
     }
@@ -215,9 +221,11 @@ impl Fixture {
     #[track_caller]
     fn check_cluster(&self, expected: Expect) {
         let view = self.look(cluster).unwrap();
+        let known = |it: Option<u32>| it.map_or_else(|| "?".to_owned(), |it| it.to_string());
+        let (running, online) = (known(view.grains_running), known(view.nodes_online));
         let mut text = format!(
-            "{:?}, {}/{} running, {}/{} online\n",
-            view.health, view.grains_running, view.grains_wanted, view.nodes_online, view.nodes
+            "{:?}, {running}/{} running, {online}/{} online\n",
+            view.health, view.grains_wanted, view.nodes
         );
         for reason in view.reasons {
             text.push_str(&reason);
@@ -509,8 +517,8 @@ fn a_follower_does_not_judge_what_it_has_not_heard() {
     "#]]);
     world.raft.leader = None;
     world.check_cluster(expect![[r#"
-        Critical, 1/1 running, 3/3 online
-        no leader is known here: nothing can be changed, and nothing fails over
+        Critical, ?/1 running, ?/3 online
+        no leader is known here: nothing can be changed, nothing fails over, and what runs is unknown
     "#]]);
 }
 
@@ -528,6 +536,22 @@ fn a_new_leader_waits_for_reports() {
         Protected ? NotHeardYet: n1 has not reported to this leader yet
     "#]],
     );
+}
+
+#[test]
+fn a_leader_that_was_just_elected_does_not_say_that_all_is_well() {
+    let mut world = Fixture::with_web();
+    world.observed = Observed::from(BootTime(900));
+    world.check_cluster(expect![[r#"
+        Degraded, 0/1 running, 0/3 online
+        the leader was just elected; waiting for reports: n1, n2, n3
+    "#]]);
+    // What never reports is the countdown's to judge.
+    world.observed = Observed::from(BootTime(0));
+    world.now = at(60_000);
+    world.check_cluster(expect![[r#"
+        Healthy, 1/1 running, 3/3 online
+    "#]]);
 }
 
 #[test]
@@ -569,6 +593,26 @@ fn a_move_says_how_far_it_is() {
 }
 
 #[test]
+fn what_nobody_has_measured_is_not_zero() {
+    let mut world = Fixture::with_web();
+    let pending = |world: &Fixture| {
+        world.look(|sight| grain(sight, &sight.cluster.grains[&WEB]).status.copies[0].pending)
+    };
+    assert_eq!(pending(&world), Some(Bytes(0)));
+    world.now = at(15_000);
+    assert_eq!(pending(&world), None);
+    let step = world.look(|sight| {
+        let web = &sight.cluster.grains[&WEB];
+        let to = Some(NodeId(2));
+        let plan =
+            scrap_decide::preview::migrate(sight.cluster, sight.observed, sight.now, web, to);
+        plan.steps[0].clone()
+    });
+    expect!["copy what node n2 lacks of grain web while it runs (0 B measured; what was written in the last 15 s is not)"]
+        .assert_eq(&step);
+}
+
+#[test]
 fn phases_say_how_long_they_took() {
     let world = Fixture::with_web();
     let view = world.look(|sight| operation(sight, &sight.cluster.operations[&CREATE]));
@@ -579,11 +623,12 @@ fn phases_say_how_long_they_took() {
 
 #[test]
 fn a_node() {
-    let world = Fixture::with_web();
+    let mut world = Fixture::with_web();
     let view = world.look(|sight| node(sight, &sight.cluster.nodes[&NodeId(1)]));
     assert_eq!((view.status.state, view.status.raft.as_str()), (NodeState::Online, "leader"));
     assert_eq!(view.status.grains, ["web".parse().unwrap()]);
     assert_eq!((view.status.silent_ms, view.status.reserved.memory), (Some(0), Bytes(64 << 20)));
+    world.observed.nodes.remove(&NodeId(2));
     let other = world.look(|sight| node(sight, &sight.cluster.nodes[&NodeId(2)]));
     assert_eq!((other.status.copies, other.status.usage), (vec!["web".parse().unwrap()], None));
     assert_eq!(other.status.raft, "voter");

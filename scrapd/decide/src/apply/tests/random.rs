@@ -124,7 +124,7 @@ fn nodes() -> BoxedStrategy<Command> {
         (node(), boot()).prop_map(|(node, boot)| Command::LeaveNode { node, boot }),
         (node(), any::<bool>()).prop_map(|(node, cordoned)| Command::SetCordon { node, cordoned }),
         node().prop_map(|node| Command::UndrainNode { node }),
-        node().prop_map(|node| Command::RemoveNode { node, if_index: None }),
+        node().prop_map(|node| Command::RemoveNode { node, if_index: None, leave_orphans: true }),
         node().prop_map(|node| {
             let (labels, spec) = (Labels::new(), NodeSpec { cordoned: true });
             Command::UpdateNode { node, if_index: None, labels, spec }
