@@ -108,28 +108,6 @@ fn hint_of_system(kind: std::io::ErrorKind) -> Option<&'static str> {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::io::{Error, ErrorKind};
-
-    use super::*;
-
-    #[test]
-    fn what_the_system_refuses_has_advice() {
-        for kind in [
-            ErrorKind::AddrInUse,
-            ErrorKind::StorageFull,
-            ErrorKind::PermissionDenied,
-            ErrorKind::ReadOnlyFilesystem,
-            ErrorKind::NotADirectory,
-            ErrorKind::AlreadyExists,
-        ] {
-            let error = anyhow::Error::from(Error::from(kind)).context("cannot do it");
-            assert!(error.chain().find_map(hint).is_some(), "{kind}");
-        }
-    }
-}
-
 fn block_on(deed: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.enable_all().build().context("the runtime cannot be started")?.block_on(deed)
@@ -193,4 +171,26 @@ async fn end_on_signals(mut terminate: Signal, mut interrupt: Signal, shutdown: 
     let second = one().await;
     tracing::warn!(signal = second, "ended at once");
     std::process::exit(i32::from(FAILED));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Error, ErrorKind};
+
+    use super::*;
+
+    #[test]
+    fn what_the_system_refuses_has_advice() {
+        for kind in [
+            ErrorKind::AddrInUse,
+            ErrorKind::StorageFull,
+            ErrorKind::PermissionDenied,
+            ErrorKind::ReadOnlyFilesystem,
+            ErrorKind::NotADirectory,
+            ErrorKind::AlreadyExists,
+        ] {
+            let error = anyhow::Error::from(Error::from(kind)).context("cannot do it");
+            assert!(error.chain().find_map(hint).is_some(), "{kind}");
+        }
+    }
 }

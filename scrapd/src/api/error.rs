@@ -199,20 +199,7 @@ impl From<Refusal> for Failure {
                 failure
             }
             Refusal::WrongState { name, is } => wrong_state(detail, name.as_str(), &is),
-            Refusal::InUse { by, .. } if by.ends_with("in the trash") => with(
-                Code::InUse,
-                "`scrapctl ls --trashed` shows it; remove it for good with `scrapctl rm --purge`, or take it out with `scrapctl undelete`",
-            ),
-            Refusal::InUse { by, name, .. } if by.starts_with(ORPHANS) => {
-                let hint = format!(
-                    "`scrapctl orphan ls` shows them; `scrapctl node rm {name} --leave-orphans` leaves them on its disks"
-                );
-                with(Code::InUse, &hint)
-            }
-            Refusal::InUse { what, name, .. } if what == "node" => {
-                with(Code::InUse, &format!("empty it first: `scrapctl node drain {name}`"))
-            }
-            Refusal::InUse { .. } => with(Code::InUse, "change what uses it first"),
+            Refusal::InUse { what, name, by } => with(Code::InUse, &in_use_hint(&what, &name, &by)),
             Refusal::Stale { .. } | Refusal::OutOfDate { .. } => {
                 with(Code::Changed, "something else happened at the same time; repeat the request")
                     .with_status(StatusCode::CONFLICT)
@@ -253,6 +240,24 @@ impl From<Refusal> for Failure {
                 with(Code::BadManifest, "`scrapctl explain` lists what may be written")
             }
         }
+    }
+}
+
+/// What to do about what still uses a thing.
+fn in_use_hint(what: &str, name: &str, by: &str) -> String {
+    if by.ends_with("in the trash") {
+        return "`scrapctl ls --trashed` shows it; remove it for good with `scrapctl rm --purge`, \
+                or take it out with `scrapctl undelete`"
+            .to_owned();
+    }
+    if by.starts_with(ORPHANS) {
+        return format!(
+            "`scrapctl orphan ls` shows them; `scrapctl node rm {name} --leave-orphans` leaves them on its disks"
+        );
+    }
+    match what {
+        "node" => format!("empty it first: `scrapctl node drain {name}`"),
+        _ => "change what uses it first".to_owned(),
     }
 }
 

@@ -145,6 +145,10 @@ pub(super) fn refused(
     line: impl FnOnce(&str) -> Option<u32>,
 ) -> Failure {
     let Refusal::NotFound { what, name } = &refusal else { return refusal.into() };
+    if what == "node" {
+        let fault = FieldError::new("/metadata/name", refusal.to_string());
+        return Failure::from(refusal).errors(vec![fault]);
+    }
     if what != "policy" {
         return refusal.into();
     }

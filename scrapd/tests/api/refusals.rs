@@ -110,6 +110,7 @@ const AT_THE_DOOR: &[Row] = &[
     ("POST", "/v1/apply", &[JSON], "[]", (400, "bad-manifest", "", "")),
     ("POST", "/v1/apply", &[JSON], r#"[{"kind":"Grain"}]"#, (400, "bad-manifest", "/0", "")),
     ("POST", "/v1/apply?dryRun=true", &[JSON], r#"{"apiVersion":"scrap/v1","kind":"Grain","metadata":{"name":"a"},"spec":{"command":["x"],"protect":"relxed"}}"#, (400, "bad-manifest", "/spec/protect", "did you mean `relaxed`?")),
+    ("POST", "/v1/apply?dryRun=true", &[JSON], r#"{"apiVersion":"scrap/v1","kind":"Node","metadata":{"name":"n9"}}"#, (404, "not-found", "/metadata/name", "node ls")),
     ("POST", "/v1/apply", &[YAML], "apiVersion: scrap/v1\nkind: Template\nmetadata: {name: x}\nspec: {}\n", (400, "bad-manifest", "/kind", "supported")),
     // log
     ("GET", "/v1/cluster/hash?index=999999", &[], "", (503, "unavailable", "", "")),
