@@ -160,7 +160,9 @@ fn taken(
     snapshot: &Snapshot,
 ) -> Result<Outcome, Refusal> {
     owned_in(change, id, epoch)?;
-    running(change, operation)?;
+    if !matches!(running(change, operation)?.work, Work::Snapshot { grain, .. } if grain == id) {
+        return Err(Refusal::out_of_date("it was not asked for"));
+    }
     remember(change, id, snapshot)?;
     let name = match &snapshot.name.purpose {
         Purpose::User(name) => name.to_string(),

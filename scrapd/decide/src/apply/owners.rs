@@ -73,7 +73,7 @@ fn assign(
         }
         _ => Stage::Settled,
     };
-    let interrupted = grain.stage.operation();
+    let interrupted = grain.stage.operation().or(grain.operation);
     take_over(change, id, to, base, stage)?;
     if let AssignCause::Migrate { operation } = cause
         && is_move(change.cluster, *operation)
@@ -99,7 +99,11 @@ fn interrupt(
         return Ok(());
     }
     let ends = match running.work {
-        Work::Migrate { .. } | Work::Restore { .. } | Work::Clone { .. } => true,
+        // A snapshot of the copy would not be of the state that was meant.
+        Work::Migrate { .. }
+        | Work::Restore { .. }
+        | Work::Clone { .. }
+        | Work::Snapshot { .. } => true,
         // The drain goes on with its other grains.
         Work::Drain { .. } => {
             change.grain(id)?.operation = None;
@@ -110,8 +114,7 @@ fn interrupt(
         | Work::Start { .. }
         | Work::Stop { .. }
         | Work::Restart { .. }
-        | Work::Failover { .. }
-        | Work::Snapshot { .. } => false,
+        | Work::Failover { .. } => false,
     };
     if ends {
         let from = from.map_or_else(String::new, |from| change.cluster.node_name(from));

@@ -227,13 +227,19 @@ fn a_failover_in_the_middle_of_a_move_or_a_restore_ends_it() {
     let cause = AssignCause::Failover { loss: None };
     world.done(Command::AssignGrain { grain, epoch, to, base, cause });
     assert_eq!(ended(&world, operation), (OperationState::Failed, message.to_owned()));
-    let mut world = World::web(&[2]);
     let guid = snapshot("1.1").guid;
-    let operation = world.begin(Work::Restore { grain: WEB, snapshot: guid });
-    world.fence(1);
-    world.done(failover(2, "1.1"));
     let message = message.replace("n2", "n1");
-    assert_eq!(ended(&world, operation), (OperationState::Failed, message));
+    let works = [
+        Work::Restore { grain: WEB, snapshot: guid },
+        Work::Snapshot { grain: WEB, name: "before".parse().unwrap() },
+    ];
+    for work in works {
+        let mut world = World::web(&[2]);
+        let operation = world.begin(work);
+        world.fence(1);
+        world.done(failover(2, "1.1"));
+        assert_eq!(ended(&world, operation), (OperationState::Failed, message.clone()));
+    }
 }
 
 #[test]
@@ -374,6 +380,14 @@ fn a_failover_in_the_middle_of_a_drain_lets_the_drain_go_on() {
     world.done(Command::AssignGrain { grain, epoch, to, base, cause });
     assert_eq!(world.the(WEB).operation, None);
     assert_eq!(ended(&world, operation).0, OperationState::Running);
+}
+
+#[test]
+fn a_snapshot_ends_only_the_work_that_asked_for_it() {
+    let mut world = World::web(&[2]);
+    let (grain, epoch, snapshot) = (WEB, Epoch(1), snapshot("1.1"));
+    let operation = world.begin(Work::Restart { grain });
+    world.refused(Command::SnapshotTaken { grain, epoch, operation, snapshot });
 }
 
 /// A drain gives a move up and begins it again in the same epoch: the answer to the first order must not count for the second one,
