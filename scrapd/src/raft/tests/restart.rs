@@ -47,6 +47,13 @@ async fn stopped_with_entries(compaction: Compaction) -> (Lab, u64, String) {
     let consensus = lab.nodes[&node].consensus.clone();
     if compaction != Compaction::default() {
         wait_for("the log to lose its head", || consensus.inner.metrics().purged).await;
+        // One that is being made would replace what a test looks at.
+        wait_for("the last snapshot", || {
+            let metrics = consensus.inner.metrics();
+            let behind = metrics.last_applied?.index - metrics.snapshot?.index;
+            (behind < compaction.snapshot_every).then_some(())
+        })
+        .await;
     }
     let (index, hash) = consensus.hash_at(None).unwrap();
     lab.stop(node).await;
