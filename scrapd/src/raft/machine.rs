@@ -344,10 +344,17 @@ impl RaftStateMachine<Types> for Machine {
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
-        let Some(path) = snapshot::newest_snapshot(&self.dir)? else { return Ok(None) };
-        let meta = snapshot::snapshot_meta(&path).await.map_err(io::Error::other)?;
-        let position = Position::parse(&path, meta.as_ref()).map_err(io::Error::other)?;
-        Ok(Some(describe(position, path)))
+        loop {
+            let Some(path) = snapshot::newest_snapshot(&self.dir)? else { return Ok(None) };
+            let meta = match snapshot::snapshot_meta(&path).await {
+                Ok(meta) => meta,
+                // A newer one, which the builder has just made, took its place.
+                Err(_) if !path.exists() => continue,
+                Err(error) => return Err(io::Error::other(error)),
+            };
+            let position = Position::parse(&path, meta.as_ref()).map_err(io::Error::other)?;
+            return Ok(Some(describe(position, path)));
+        }
     }
 }
 
