@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use axum::extract::State;
-use axum::http::StatusCode;
 use scrap_decide::cluster::{Cluster, Outcome};
 use scrap_decide::refusal::Refusal;
 use scrap_host::clock;
@@ -49,11 +48,7 @@ pub(super) async fn apply(State(api): State<Api>, asked: Asked) -> Answer {
     let lines: BTreeMap<String, u32> = manifests.iter().rev().filter_map(protects).collect();
     let refused = |refusal| {
         let failure = refused(&before, refusal, |policy| lines.get(policy).copied());
-        if failure.problem.code == Code::Changed && unchanged_after.is_some() {
-            let failure = failure.hint("look at the differences again, then apply");
-            return failure.with_status(StatusCode::CONFLICT);
-        }
-        failure
+        if unchanged_after.is_some() { failure.of_a_set() } else { failure }
     };
     let items: Vec<ApplyItem> = manifests.into_iter().map(item).collect();
     let keep_until = clock::wall() + TRASH_KEPT;

@@ -93,8 +93,21 @@ impl Failure {
         self
     }
 
+    /// The caller was too slow with its request.
+    pub(super) fn slow_request(detail: impl Into<String>) -> Self {
+        Self::new(Code::Timeout, detail).with_status(StatusCode::REQUEST_TIMEOUT)
+    }
+
+    /// A refusal of a whole set because something in it was changed: no precondition of one object, as an ETag is.
+    pub(super) fn of_a_set(self) -> Self {
+        if self.problem.code != Code::Changed {
+            return self;
+        }
+        self.hint("look at the differences again, then apply").with_status(StatusCode::CONFLICT)
+    }
+
     /// The same with another status than the usual one of its code.
-    pub(super) fn with_status(mut self, status: StatusCode) -> Self {
+    fn with_status(mut self, status: StatusCode) -> Self {
         self.problem.status = status.as_u16();
         self
     }

@@ -128,7 +128,7 @@ async fn first_line(input: &mut BodyDataStream) -> Answer<(Vec<u8>, Bytes)> {
     };
     tokio::time::timeout(LINE_TIME, reading).await.map_err(|_| {
         let detail = format!("the first line was not here after {} s", LINE_TIME.as_secs());
-        Failure::new(Code::Timeout, detail).with_status(axum::http::StatusCode::REQUEST_TIMEOUT)
+        Failure::slow_request(detail)
     })?
 }
 

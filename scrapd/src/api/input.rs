@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
+use axum::http::{HeaderMap, Method, Uri, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use scrap_schema::api::HEADER_IDEMPOTENCY_KEY;
 use scrap_schema::command::IdempotencyKey;
@@ -58,7 +58,7 @@ async fn read(body: Body) -> Answer<Bytes> {
         Ok(Err(_)) => Err(Failure::new(Code::BadRequest, "the body broke off")),
         Err(_) => {
             let detail = format!("the body was not here after {} s", BODY_TIME.as_secs());
-            Err(Failure::new(Code::Timeout, detail).with_status(StatusCode::REQUEST_TIMEOUT))
+            Err(Failure::slow_request(detail))
         }
     }
 }
