@@ -19,7 +19,7 @@ use thiserror::Error;
 
 pub use receive::receive;
 pub use send::send;
-pub use turns::{FULL_MAX, INCREMENTS_MAX, Turns};
+pub use turns::{FULL_MAX, INCREMENTS_MAX, Turn, Turns};
 
 /// Longest silence of the other side of a stream, in either direction. Then it counts as gone: a machine that lost its power
 /// does not say so.

@@ -8,10 +8,12 @@ use scrap_schema::command::Command;
 use scrap_schema::id::{Epoch, GrainId, NodeId, OperationId};
 use scrap_schema::operation::Work;
 use scrap_schema::snapshot::Guid;
-use scrapd::transfer::{FULL_MAX, HEADER_OFFER, OfferBody};
+use scrapd::execute::Trouble;
+use scrapd::transfer::{FULL_MAX, HEADER_OFFER, OfferBody, Turn};
 use scrapd::{api, peer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
 
 use super::lab::{LIMIT, Lab, Node};
 
@@ -103,21 +105,32 @@ async fn a_node_takes_in_so_many_streams_at_once_and_says_why_not_more() {
     assert!(text.contains("the sender says nothing"), "it has begun: {text}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_stream_that_waits_for_others_to_leave_says_so() {
+/// Why the copy of the grain on the second node does not move on.
+fn waits(lab: &Lab, grain: GrainId) -> Option<String> {
+    let copy = (grain, NodeId(2));
+    lab.nodes[0].daemon.agent.with(|state| state.streams.get(&copy)?.waits.clone())
+}
+
+/// As many streams as there may be, and one more of this grain that waits for them.
+async fn all_places_taken() -> (Lab, Vec<Turn>, JoinHandle<Option<Trouble>>, GrainId) {
     let lab = Lab::three().await;
     let grain = copied(&lab).await;
-    let (daemon, node) = (lab.nodes[0].daemon.clone(), NodeId(2));
+    let daemon = lab.nodes[0].daemon.clone();
     let mut turns = Vec::new();
     for _ in 0..FULL_MAX {
         turns.push(daemon.agent.turns.outward().take(Traffic::Full).await);
     }
-    let waits = || daemon.agent.with(|state| state.streams.get(&(grain, node))?.waits.clone());
-    let sender = daemon.clone();
     let sending = tokio::spawn(async move {
-        scrapd::transfer::send(&sender, grain, node, None, Guid(1)).await.err()
+        scrapd::transfer::send(&daemon, grain, NodeId(2), None, Guid(1)).await.err()
     });
-    wait_for("it waits", || waits().is_some()).await;
+    wait_for("it waits", || waits(&lab, grain).is_some()).await;
+    (lab, turns, sending, grain)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_waits_for_others_to_leave_says_so() {
+    let (lab, turns, sending, grain) = all_places_taken().await;
+    let waits = || waits(&lab, grain);
     assert!(!sending.is_finished());
     drop(turns);
     let ended = tokio::time::timeout(LIMIT, sending).await.expect("it waits for ever").unwrap();
@@ -127,20 +140,9 @@ async fn a_stream_that_waits_for_others_to_leave_says_so() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_last_state_of_a_grain_that_stands_still_waits_behind_no_copy() {
-    let lab = Lab::three().await;
-    let grain = copied(&lab).await;
-    let (daemon, node) = (lab.nodes[0].daemon.clone(), NodeId(2));
-    let mut turns = Vec::new();
-    for _ in 0..FULL_MAX {
-        turns.push(daemon.agent.turns.outward().take(Traffic::Full).await);
-    }
-    let waits = || daemon.agent.with(|state| state.streams.get(&(grain, node))?.waits.clone());
-    let sender = daemon.clone();
-    let sending = tokio::spawn(async move {
-        scrapd::transfer::send(&sender, grain, node, None, Guid(1)).await.err()
-    });
-    wait_for("it waits", || waits().is_some()).await;
-    let (epoch, to, operation) = (Epoch(1), node, OperationId(77));
+    let (lab, turns, sending, grain) = all_places_taken().await;
+    let waits = || waits(&lab, grain);
+    let (epoch, to, operation) = (Epoch(1), NodeId(2), OperationId(77));
     let work = Work::Drain { node: NodeId(1) };
     lab.propose(Command::StartOperation { operation, work, text: None }).await;
     lab.propose(Command::BeginMigration { grain, epoch, operation, to }).await;

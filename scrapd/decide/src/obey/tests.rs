@@ -246,8 +246,8 @@ fn an_owner_looks_freezes_and_sends_at_its_interval() {
     assert_eq!(orders(&world, 1, &host), [name]);
 }
 
-#[test]
-fn the_last_state_is_frozen_after_the_stop_and_looked_at_once_more() {
+/// The grain was told to stop on n1, to go to n2.
+fn quiescing() -> World {
     let mut world = World::web(&[2]);
     let operation = OperationId(1);
     let work = Work::Migrate { grain: WEB, to: Some(NodeId(2)) };
@@ -255,6 +255,12 @@ fn the_last_state_is_frozen_after_the_stop_and_looked_at_once_more() {
     let (grain, epoch, to) = (WEB, Epoch(1), NodeId(2));
     world.done(Command::BeginMigration { grain, epoch, operation, to });
     world.done(Command::QuiesceGrain { grain, epoch, operation });
+    world
+}
+
+#[test]
+fn the_last_state_is_frozen_after_the_stop_and_looked_at_once_more() {
+    let world = quiescing();
     let mut host = host(&world, 1_000);
     let guids = line("1.5").iter().map(|snapshot| snapshot.guid).collect();
     host.copies.insert((WEB, NodeId(2)), CopyFacts { snapshots: Some(guids) });
@@ -280,13 +286,7 @@ fn the_last_state_is_frozen_after_the_stop_and_looked_at_once_more() {
 
 #[test]
 fn a_release_is_not_told_while_a_start_may_still_come_up() {
-    let mut world = World::web(&[2]);
-    let operation = OperationId(1);
-    let work = Work::Migrate { grain: WEB, to: Some(NodeId(2)) };
-    world.done(Command::StartOperation { operation, work, text: None });
-    let (grain, epoch, to) = (WEB, Epoch(1), NodeId(2));
-    world.done(Command::BeginMigration { grain, epoch, operation, to });
-    world.done(Command::QuiesceGrain { grain, epoch, operation });
+    let world = quiescing();
     let mut host = host(&world, 1_000);
     let stopped = RunFacts { alive: false, stopped: Some(BootTime(500)), ..running(1, true) };
     host.runs.insert(WEB, stopped);
