@@ -174,6 +174,10 @@ long_id! {
     GrainId, "a grain id"
 }
 long_id! {
+    /// An immutable base system that grains begin from. Dataset names come from this, never from its name.
+    TemplateId, "a template id"
+}
+long_id! {
     /// Long work that a person asked for.
     OperationId, "an operation id"
 }
