@@ -51,7 +51,19 @@ const WALLS: &[Wall] = &[
     Wall {
         package: "scrap-host",
         ours: &["scrap-schema"],
-        others: &["blake3", "rustix", "serde", "serde_json", "thiserror", "tokio", "tracing"],
+        others: &[
+            "blake3",
+            "flate2",
+            "liblzma",
+            "rustix",
+            "serde",
+            "serde_json",
+            "tar",
+            "thiserror",
+            "tokio",
+            "tracing",
+            "zstd",
+        ],
         never: &[],
     },
     Wall {

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod any;
+pub mod archive;
 pub mod clock;
 pub mod datasets;
 pub mod dir;
