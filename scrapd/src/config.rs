@@ -4,6 +4,7 @@
 //! changes a file.
 
 mod fault;
+mod hands;
 mod network;
 mod reader;
 mod show;
@@ -49,6 +50,8 @@ pub struct Config {
     pub trust: Trust,
     /// Its hands.
     pub host: HostConfig,
+    /// Where its grains are reached.
+    pub network: NetworkConfig,
     /// What counts instead of measured facts.
     pub reserve: Reserve,
     /// What becomes of running grains when the daemon is asked to end.
@@ -87,6 +90,24 @@ pub struct HostConfig {
     /// The program that stays beside each grain of the `process` runtime.
     /// `None`: `scrap-keeper` beside the running `scrapd`.
     pub keeper: Option<PathBuf>,
+    /// Where the `zfs` backend keeps its datasets; nothing for the others.
+    pub zfs: Option<ZfsConfig>,
+}
+
+/// Where the `zfs` backend keeps its datasets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ZfsConfig {
+    /// The dataset below which they lie. Made if it is not there; its pool must be.
+    pub dataset: String,
+    /// The folder below which they are mounted.
+    pub mount: PathBuf,
+}
+
+/// The network on which grains are reached.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NetworkConfig {
+    /// The node's interface in it. `None`: grains have no addresses of their own here.
+    pub uplink: Option<String>,
 }
 
 /// What keeps datasets.
@@ -94,6 +115,8 @@ pub struct HostConfig {
 pub enum DatasetsKind {
     /// Ordinary directories, for trying out.
     Dir,
+    /// ZFS.
+    Zfs,
     /// Memory, for tests.
     Mem,
 }
@@ -103,6 +126,8 @@ pub enum DatasetsKind {
 pub enum RuntimeKind {
     /// Supervised process groups without isolation, for trying out.
     Process,
+    /// Whole systems in unprivileged Linux containers.
+    Lxc,
     /// Nothing but a note that it would run, for tests.
     Mem,
 }

@@ -190,6 +190,7 @@ async fn hands(config: &Config) -> anyhow::Result<Host> {
             let root = config.data_dir.join("pool");
             AnyDatasets::Dir(DirDatasets::open(&root).await?)
         }
+        DatasetsKind::Zfs => anyhow::bail!("merge"),
         DatasetsKind::Mem => AnyDatasets::Mem(MemDatasets::new(std::process::id().into())),
     };
     let runtime = match config.host.runtime {
@@ -200,6 +201,7 @@ async fn hands(config: &Config) -> anyhow::Result<Host> {
             };
             AnyRuntime::Process(ProcessRuntime::open(&config.run_dir, keeper).await?)
         }
+        RuntimeKind::Lxc => anyhow::bail!("merge"),
         RuntimeKind::Mem => AnyRuntime::Mem(MemRuntime::new()),
     };
     Ok(Host { datasets, runtime })

@@ -13,7 +13,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use scrap_decide::obey::DataRole;
-use scrap_schema::id::{GrainId, NodeId};
+use scrap_schema::id::{GrainId, NodeId, TemplateId};
 use scrap_schema::node::{Renewal, RenewalAnswer};
 use scrap_schema::snapshot::Guid;
 use serde::de::DeserializeOwned;
@@ -119,6 +119,26 @@ impl Peers {
         answer(node, "a question about a copy", self.http.get(url).timeout(ASK)).await
     }
 
+    /// Asks for a template. The answer's body is the stream, in frames.
+    ///
+    /// # Errors
+    /// If the node cannot be reached or does not have it.
+    pub async fn template(
+        &self,
+        node: NodeId,
+        template: TemplateId,
+    ) -> Result<reqwest::Response, PeerError> {
+        let what = "a template";
+        let url = self.url(node, &format!("/peer/templates/{template}"))?;
+        let unreachable = |source| PeerError::Unreachable { node, what, source };
+        let response = self.http.get(url).send().await.map_err(unreachable)?;
+        if !response.status().is_success() {
+            let why = response.text().await.map_err(unreachable)?;
+            return Err(PeerError::Refused { node, what, why });
+        }
+        Ok(response)
+    }
+
     /// Sends a stream and waits for the receiver's word.
     ///
     /// # Errors
@@ -162,6 +182,7 @@ pub fn routes(daemon: Arc<Daemon>) -> Router {
         .route("/peer/renew", post(renew).layer(DefaultBodyLimit::max(RENEWAL_MAX)))
         .route("/peer/copies/{grain}", get(copy))
         .route("/peer/streams/{grain}", post(stream).layer(DefaultBodyLimit::disable()))
+        .route("/peer/templates/{template}", get(template))
         .with_state(daemon)
 }
 
@@ -201,6 +222,17 @@ async fn copy(State(daemon): State<Arc<Daemon>>, Path(grain): Path<String>) -> R
     match copy {
         Ok(snapshots) => Json(snapshots).into_response(),
         Err(why) => refusal(StatusCode::CONFLICT, why.to_owned()),
+    }
+}
+
+async fn template(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>) -> Response {
+    let id = match id.parse::<TemplateId>() {
+        Ok(id) => id,
+        Err(error) => return refusal(StatusCode::BAD_REQUEST, error.to_string()),
+    };
+    match transfer::offer_template(daemon, id).await {
+        Ok(body) => body.into_response(),
+        Err(error) => refusal(StatusCode::CONFLICT, chain(error.as_ref())),
     }
 }
 

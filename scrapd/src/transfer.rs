@@ -7,6 +7,7 @@
 mod frames;
 mod receive;
 mod send;
+mod template;
 mod turns;
 
 use std::time::Duration;
@@ -19,6 +20,7 @@ use thiserror::Error;
 
 pub use receive::receive;
 pub use send::send;
+pub use template::{offer_template, receive_template};
 pub use turns::{FULL_MAX, INCREMENTS_MAX, Turn, Turns};
 
 /// Longest silence of the other side of a stream, in either direction. Then it counts as gone: a machine that lost its power

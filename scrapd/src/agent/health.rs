@@ -93,28 +93,95 @@ async fn watcher(
     }
 }
 
-async fn check(health: &Health) -> bool {
-    let check = async {
-        match (&health.tcp, &health.http) {
-            (Some(tcp), _) => TcpStream::connect(("127.0.0.1", tcp.port)).await.is_ok(),
-            (None, Some(http)) => http_answers(http.port, &http.path).await.unwrap_or(false),
-            (None, None) => true,
+/// Makes every check of a grain, one after the other; all must hold.
+///
+/// # Errors
+/// What the first one that failed says, for a person.
+async fn check(
+    daemon: &Daemon,
+    grain: GrainId,
+    address: IpAddr,
+    health: &Health,
+) -> Result<(), String> {
+    let limit = Duration::from_millis(health.timeout.ms());
+    for probe in health.each() {
+        let failed = match tokio::time::timeout(limit, probe_once(daemon, grain, address, probe)).await {
+            Ok(Ok(())) => continue,
+            Ok(Err(why)) => why,
+            Err(_) => format!("no answer within {}", health.timeout),
+        };
+        return Err(match probe {
+            Probe::Tcp(tcp) => format!("tcp port {}: {failed}", tcp.port),
+            Probe::Http(http) => format!("http port {} {}: {failed}", http.port, http.path),
+            Probe::Exec(exec) => {
+                format!("exec {}: {failed}", exec.command.first().map_or("", String::as_str))
+            }
+        });
+    }
+    Ok(())
+}
+
+async fn probe_once(
+    daemon: &Daemon,
+    grain: GrainId,
+    address: IpAddr,
+    probe: Probe<'_>,
+) -> Result<(), String> {
+    match probe {
+        Probe::Tcp(tcp) => {
+            let connected = TcpStream::connect((address, tcp.port)).await;
+            connected.map(|_| ()).map_err(|error| error.to_string())
         }
+        Probe::Http(http) => http_answers(address, http.port, &http.path).await,
+        Probe::Exec(check) => runs_well(daemon, grain, &check.command).await,
+    }
+}
+
+/// A program inside the grain must end with status 0. What it prints is thrown away.
+async fn runs_well(daemon: &Daemon, grain: GrainId, command: &[String]) -> Result<(), String> {
+    let order = Exec {
+        grain,
+        command: command.to_vec(),
+        env: BTreeMap::new(),
+        tty: None,
+        user: None,
     };
-    tokio::time::timeout(LIMIT, check).await.unwrap_or(false)
+    let started = daemon.host.runtime.exec(order).await;
+    let mut child = started.map_err(|error| chain(&error))?.child;
+    drop(child.stdin.take());
+    let (mut out, mut err) = (child.stdout.take(), child.stderr.take());
+    // Read to its end, so that it does not wait for a reader.
+    let (_, _, status) = tokio::join!(drain(&mut out), drain(&mut err), child.wait());
+    let status = status.map_err(|error| error.to_string())?;
+    if status.success() { Ok(()) } else { Err(format!("it ended with {status}")) }
+}
+
+async fn drain<R: tokio::io::AsyncRead + Unpin>(pipe: &mut Option<R>) {
+    if let Some(pipe) = pipe {
+        let _ = tokio::io::copy(pipe, &mut tokio::io::sink()).await;
+    }
 }
 
 /// One plain request: a whole HTTP client for a status line would be a connection pool that keeps the grain awake.
-async fn http_answers(port: u16, path: &str) -> std::io::Result<bool> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+async fn http_answers(address: IpAddr, port: u16, path: &str) -> Result<(), String> {
+    let status = http_status(address, port, path).await.map_err(|error| error.to_string())?;
+    match status {
+        Some(status) if (100..400).contains(&status) => Ok(()),
+        Some(status) => Err(format!("status {status}")),
+        None => Err("the answer is no HTTP".to_owned()),
+    }
+}
+
+async fn http_status(address: IpAddr, port: u16, path: &str) -> std::io::Result<Option<u16>> {
+    let mut stream = TcpStream::connect((address, port)).await?;
+    let host = std::net::SocketAddr::new(address, port);
     let request = format!(
-        "GET {path} HTTP/1.1\r\nhost: localhost:{port}\r\nuser-agent: scrapd-health\r\nconnection: close\r\n\r\n"
+        "GET {path} HTTP/1.1\r\nhost: {host}\r\nuser-agent: scrapd-health\r\nconnection: close\r\n\r\n"
     );
     stream.write_all(request.as_bytes()).await?;
     let mut head = [0_u8; 12];
     stream.read_exact(&mut head).await?;
     // `HTTP/1.1 200`
     let status = std::str::from_utf8(head.get(9..12).unwrap_or_default()).ok();
-    let status = status.and_then(|digits| digits.parse::<u16>().ok());
-    Ok(status.is_some_and(|status| (100..400).contains(&status)))
+    Ok(status.and_then(|digits| digits.parse::<u16>().ok()))
 }

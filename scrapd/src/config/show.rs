@@ -41,6 +41,14 @@ impl fmt::Display for Config {
         if let Some(keeper) = &self.host.keeper {
             writeln!(f, "keeper = {}", quoted(&keeper.display().to_string()))?;
         }
+        if let Some(zfs) = &self.host.zfs {
+            writeln!(f, "dataset = {}", quoted(&zfs.dataset))?;
+            writeln!(f, "mount = {}", quoted(&zfs.mount.display().to_string()))?;
+        }
+        writeln!(f, "\n[network]")?;
+        if let Some(uplink) = &self.network.uplink {
+            writeln!(f, "uplink = {}", quoted(uplink))?;
+        }
         writeln!(f, "\n[reserve]")?;
         if let Some(cpu) = self.reserve.cpu {
             writeln!(f, "cpu = {}", quoted(&cpu.to_string()))?;

@@ -52,6 +52,8 @@ fn two_keys_are_enough() {
         datasets = "dir"
         runtime = "process"
 
+        [network]
+
         [reserve]
 
         [log]
@@ -78,7 +80,13 @@ fn two_keys_are_enough() {
 fn the_example_says_every_key_and_no_other() {
     let (config, known) = values::read(EXAMPLE);
     assert!(config.is_ok(), "{config:?}");
-    let table: toml::Table = EXAMPLE.parse().unwrap();
+    // Keys that go only with other values than the defaults stand there as comments without a space.
+    let key = |line: &str| {
+        line.strip_prefix('#').is_some_and(|rest| rest.starts_with(char::is_alphabetic))
+    };
+    let whole: Vec<&str> =
+        EXAMPLE.lines().map(|line| if key(line) { &line[1..] } else { line }).collect();
+    let table: toml::Table = whole.join("\n").parse().unwrap();
     for key in known {
         let mut value = Some(&toml::Value::Table(table.clone())).cloned();
         for part in key.split('.') {
@@ -251,6 +259,54 @@ fn a_server_is_found_where_a_node_may_listen() {
     for refused in ["https://10.99.0.1:7272", "http://10.98.0.1:7272", "http://ada:7272", "http://"]
     {
         assert!(server(refused).is_err(), "{refused}");
+    }
+}
+
+#[test]
+fn real_hands_are_named_with_their_places() {
+    let hands = "[host]\ndatasets = \"zfs\"\ndataset = \"tank/scrap\"\nruntime = \"lxc\"\n";
+    let config = accepted(&format!("{SMALLEST}{hands}[network]\nuplink = \"eth0\"\n"));
+    let zfs = config.host.zfs.as_ref().unwrap();
+    assert_eq!(
+        (zfs.dataset.as_str(), zfs.mount.to_str()),
+        ("tank/scrap", Some("/var/lib/scrap/pool"))
+    );
+    assert_eq!(
+        (config.host.runtime, config.network.uplink.as_deref()),
+        (RuntimeKind::Lxc, Some("eth0"))
+    );
+    assert_eq!(accepted(&config.to_string()), config);
+    refused(&format!("{SMALLEST}[host]\ndatasets = \"zfs\""), &expect![[r#"
+        `host.dataset`: it is missing
+            hint: the dataset below which SCRAP keeps its own, such as "tank/scrap""#]]);
+    for name in [
+        "tank",
+        "/tank/a",
+        "tank/-rf",
+        "tank/../x",
+        "tank/a@b",
+        "tank/a b",
+        "tank/ä",
+        "tank/a;b",
+        "",
+        "a/",
+    ] {
+        let text =
+            format!("{SMALLEST}[host]\ndatasets = \"zfs\"\ndataset = {}", toml::Value::from(name));
+        assert!(Config::parse(&text).is_err(), "{name}");
+    }
+    refused(&format!("{SMALLEST}[host]\ndataset = \"tank/scrap\""), &expect![[r#"
+        line 4: `host.dataset`: only the `zfs` backend has a dataset
+            hint: say `datasets = "zfs"`, or leave it out"#]]);
+    refused(&format!("{SMALLEST}[network]\nuplink = \"eth0\""), &expect![[r#"
+        line 1: `network.uplink`: grains of this runtime have no network of their own
+            hint: leave `uplink` out, or say `runtime = "lxc"` under `[host]`"#]]);
+    for name in ["eth0; rm", "-rf", "..", "a/b", "sixteen-bytes-ab", "", "e\nh"] {
+        let text = format!(
+            "{SMALLEST}[host]\nruntime = \"lxc\"\n[network]\nuplink = {}",
+            toml::Value::from(name)
+        );
+        assert!(Config::parse(&text).is_err(), "{name}");
     }
 }
 

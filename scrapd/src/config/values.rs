@@ -13,11 +13,11 @@ use scrap_schema::unit::Span;
 use toml::de::DeTable;
 
 use super::fault::Fault;
+use super::hands;
 use super::network::{Network, allowed, socket};
 use super::reader::{At, Findings, Section};
 use super::{
-    Config, DatasetsKind, HostConfig, Listen, Log, LogFormat, OnShutdown, RaftPace, Reserve,
-    RuntimeKind, Trust,
+    Config, DatasetsKind, Listen, Log, LogFormat, OnShutdown, RaftPace, Reserve, RuntimeKind, Trust,
 };
 
 /// Longest path of `run_dir`: sockets live in it, and the name of a socket has about 100 bytes.
@@ -59,7 +59,10 @@ fn config(root: &mut Section<'_, '_>) -> Option<Config> {
     let trust = trust(root);
     let listen = listen(root, &trust);
     let advertise = advertise(root, &trust, &listen);
-    let host = host(root);
+    let host = hands::host(root, data_dir.as_ref());
+    let network = hands::network(root);
+    let fitting = host.as_ref().is_none_or(|host| hands::fitting(root, host, &network));
+    let host = host.filter(|_| fitting);
     let (reserve, log) = (reserve(root), log(root));
     let (timing, raft) = (timing(root), raft(root));
     Some(Config {
@@ -71,7 +74,8 @@ fn config(root: &mut Section<'_, '_>) -> Option<Config> {
         listen,
         advertise,
         trust,
-        host,
+        host: host?,
+        network,
         reserve,
         on_shutdown,
         log,
@@ -84,14 +88,14 @@ pub(super) const ROLES: [(&str, NodeRole); 3] =
     [("data", NodeRole::Data), ("storage", NodeRole::Storage), ("witness", NodeRole::Witness)];
 pub(super) const ON_SHUTDOWN: [(&str, OnShutdown); 2] =
     [("keep", OnShutdown::Keep), ("stop", OnShutdown::Stop)];
-pub(super) const DATASETS: [(&str, DatasetsKind); 2] =
-    [("dir", DatasetsKind::Dir), ("mem", DatasetsKind::Mem)];
-pub(super) const RUNTIMES: [(&str, RuntimeKind); 2] =
-    [("process", RuntimeKind::Process), ("mem", RuntimeKind::Mem)];
+pub(super) const DATASETS: [(&str, DatasetsKind); 3] =
+    [("dir", DatasetsKind::Dir), ("zfs", DatasetsKind::Zfs), ("mem", DatasetsKind::Mem)];
+pub(super) const RUNTIMES: [(&str, RuntimeKind); 3] =
+    [("process", RuntimeKind::Process), ("lxc", RuntimeKind::Lxc), ("mem", RuntimeKind::Mem)];
 pub(super) const FORMATS: [(&str, LogFormat); 2] =
     [("text", LogFormat::Text), ("json", LogFormat::Json)];
 
-fn absolute(section: &mut Section<'_, '_>, key: &'static str) -> Option<PathBuf> {
+pub(super) fn absolute(section: &mut Section<'_, '_>, key: &'static str) -> Option<PathBuf> {
     let At { line, value } = section.text(key)?;
     let path = PathBuf::from(&value);
     if !path.is_absolute() {
@@ -191,17 +195,6 @@ fn advertise(root: &mut Section<'_, '_>, trust: &Trust, listen: &Listen) -> Addr
     let peer = address(&mut section, "peer", trust).map_or(listen.peer, |at| at.value);
     section.end();
     Addresses { api: api.to_string(), peer: peer.to_string() }
-}
-
-fn host(root: &mut Section<'_, '_>) -> HostConfig {
-    let mut section = root.section("host");
-    let host = HostConfig {
-        datasets: section.word("datasets", &DATASETS).unwrap_or(DatasetsKind::Dir),
-        runtime: section.word("runtime", &RUNTIMES).unwrap_or(RuntimeKind::Process),
-        keeper: absolute(&mut section, "keeper"),
-    };
-    section.end();
-    host
 }
 
 fn reserve(root: &mut Section<'_, '_>) -> Reserve {

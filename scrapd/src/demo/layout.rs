@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::args::Demo;
 use crate::config::{
-    Config, DatasetsKind, HostConfig, LOG_FILTER, Listen, Log, LogFormat, OnShutdown, RUN_DIR_MAX,
-    RaftPace, Reserve, RuntimeKind, Trust,
+    Config, DatasetsKind, HostConfig, LOG_FILTER, Listen, Log, LogFormat, NetworkConfig,
+    OnShutdown, RUN_DIR_MAX, RaftPace, Reserve, RuntimeKind, Trust,
 };
 use crate::setup::refused;
 
@@ -216,7 +216,9 @@ impl DemoNode {
                 datasets: DatasetsKind::Dir,
                 runtime: RuntimeKind::Process,
                 keeper: None,
+                zfs: None,
             },
+            network: NetworkConfig::default(),
             // What the machine uses is measured for the whole machine: so are the facts.
             reserve: Reserve::default(),
             on_shutdown: OnShutdown::Stop,

@@ -22,9 +22,9 @@ use crate::execute::Trouble;
 /// How many of its newest snapshots a sender names.
 const LINE_MAX: usize = 256;
 /// Bytes between the dataset and the frames.
-const PIPE: usize = 1 << 20;
+pub(super) const PIPE: usize = 1 << 20;
 /// Frames between the frames and the wire.
-const FRAMES: usize = 4;
+pub(super) const FRAMES: usize = 4;
 /// Longest time in which a receiver that has everything brings it to stable storage.
 const ANSWER: Duration = Duration::from_secs(300);
 /// How long a receiver is heard after its stream has broken off here.
@@ -86,7 +86,7 @@ async fn transmit(
     let (out, wire) = mpsc::channel(FRAMES);
     let body = reqwest::Body::wrap_stream(ReceiverStream::new(wire));
     let answer = daemon.peers.stream(node, grain, offer, body);
-    let reading = read(daemon, grain, offer, progress, out);
+    let reading = read(daemon, Piece { id: DatasetId::Grain(grain), from: offer.from, to: offer.to }, progress, out);
     tokio::pin!(answer, reading);
     // The receiver's word comes first: if it refused, the broken pipe is only the echo.
     let (received, read) = tokio::select! {
@@ -111,18 +111,24 @@ async fn transmit(
     Ok(bytes)
 }
 
+/// What of a dataset a stream carries.
+#[derive(Clone, Copy)]
+pub(super) struct Piece {
+    pub(super) id: DatasetId,
+    pub(super) from: Option<Guid>,
+    pub(super) to: Guid,
+}
+
 /// Reads the stream from the dataset into frames, with the trailer.
-async fn read(
+pub(super) async fn read(
     daemon: &Daemon,
-    grain: GrainId,
-    offer: &OfferBody,
+    piece: Piece,
     progress: &Arc<Sending>,
     out: mpsc::Sender<std::io::Result<bytes::Bytes>>,
 ) -> Result<u64, Trouble> {
     let (mut pipe, end) = tokio::io::duplex(PIPE);
-    let id = DatasetId::Grain(grain);
     let read = async move {
-        let result = daemon.host.datasets.send(id, offer.from, offer.to, &mut pipe).await;
+        let result = daemon.host.datasets.send(piece.id, piece.from, piece.to, &mut pipe).await;
         drop(pipe);
         result
     };

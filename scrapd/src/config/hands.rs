@@ -1,0 +1,97 @@
+//! The sections about a node's hands: where datasets lie, what runs grains, which network they are reached on.
+
+use std::path::PathBuf;
+
+use super::reader::{At, Section};
+use super::values::{DATASETS, RUNTIMES, absolute};
+use super::{DatasetsKind, HostConfig, NetworkConfig, RuntimeKind, ZfsConfig};
+
+/// Longest name of a network interface.
+const INTERFACE_MAX: usize = 15;
+/// Longest name of a dataset below which the grains' lie: the whole may have 255 bytes.
+const DATASET_MAX: usize = 120;
+
+pub(super) fn host(root: &mut Section<'_, '_>, data_dir: Option<&PathBuf>) -> Option<HostConfig> {
+    let mut section = root.section("host");
+    let datasets = section.word("datasets", &DATASETS).unwrap_or(DatasetsKind::Dir);
+    let runtime = section.word("runtime", &RUNTIMES).unwrap_or(RuntimeKind::Process);
+    let keeper = absolute(&mut section, "keeper");
+    let zfs = zfs(&mut section, datasets, data_dir);
+    section.end();
+    Some(HostConfig { datasets, runtime, keeper, zfs: zfs? })
+}
+
+/// The outer `None`: a fault was noted.
+fn zfs(
+    section: &mut Section<'_, '_>,
+    datasets: DatasetsKind,
+    data_dir: Option<&PathBuf>,
+) -> Option<Option<ZfsConfig>> {
+    let dataset = section.text("dataset");
+    let mount = absolute(section, "mount");
+    match datasets {
+        DatasetsKind::Zfs => {
+            let hint = "the dataset below which SCRAP keeps its own, such as \"tank/scrap\"";
+            let At { line, value } = section.required("dataset", dataset, hint)?;
+            if let Some(why) = bad_dataset(&value) {
+                section.fault(line, "dataset", format!("`{value}` is no dataset: {why}"), hint);
+                return None;
+            }
+            let mount = mount.or_else(|| data_dir.map(|folder| folder.join("pool")))?;
+            Some(Some(ZfsConfig { dataset: value, mount }))
+        }
+        DatasetsKind::Dir | DatasetsKind::Mem => {
+            if let Some(At { line, .. }) = dataset {
+                let what = "only the `zfs` backend has a dataset".to_owned();
+                section.fault(line, "dataset", what, "say `datasets = \"zfs\"`, or leave it out");
+            }
+            Some(None)
+        }
+    }
+}
+
+fn bad_dataset(name: &str) -> Option<&'static str> {
+    let part_is_bad = |part: &str| part.is_empty() || part.starts_with(['-', '.']);
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/".contains(&byte);
+    if name.len() > DATASET_MAX {
+        Some("it is too long")
+    } else if !name.bytes().all(allowed) {
+        Some("only letters, digits and `-_.:/` can be in its name")
+    } else if name.split('/').any(part_is_bad) {
+        Some("a part of its name is empty or begins with `-` or `.`")
+    } else if !name.contains('/') {
+        Some("a pool's own dataset is left to its owner")
+    } else {
+        None
+    }
+}
+
+pub(super) fn network(root: &mut Section<'_, '_>) -> NetworkConfig {
+    let mut section = root.section("network");
+    let uplink = section.text("uplink").and_then(|At { line, value }| {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        let good = (1..=INTERFACE_MAX).contains(&value.len())
+            && value.bytes().all(allowed)
+            && !value.starts_with(['-', '.']);
+        if !good {
+            let what = format!("`{value}` is no name of a network interface");
+            section.fault(line, "uplink", what, "`ip link` lists them: \"eth0\", \"enp3s0\"");
+        }
+        good.then_some(value)
+    });
+    section.end();
+    NetworkConfig { uplink }
+}
+
+/// What has to fit together: a whole system needs hands of its own kind.
+pub(super) fn fitting(root: &Section<'_, '_>, host: &HostConfig, network: &NetworkConfig) -> bool {
+    match host.runtime {
+        RuntimeKind::Process | RuntimeKind::Mem if network.uplink.is_some() => {
+            let what = "grains of this runtime have no network of their own";
+            let hint = "leave `uplink` out, or say `runtime = \"lxc\"` under `[host]`";
+            root.fault(1, "network.uplink", what, hint);
+            false
+        }
+        RuntimeKind::Process | RuntimeKind::Mem | RuntimeKind::Lxc => true,
+    }
+}
