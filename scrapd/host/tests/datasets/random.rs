@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::mem::discriminant;
 
 use proptest::prelude::*;
-use scrap_host::datasets::{Cause, Dataset, DatasetId, Datasets, Role};
+use scrap_host::datasets::{Cause, Dataset, DatasetId, Datasets, Incoming, Role, Shape};
 use scrap_schema::id::{Epoch, GrainId};
 use scrap_schema::snapshot::{Guid, SnapshotName};
 use scrap_schema::time::Timestamp;
-use scrap_schema::unit::Bytes;
 
 use crate::bench::{Bench, DirBench, MemBench};
 use crate::contract::{ID, WEB, name, orphan_name};
@@ -54,9 +53,9 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 /// A dataset with names in place of guids, which differ between the backends.
-type Shape = (DatasetId, Role, Epoch, Vec<SnapshotName>, Option<SnapshotName>);
+type Looks = (DatasetId, Role, Epoch, Vec<SnapshotName>, Option<SnapshotName>);
 
-fn shape(dataset: &Dataset) -> Shape {
+fn looks(dataset: &Dataset) -> Looks {
     let names = dataset.snapshots.iter().map(|snapshot| snapshot.name.clone()).collect();
     let named = |guid: Guid| {
         let found = dataset.snapshots.iter().find(|snapshot| snapshot.guid == guid);
@@ -88,7 +87,7 @@ impl<B: Bench> World<B> {
         let d = bench.datasets();
         let owner = d.get(ID).await.unwrap().is_some_and(|found| found.role == Role::Owner);
         let result = match op {
-            Op::Create => d.create(WEB, Epoch(step), Bytes(0)).await,
+            Op::Create => d.create(WEB, Epoch(step), Shape::default()).await,
             Op::Write(path, size) => {
                 if owner {
                     let mut contents = step.to_be_bytes().to_vec();
@@ -112,7 +111,10 @@ impl<B: Bench> World<B> {
                 match d.send(ID, base, to, &mut bytes).await {
                     Ok(_) => {
                         let input = &mut bytes.as_slice();
-                        other.receive(WEB, Epoch(step), base, input).await.map(|_| ())
+                        other
+                            .receive(WEB, Incoming::new(Epoch(step), base), input)
+                            .await
+                            .map(|_| ())
                     }
                     Err(error) => Err(error),
                 }
@@ -129,7 +131,8 @@ impl<B: Bench> World<B> {
             Op::Restore(number) => d.restore(WEB, pick(*number)).await,
             Op::CloneAndLook(number) => {
                 let copy = GrainId(9);
-                let cloned = d.clone_from(ID, pick(*number), copy, Epoch(step), Bytes(0)).await;
+                let cloned =
+                    d.clone_from(ID, pick(*number), copy, Epoch(step), Shape::default()).await;
                 if cloned.is_ok() {
                     d.destroy(DatasetId::Grain(copy)).await.unwrap();
                 }
@@ -145,7 +148,7 @@ impl<B: Bench> World<B> {
 
     async fn look(
         &self,
-    ) -> Vec<(Vec<Shape>, BTreeMap<String, SnapshotName>, Vec<Option<Vec<u8>>>)> {
+    ) -> Vec<(Vec<Looks>, BTreeMap<String, SnapshotName>, Vec<Option<Vec<u8>>>)> {
         let mut seen = Vec::new();
         for bench in &self.nodes {
             let list = bench.datasets().list().await.unwrap();
@@ -162,7 +165,7 @@ impl<B: Bench> World<B> {
             let is_owner = found.is_some_and(|found| found.role == Role::Owner);
             // Without a head the twin would show its newest snapshot.
             let heads = PATHS.iter().filter(|_| is_owner).map(|path| bench.read(WEB, path));
-            seen.push((list.iter().map(shape).collect(), holds, heads.collect()));
+            seen.push((list.iter().map(looks).collect(), holds, heads.collect()));
         }
         seen
     }
