@@ -145,7 +145,11 @@ pub async fn run(daemon: Arc<Daemon>, shutdown: CancellationToken) -> bool {
             tasks.spawn(measure(daemon.clone()));
         }
         changes.mark_unchanged();
-        for action in plan(&daemon, now) {
+        let (freezes, others) = execute::freezes(plan(&daemon, now));
+        if !freezes.is_empty() {
+            tasks.spawn(freeze(daemon.clone(), freezes));
+        }
+        for action in others {
             tasks.spawn(carry_out(daemon.clone(), action));
         }
         health::watch(&daemon, &tasks, &shutdown);
@@ -201,13 +205,32 @@ async fn carry_out(daemon: Arc<Daemon>, action: HostAction) {
     );
     let words = action.to_string();
     let result = execute::execute(&daemon, action).await;
-    match &result {
-        Ok(_) if quiet => (),
+    if !(quiet && result.is_ok()) {
+        say(&words, &result);
+    }
+    done(&daemon, lane, result);
+}
+
+/// Freezes several grains at once: where the backend can it is one moment and one piece of work for the disk.
+async fn freeze(daemon: Arc<Daemon>, freezes: Vec<execute::Freeze>) {
+    for (freeze, result) in execute::snapshots(&daemon, freezes).await {
+        let action = HostAction::Snapshot { grain: freeze.grain, name: freeze.name };
+        say(&action.to_string(), &result);
+        done(&daemon, action.lane(), result);
+    }
+}
+
+fn say(words: &str, result: &execute::Done) {
+    match result {
         Ok(_) => debug!(action = words, "done"),
         Err(error) => {
             warn!(action = words, error = crate::logging::chain(error.as_ref()), "failed")
         }
     }
+}
+
+/// Takes in what came of an action, and frees its lane.
+fn done(daemon: &Daemon, lane: Lane, result: execute::Done) {
     daemon.agent.with(|state| {
         state.facts.busy.remove(&lane);
         match result {

@@ -19,7 +19,51 @@ use crate::transfer;
 
 /// Trouble of any kind; the chain of its sources is printed once, where it is logged or reported.
 pub type Trouble = Box<dyn std::error::Error + Send + Sync>;
-type Done = Result<Vec<Update>, Trouble>;
+/// What came of an action: the facts that it changed.
+pub type Done = Result<Vec<Update>, Trouble>;
+
+/// A head that is to be frozen.
+#[derive(Debug, Clone)]
+pub struct Freeze {
+    /// Of which grain.
+    pub grain: GrainId,
+    /// Under which name.
+    pub name: SnapshotName,
+}
+
+/// Takes the freezes out of what is to be done.
+#[must_use]
+pub fn freezes(actions: Vec<HostAction>) -> (Vec<Freeze>, Vec<HostAction>) {
+    let mut freezes = Vec::new();
+    let mut others = Vec::new();
+    for action in actions {
+        // Everything else goes its own way.
+        if let HostAction::Snapshot { grain, name } = action {
+            freezes.push(Freeze { grain, name });
+        } else {
+            others.push(action);
+        }
+    }
+    (freezes, others)
+}
+
+/// Freezes several heads at once, each with a result of its own.
+pub async fn snapshots(daemon: &Daemon, freezes: Vec<Freeze>) -> Vec<(Freeze, Done)> {
+    let host = &*daemon.host;
+    let probed = clock::boot_time();
+    let wanted: Vec<_> =
+        freezes.iter().map(|freeze| (freeze.grain, freeze.name.clone())).collect();
+    let taken = host.datasets.snapshot_all(&wanted, clock::wall()).await;
+    let mut results = Vec::with_capacity(freezes.len());
+    for (freeze, (grain, taken)) in freezes.into_iter().zip(taken) {
+        let result = match taken {
+            Ok(snapshot) => frozen(host, grain, &snapshot, probed).await,
+            Err(error) => Err(error.into()),
+        };
+        results.push((freeze, result));
+    }
+    results
+}
 
 /// Carries one action out. Returns the facts that it changed.
 ///
@@ -40,7 +84,10 @@ pub async fn execute(daemon: &Daemon, action: HostAction) -> Done {
         HostAction::Restore { grain, operation, snapshot } => {
             restore(host, grain, operation, snapshot).await
         }
-        HostAction::Snapshot { grain, name } => snapshot(host, grain, &name).await,
+        HostAction::Snapshot { grain, name } => {
+            let taken = snapshots(daemon, vec![Freeze { grain, name }]).await;
+            taken.into_iter().next().map_or_else(|| Ok(Vec::new()), |(_, result)| result)
+        }
         HostAction::Probe { grain } => probe(host, grain).await,
         HostAction::Prune { grain, snapshots } => {
             host.datasets.prune(grain, &snapshots).await?;
@@ -158,9 +205,7 @@ async fn restore(host: &Host, grain: GrainId, operation: OperationId, guid: Guid
     Ok(updates)
 }
 
-async fn snapshot(host: &Host, grain: GrainId, name: &SnapshotName) -> Done {
-    let probed = clock::boot_time();
-    let snapshot: Snapshot = host.datasets.snapshot(grain, name, clock::wall()).await?;
+async fn frozen(host: &Host, grain: GrainId, snapshot: &Snapshot, probed: BootTime) -> Done {
     let mut updates = look_at(host, grain).await?;
     // Everything written before is in it; what came after is found by the next look.
     let dirty = Dirty { bytes: Bytes(0), at: snapshot.created, probed };

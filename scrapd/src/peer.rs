@@ -13,6 +13,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use scrap_decide::obey::DataRole;
+use scrap_host::datasets::Datasets;
 use scrap_schema::id::{GrainId, NodeId, TemplateId};
 use scrap_schema::node::{Renewal, RenewalAnswer};
 use scrap_schema::snapshot::Guid;
@@ -119,6 +120,19 @@ impl Peers {
         answer(node, "a question about a copy", self.http.get(url).timeout(ASK)).await
     }
 
+    /// What a node has kept of a grain's stream that was cut off, if it can go on.
+    ///
+    /// # Errors
+    /// If the node cannot be reached.
+    pub async fn unfinished(
+        &self,
+        node: NodeId,
+        grain: GrainId,
+    ) -> Result<Option<String>, PeerError> {
+        let url = self.url(node, &format!("/peer/unfinished/{grain}"))?;
+        answer(node, "a question about a copy", self.http.get(url).timeout(ASK)).await
+    }
+
     /// Asks for a template. The answer's body is the stream, in frames.
     ///
     /// # Errors
@@ -181,6 +195,7 @@ pub fn routes(daemon: Arc<Daemon>) -> Router {
     Router::new()
         .route("/peer/renew", post(renew).layer(DefaultBodyLimit::max(RENEWAL_MAX)))
         .route("/peer/copies/{grain}", get(copy))
+        .route("/peer/unfinished/{grain}", get(unfinished))
         .route("/peer/streams/{grain}", post(stream).layer(DefaultBodyLimit::disable()))
         .route("/peer/templates/{template}", get(template))
         .with_state(daemon)
@@ -222,6 +237,17 @@ async fn copy(State(daemon): State<Arc<Daemon>>, Path(grain): Path<String>) -> R
     match copy {
         Ok(snapshots) => Json(snapshots).into_response(),
         Err(why) => refusal(StatusCode::CONFLICT, why.to_owned()),
+    }
+}
+
+async fn unfinished(State(daemon): State<Arc<Daemon>>, Path(grain): Path<String>) -> Response {
+    let grain = match grain_id(&grain) {
+        Ok(grain) => grain,
+        Err(response) => return *response,
+    };
+    match daemon.host.datasets.unfinished(grain).await {
+        Ok(token) => Json(token).into_response(),
+        Err(error) => refusal(StatusCode::CONFLICT, chain(&error)),
     }
 }
 

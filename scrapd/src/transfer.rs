@@ -45,6 +45,9 @@ pub struct OfferBody {
     pub index: u64,
     /// The sender's newest snapshots, newest last.
     pub line: Vec<Guid>,
+    /// The stream goes on where an earlier one was cut off.
+    #[serde(default)]
+    pub resumed: bool,
 }
 
 impl OfferBody {

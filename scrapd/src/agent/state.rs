@@ -111,6 +111,8 @@ pub struct Stream {
     pub rounds: u32,
     /// Estimated bytes between what the copy has and the newest snapshot.
     pub behind: Bytes,
+    /// What the copy kept of a stream that was cut off, and could not be gone on with.
+    pub bad_rest: Option<String>,
 }
 
 /// How far a stream is.

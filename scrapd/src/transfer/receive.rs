@@ -139,7 +139,8 @@ where
         drop(pipe);
         result
     };
-    let incoming = Incoming::new(offer.epoch, offer.from);
+    let resumed = offer.resumed;
+    let incoming = Incoming { resumed, ..Incoming::new(offer.epoch, offer.from) };
     let taken = daemon.host.datasets.receive(grain, incoming, &mut end);
     let (unwrapped, taken) = tokio::join!(unwrapped, taken);
     match (unwrapped, taken) {

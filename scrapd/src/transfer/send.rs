@@ -25,6 +25,8 @@ const LINE_MAX: usize = 256;
 pub(super) const PIPE: usize = 1 << 20;
 /// Frames between the frames and the wire.
 pub(super) const FRAMES: usize = 4;
+/// Streams that are shorter are sent again from their beginning when they were cut off.
+const REST_MIN: u64 = 16 << 20;
 /// Longest time in which a receiver that has everything brings it to stable storage.
 const ANSWER: Duration = Duration::from_secs(300);
 /// How long a receiver is heard after its stream has broken off here.
@@ -46,19 +48,37 @@ pub async fn send(
     let progress = Arc::new(Sending::default());
     let estimate = daemon.host.datasets.estimate(id, from, to).await?;
     progress.total.store(estimate, Ordering::Relaxed);
-    let offer = offer(daemon, grain, from, to);
+    let rest = rest(daemon, grain, node, estimate).await;
+    let offer = OfferBody { resumed: rest.is_some(), ..offer(daemon, grain, from, to) };
     daemon.agent.with(|state| {
         let stream = state.streams.entry((grain, node)).or_default();
         stream.sending = Some(progress.clone());
         stream.behind = Bytes(estimate);
     });
-    let sent = transmit(daemon, grain, node, &offer, &progress).await;
+    let piece = Piece { id, from, to, rest: rest.clone() };
+    let sent = transmit(daemon, (grain, node), &offer, piece, &progress).await;
     daemon.agent.with(|state| {
         if let Some(stream) = state.streams.get_mut(&(grain, node)) {
             stream.sending = None;
+            // A rest that did not go well is not tried again: the next stream begins anew.
+            stream.bad_rest = rest.filter(|_| sent.is_err());
         }
     });
     sent
+}
+
+/// What the other side has kept of an earlier stream that was cut off, if it is worth the question. Whoever does not answer it
+/// gets the stream from its beginning.
+async fn rest(daemon: &Daemon, grain: GrainId, node: NodeId, estimate: u64) -> Option<String> {
+    if estimate < REST_MIN {
+        return None;
+    }
+    let token = daemon.peers.unfinished(node, grain).await.ok().flatten()?;
+    let bad = daemon.agent.with(|state| {
+        let stream = state.streams.get(&(grain, node));
+        stream.and_then(|stream| stream.bad_rest.clone())
+    });
+    (bad.as_ref() != Some(&token)).then_some(token)
 }
 
 /// A place among the streams that leave this node. Waiting is told as the trouble of the copy.
@@ -78,15 +98,15 @@ async fn turn(daemon: &Daemon, grain: GrainId, node: NodeId, from: Option<Guid>)
 
 async fn transmit(
     daemon: &Daemon,
-    grain: GrainId,
-    node: NodeId,
+    (grain, node): (GrainId, NodeId),
     offer: &OfferBody,
+    piece: Piece,
     progress: &Arc<Sending>,
 ) -> Result<u64, Trouble> {
     let (out, wire) = mpsc::channel(FRAMES);
     let body = reqwest::Body::wrap_stream(ReceiverStream::new(wire));
     let answer = daemon.peers.stream(node, grain, offer, body);
-    let reading = read(daemon, Piece { id: DatasetId::Grain(grain), from: offer.from, to: offer.to }, progress, out);
+    let reading = read(daemon, piece, progress, out);
     tokio::pin!(answer, reading);
     // The receiver's word comes first: if it refused, the broken pipe is only the echo.
     let (received, read) = tokio::select! {
@@ -112,11 +132,12 @@ async fn transmit(
 }
 
 /// What of a dataset a stream carries.
-#[derive(Clone, Copy)]
 pub(super) struct Piece {
     pub(super) id: DatasetId,
     pub(super) from: Option<Guid>,
     pub(super) to: Guid,
+    /// Only what comes after what this token says.
+    pub(super) rest: Option<String>,
 }
 
 /// Reads the stream from the dataset into frames, with the trailer.
@@ -128,7 +149,11 @@ pub(super) async fn read(
 ) -> Result<u64, Trouble> {
     let (mut pipe, end) = tokio::io::duplex(PIPE);
     let read = async move {
-        let result = daemon.host.datasets.send(piece.id, piece.from, piece.to, &mut pipe).await;
+        let datasets = &daemon.host.datasets;
+        let result = match &piece.rest {
+            Some(token) => datasets.send_rest(piece.id, token, piece.to, &mut pipe).await,
+            None => datasets.send(piece.id, piece.from, piece.to, &mut pipe).await,
+        };
         drop(pipe);
         result
     };
@@ -161,5 +186,5 @@ fn offer(daemon: &Daemon, grain: GrainId, from: Option<Guid>, to: Guid) -> Offer
         let skipped = snapshots.len().saturating_sub(LINE_MAX);
         snapshots.iter().skip(skipped).map(|snapshot| snapshot.guid).collect()
     });
-    OfferBody { sender: daemon.me, epoch, from, to, index, line }
+    OfferBody { sender: daemon.me, epoch, from, to, index, line, resumed: false }
 }

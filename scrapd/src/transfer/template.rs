@@ -34,7 +34,7 @@ pub async fn offer_template(daemon: Arc<Daemon>, template: TemplateId) -> Result
     let turn = tokio::time::timeout(TURN, places.take(Traffic::Full)).await;
     let turn = turn.map_err(|_| places.why_wait(Traffic::Full).unwrap_or_default())?;
     let (out, wire) = mpsc::channel(FRAMES);
-    let piece = Piece { id: DatasetId::Template(template), from: None, to };
+    let piece = Piece { id: DatasetId::Template(template), from: None, to, rest: None };
     // Ends with its reader: whoever hangs up takes no more frames.
     tokio::spawn(async move {
         let _turn = turn;
