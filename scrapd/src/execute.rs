@@ -277,6 +277,7 @@ async fn start(daemon: &Daemon, grain: GrainId, epoch: Epoch, deadline: Option<B
         cpu: spec.resources.cpu,
         deadline,
         grace: spec.stop.timeout,
+        system: None,
     };
     host.runtime.start(order).await?;
     Ok(vec![Update::Started(grain, epoch, deadline.is_some())])

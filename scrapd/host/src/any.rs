@@ -1,7 +1,7 @@
 //! The backend that was chosen at the start, as one type: the traits are async and so cannot be objects. Only passes on.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use scrap_schema::id::{Epoch, GrainId, TemplateId};
 use scrap_schema::snapshot::{Guid, Snapshot, SnapshotName};
@@ -16,7 +16,8 @@ use crate::dir::DirDatasets;
 use crate::mem::{MemDatasets, MemRuntime};
 use crate::process::ProcessRuntime;
 use crate::runtime::{
-    self, Exec, ExecChild, Listing, LogChunk, Runtime, RuntimeError, Start, Usage,
+    self, Exec, ExecChild, IdRange, Listing, LogChunk, Runtime, RuntimeError, ServiceState, Start,
+    Usage, Window,
 };
 
 /// Datasets of whichever backend.
@@ -37,19 +38,21 @@ pub enum AnyRuntime {
     Mem(MemRuntime),
 }
 
-/// One method that every backend has, by the variants of its enum.
+/// Methods that every backend has, by the variants of their enum.
 macro_rules! pass_on {
-    ($any:ident: $first:ident $second:ident; $(
+    ($any:ident: $variants:tt; $(
         fn $name:ident(&self $(, $argument:ident: $kind:ty)*) -> $result:ty;
     )*) => {
         $(
             async fn $name(&self $(, $argument: $kind)*) -> $result {
-                match self {
-                    $any::$first(backend) => backend.$name($($argument),*).await,
-                    $any::$second(backend) => backend.$name($($argument),*).await,
-                }
+                pass_on!(@one self, $any, $variants, $name, ($($argument),*))
             }
         )*
+    };
+    (@one $self:ident, $any:ident, ($($variant:ident)*), $name:ident, $arguments:tt) => {
+        match $self {
+            $($any::$variant(backend) => backend.$name $arguments.await,)*
+        }
     };
 }
 
@@ -61,7 +64,7 @@ impl Datasets for AnyDatasets {
         }
     }
 
-    pass_on! { AnyDatasets: Dir Mem;
+    pass_on! { AnyDatasets: (Dir Mem);
         fn list(&self) -> datasets::Result<Vec<Dataset>>;
         fn get(&self, id: DatasetId) -> datasets::Result<Option<Dataset>>;
         fn create(&self, grain: GrainId, epoch: Epoch, shape: Shape) -> datasets::Result<()>;
@@ -119,7 +122,7 @@ impl Datasets for AnyDatasets {
 }
 
 impl Runtime for AnyRuntime {
-    pass_on! { AnyRuntime: Process Mem;
+    pass_on! { AnyRuntime: (Process Mem);
         fn list(&self) -> runtime::Result<Listing>;
         fn start(&self, order: Start) -> runtime::Result<()>;
         fn stop(&self, grain: GrainId, grace: Span) -> runtime::Result<()>;
@@ -129,7 +132,12 @@ impl Runtime for AnyRuntime {
         fn logs(
             &self, grain: GrainId, from: u64, tail: Option<u32>, limit: usize
         ) -> runtime::Result<LogChunk>;
+        fn prepare(&self, data: &Path, ids: IdRange) -> runtime::Result<()>;
         fn exec(&self, exec: Exec) -> runtime::Result<ExecChild>;
+        fn console(&self, grain: GrainId, window: Window) -> runtime::Result<ExecChild>;
+        fn freeze(&self, grain: GrainId) -> runtime::Result<()>;
+        fn thaw(&self, grain: GrainId) -> runtime::Result<()>;
+        fn services(&self, grain: GrainId) -> runtime::Result<Vec<ServiceState>>;
         fn forget(&self, grain: GrainId) -> runtime::Result<()>;
     }
 }

@@ -9,16 +9,19 @@ use std::process::ExitCode;
 use crate::clock;
 use crate::processes::{self, Process};
 
+mod halt;
 pub(crate) mod lock;
 pub(crate) mod log;
 pub(crate) mod protocol;
 mod spawn;
+mod system;
 mod talk;
 mod watch;
 
 use lock::Lock;
 use log::LogWriter;
 use protocol::{Begun, Order, socket_path};
+pub(crate) use spawn::TERMINAL;
 use watch::Keeper;
 
 /// What the binary `scrap-keeper` does. Its standard input must be a socket on which its order comes.
@@ -28,6 +31,10 @@ pub fn main() -> ExitCode {
     match arguments.next() {
         Some(word) if word == spawn::BECOME => {
             let _ = spawn::become_program(arguments);
+            ExitCode::from(127)
+        }
+        Some(word) if word == spawn::TERMINAL => {
+            let _ = spawn::become_in_terminal(arguments);
             ExitCode::from(127)
         }
         Some(_) => ExitCode::from(2),

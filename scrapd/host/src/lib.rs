@@ -7,14 +7,18 @@
 
 pub mod any;
 pub mod archive;
+mod cgroups;
 pub mod clock;
 pub mod datasets;
 pub mod dir;
 pub mod keeper;
+mod keepers;
 mod log;
 pub mod machine;
 pub mod mem;
+pub mod net;
 pub mod process;
 mod processes;
 mod run;
 pub mod runtime;
+mod terminal;

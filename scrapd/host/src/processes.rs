@@ -9,6 +9,9 @@ use std::io;
 use rustix::process::{Pid, Signal};
 use serde::{Deserialize, Serialize};
 
+use crate::cgroups::{self, Group};
+use crate::runtime::IdRange;
+
 /// The environment variable that every process of an instance inherits.
 pub(crate) const TAG: &str = "SCRAP_INSTANCE";
 
@@ -120,6 +123,51 @@ impl Process {
     }
 }
 
+/// What holds all processes of a system: they are of the grain whatever else they are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Cage {
+    /// The path of its group in every hierarchy.
+    pub(crate) group: String,
+    /// Its users. `None`: they are not known any more.
+    pub(crate) ids: Option<IdRange>,
+}
+
+impl Cage {
+    pub(crate) fn group(&self) -> Group<'_> {
+        Group { path: &self.group }
+    }
+
+    /// Whether a process is in the group, or has a user of the grain, or is in a namespace of such users.
+    fn holds(&self, pid: i32) -> io::Result<bool> {
+        let text = |name: &str| {
+            let text = read(&format!("/proc/{pid}/{name}"))?.unwrap_or_default();
+            io::Result::Ok(String::from_utf8_lossy(&text).into_owned())
+        };
+        let groups = text("cgroup")?;
+        if self.group().holds(&groups) {
+            return Ok(true);
+        }
+        // Two nodes on one machine know the same grain by the same users. Which of them a process is of, its group tells.
+        let Some(ids) = self.ids.filter(|_| !cgroups::is_of_a_grain(&groups)) else {
+            return Ok(false);
+        };
+        Ok(has_user_of(&text("status")?, ids) || maps_to(&text("uid_map")?, ids))
+    }
+}
+
+/// Whether the text of `/proc/<pid>/status` names a user of these: real, effective, saved or of files.
+fn has_user_of(status: &str, ids: IdRange) -> bool {
+    let users = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+    let mut users = users.unwrap_or_default().split_ascii_whitespace();
+    users.any(|user| user.parse().is_ok_and(|user| ids.contains(user)))
+}
+
+/// Whether the text of `/proc/<pid>/uid_map`, read from outside, leads to these users.
+fn maps_to(map: &str, ids: IdRange) -> bool {
+    let mut outside = map.lines().filter_map(|line| line.split_ascii_whitespace().nth(1));
+    outside.any(|outside| outside.parse().is_ok_and(|outside| ids.contains(outside)))
+}
+
 /// How an instance's processes are told from all others.
 #[derive(Debug, Clone)]
 pub(crate) struct Family {
@@ -127,9 +175,34 @@ pub(crate) struct Family {
     pub(crate) keeper: Process,
     /// How the value of [`TAG`] begins. A whole tag is the beginning of no other.
     pub(crate) tag: String,
+    /// What holds them besides, if they are a system.
+    pub(crate) cage: Option<Cage>,
 }
 
 impl Family {
+    /// Whether anything of it can be seen at a glance; if nothing is, [`Family::members`] looks everywhere.
+    pub(crate) fn is_plainly_there(&self) -> bool {
+        let Some(cage) = &self.cage else { return false };
+        cage.group().pids().is_ok_and(|pids| !pids.is_empty())
+    }
+
+    /// The first process of its system, once it runs.
+    ///
+    /// # Errors
+    /// If its group cannot be looked at.
+    pub(crate) fn init(&self) -> io::Result<Option<Process>> {
+        let Some(cage) = &self.cage else { return Ok(None) };
+        let path = format!("{}/{}", cage.group, cgroups::SYSTEM);
+        for pid in (Group { path: &path }).pids()? {
+            let status = read(&format!("/proc/{pid}/status"))?.unwrap_or_default();
+            let first = is_first(&String::from_utf8_lossy(&status));
+            if let Some(stat) = stat(pid)?.filter(|stat| first && !stat.ended) {
+                return Ok(Some(stat.process));
+            }
+        }
+        Ok(None)
+    }
+
     /// Every living process of it, without the keeper itself and without this process.
     ///
     /// # Errors
@@ -164,6 +237,11 @@ impl Family {
 
     /// Whether a process belongs to it by itself, wherever it descends from.
     fn claims(&self, stat: &Stat) -> io::Result<bool> {
+        if let Some(cage) = &self.cage
+            && cage.holds(stat.process.pid)?
+        {
+            return Ok(true);
+        }
         let younger = stat.process.started >= self.keeper.started;
         Ok(younger && (stat.session == self.keeper.pid || is_tagged(stat.process.pid, &self.tag)?))
     }
@@ -180,6 +258,13 @@ impl Family {
         }
         Ok((ticks, pages, count))
     }
+}
+
+/// Whether the text of `/proc/<pid>/status` is of the first process of a namespace one below ours.
+fn is_first(status: &str) -> bool {
+    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    let mut numbers = numbers.unwrap_or_default().split_ascii_whitespace().skip(1);
+    numbers.next() == Some("1") && numbers.next().is_none()
 }
 
 fn is_tagged(pid: i32, tag: &str) -> io::Result<bool> {
@@ -215,6 +300,26 @@ mod tests {
         assert_eq!((stat.own_ticks, stat.waited_ticks, stat.resident_pages), (30, 70, 55));
         assert_eq!(parse("42 (x) S 7"), None);
         assert!(parse(&text.replace(") S", ") Z")).unwrap().ended);
+    }
+
+    #[test]
+    fn users_of_a_grain_are_known_wherever_they_show() {
+        let ids = IdRange { base: 1_000_000, count: 65_536 };
+        assert!(has_user_of("Name:\tx\nUid:\t0\t1000000\t0\t0\n", ids));
+        assert!(has_user_of("Uid:\t0\t0\t0\t1065535\n", ids));
+        assert!(!has_user_of("Uid:\t0\t999999\t1065536\t0\nGid:\t1000000\n", ids));
+        assert!(!has_user_of("", ids));
+        assert!(maps_to("         0    1000000      65536\n", ids));
+        assert!(maps_to("0 0 1\n1 1000007 2\n", ids));
+        assert!(!maps_to("         0          0 4294967295\n", ids));
+    }
+
+    #[test]
+    fn the_first_process_of_a_system_is_known_and_none_of_a_system_within() {
+        for (line, first) in [("77\t1", true), ("1", false), ("77\t5", false), ("77\t9\t1", false)]
+        {
+            assert_eq!(is_first(&format!("Name:\tx\nNSpid:\t{line}\n")), first, "{line}");
+        }
     }
 
     #[test]

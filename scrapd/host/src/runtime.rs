@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use scrap_schema::id::{Epoch, GrainId};
 use scrap_schema::time::BootTime;
 use scrap_schema::unit::{Bytes, MilliCpu, Span};
 use thiserror::Error;
+
+use crate::net::Interface;
+pub use crate::terminal::Terminal;
 
 /// Everything that a start needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,11 +19,11 @@ pub struct Start {
     pub grain: GrainId,
     /// In which epoch. An older one than the running one is refused, the same one is a success without effect.
     pub epoch: Epoch,
-    /// Program and arguments.
+    /// Program and arguments. Empty: the init of the system that it is.
     pub command: Vec<String>,
     /// Environment.
     pub env: BTreeMap<String, String>,
-    /// Where its data are; also its working directory.
+    /// Where its data are; also the working directory of a program of this machine. The root of a system is `rootfs` in it.
     pub data: PathBuf,
     /// Limit of memory; zero means none.
     pub memory: Bytes,
@@ -31,6 +34,38 @@ pub struct Start {
     pub deadline: Option<BootTime>,
     /// Time between asking and killing when the deadline passes or somebody stops it.
     pub grace: Span,
+    /// The whole system that the grain is. `None`: a program of this machine.
+    pub system: Option<System>,
+}
+
+/// A whole system that a grain is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct System {
+    /// Its name for itself: 1 to 63 of `a-z`, `0-9` and `-`, with no `-` at either end.
+    pub hostname: String,
+    /// Who its users are on this machine.
+    pub ids: IdRange,
+    /// Limit of processes; zero means none.
+    pub pids: u32,
+    /// Its network interface; `None`: it has none.
+    pub interface: Option<Interface>,
+}
+
+/// Users and groups of this machine that stand for those of a grain: its user 0 is `base`. No two grains share any.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct IdRange {
+    /// The first one.
+    pub base: u32,
+    /// How many.
+    pub count: u32,
+}
+
+impl IdRange {
+    /// Whether an id of this machine is one of the grain's.
+    #[must_use]
+    pub fn contains(self, id: u32) -> bool {
+        id.checked_sub(self.base).is_some_and(|inside| inside < self.count)
+    }
 }
 
 /// A grain that runs or ran here.
@@ -101,13 +136,52 @@ pub struct Exec {
     pub command: Vec<String>,
     /// Environment beside the grain's own.
     pub env: BTreeMap<String, String>,
+    /// The size of the terminal that it gets; `None`: pipes.
+    pub tty: Option<Window>,
+    /// As which user of the grain: a name, or `uid` or `uid:gid` in numbers. `None`: the one that the grain's program has.
+    pub user: Option<String>,
+}
+
+/// Size of a terminal in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// Lines.
+    pub rows: u16,
+    /// Characters of a line.
+    pub columns: u16,
 }
 
 /// A started program inside a grain.
 #[derive(Debug)]
 pub struct ExecChild {
-    /// Its process: stdin, stdout, stderr are pipes; killed when dropped.
+    /// Its process; killed when dropped. Without a terminal, stdin, stdout and stderr are pipes.
     pub child: tokio::process::Child,
+    /// Its terminal, if one was asked for: what is written here is typed, what is read here was printed.
+    pub terminal: Option<Terminal>,
+}
+
+/// What a grain's init says of one of its services.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceState {
+    /// As the init names it: `ssh.service`, `sshd`.
+    pub name: String,
+    /// What it does.
+    pub activity: Activity,
+    /// The init's own words for it: `active (running)`.
+    pub words: String,
+}
+
+/// What a service does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activity {
+    /// It runs, or has done its work.
+    Active,
+    /// It starts or stops.
+    Changing,
+    /// It does not run.
+    Inactive,
+    /// It ended badly, or cannot be started.
+    Failed,
 }
 
 /// Failed work of a runtime: names the grain, the work, and the cause.
@@ -146,6 +220,22 @@ pub enum RuntimeCause {
         #[source]
         source: std::io::Error,
     },
+    /// This runtime cannot do that.
+    #[error("{what}; {hint}")]
+    NotPossible {
+        /// What is not possible, of what.
+        what: &'static str,
+        /// What can be done instead.
+        hint: &'static str,
+    },
+    /// The machine, or what was ordered, is not as it must be.
+    #[error("{what}; {hint}")]
+    NotReady {
+        /// What is wrong.
+        what: String,
+        /// What to do now.
+        hint: String,
+    },
     /// It could not be verified that all processes are gone.
     #[error("{left} processes are still there after the kill")]
     StillAlive {
@@ -168,6 +258,14 @@ pub(crate) fn deadline_passed() -> RuntimeCause {
     RuntimeCause::Io {
         what: "its deadline has passed already".to_owned(),
         source: std::io::ErrorKind::TimedOut.into(),
+    }
+}
+
+/// The refusal of a console where there is none.
+pub(crate) fn no_console() -> RuntimeCause {
+    RuntimeCause::NotPossible {
+        what: "a program of this machine has no console",
+        hint: "run a shell in the grain with a terminal instead",
     }
 }
 
@@ -210,8 +308,30 @@ pub trait Runtime: Send + Sync + 'static {
         limit: usize,
     ) -> impl Future<Output = Result<LogChunk>> + Send;
 
+    /// Makes a tree of data fit for a start: the users and groups of the files of a system become those of the grain on
+    /// this machine, `0` becomes `ids.base`. May be broken off and done again; done already: nothing. Never follows a link.
+    /// A program of this machine needs nothing.
+    fn prepare(&self, data: &Path, ids: IdRange) -> impl Future<Output = Result<()>> + Send;
+
     /// Runs a program inside the grain. It ends with the grain at the latest.
     fn exec(&self, exec: Exec) -> impl Future<Output = Result<ExecChild>> + Send;
+
+    /// The console of the system that the grain is: always with a terminal.
+    fn console(
+        &self,
+        grain: GrainId,
+        window: Window,
+    ) -> impl Future<Output = Result<ExecChild>> + Send;
+
+    /// Lets nothing of a running grain run until [`Runtime::thaw`]; frozen already: fine. A stop, a deadline and a kill
+    /// are not kept up by it.
+    fn freeze(&self, grain: GrainId) -> impl Future<Output = Result<()>> + Send;
+
+    /// Lets it run again; not frozen: fine.
+    fn thaw(&self, grain: GrainId) -> impl Future<Output = Result<()>> + Send;
+
+    /// What the grain's init says of its services, by name; empty where it keeps none that it could tell of.
+    fn services(&self, grain: GrainId) -> impl Future<Output = Result<Vec<ServiceState>>> + Send;
 
     /// Forgets a stopped instance with its log. Unknown: fine. Not stopped: refused with [`RuntimeCause::StillAlive`].
     fn forget(&self, grain: GrainId) -> impl Future<Output = Result<()>> + Send;

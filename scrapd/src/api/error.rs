@@ -351,7 +351,10 @@ pub(super) fn from_runtime(error: &RuntimeError, name: &str) -> Failure {
         RuntimeCause::Stale { .. } => Failure::unavailable(causes),
         RuntimeCause::Program { .. } => Failure::new(Code::BadRequest, causes)
             .hint("the program must exist inside the grain; it is not given to a shell"),
-        RuntimeCause::StillAlive { .. } | RuntimeCause::Io { .. } => {
+        RuntimeCause::NotPossible { .. } => Failure::new(Code::BadRequest, causes),
+        RuntimeCause::NotReady { .. }
+        | RuntimeCause::StillAlive { .. }
+        | RuntimeCause::Io { .. } => {
             tracing::error!(grain = %error.grain, error = %causes, "runtime failed");
             Failure::internal(causes)
         }

@@ -68,7 +68,7 @@ pub(super) async fn exec(
         let detail = "the command is empty";
         return Err(Failure::bad_value(Code::BadRequest, "/command", detail));
     }
-    let order = Exec { grain, command, env };
+    let order = Exec { grain, command, env, tty: None, user: None };
     let body = match api.daemon.host.runtime.exec(order).await {
         Ok(started) => {
             tracing::info!(grain = name, "exec began");

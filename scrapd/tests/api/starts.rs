@@ -34,6 +34,7 @@ async fn stubborn(node: &Node, grain: GrainId) {
         cpu: MilliCpu(0),
         deadline: None,
         grace: Span::from_secs(1),
+        system: None,
     };
     node.runtime().start(order).await.unwrap();
     node.runtime().set_stubborn(grain, true);

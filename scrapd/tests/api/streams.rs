@@ -183,6 +183,7 @@ pub(crate) async fn run(node: &super::lab::Node, grain: GrainId) {
         cpu: MilliCpu(0),
         deadline: None,
         grace: Span::from_secs(1),
+        system: None,
     };
     node.runtime().start(order).await.unwrap();
 }

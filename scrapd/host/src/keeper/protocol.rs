@@ -9,7 +9,7 @@ use scrap_schema::id::{Epoch, GrainId};
 use scrap_schema::time::BootTime;
 use serde::{Deserialize, Serialize};
 
-use crate::processes::{Family, Process};
+use crate::processes::{Cage, Family, Process};
 
 /// Longest line that either side reads.
 pub(crate) const LINE_MAX: usize = 4 << 20;
@@ -28,6 +28,19 @@ pub(crate) struct Order {
     pub(crate) tag: String,
     pub(crate) deadline: Option<BootTime>,
     pub(crate) grace_ms: u64,
+    /// The grain is a system, and its program one that makes it.
+    #[serde(default)]
+    pub(crate) system: Option<SystemOrder>,
+}
+
+/// What a keeper must know of a system.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct SystemOrder {
+    pub(crate) cage: Cage,
+    /// Program and arguments that ask an init to halt which hears only signals that we cannot send.
+    pub(crate) halt: Vec<String>,
+    /// Program and arguments that run what follows inside.
+    pub(crate) inside: Vec<String>,
 }
 
 /// The keeper's answer to its order.
@@ -91,6 +104,8 @@ pub(crate) struct Record {
     /// The boot that the processes are of: after another one none of them is left.
     pub(crate) boot: String,
     pub(crate) tag: String,
+    #[serde(default)]
+    pub(crate) cage: Option<Cage>,
     pub(crate) status: Status,
 }
 
@@ -99,10 +114,10 @@ const LOST: Process = Process { pid: -1, started: 0 };
 
 impl Record {
     /// What stands for a record that was lost, when its keeper lives no more: what carries the tag of its grain.
-    pub(crate) fn lost(grain: GrainId, boot: String) -> Self {
+    pub(crate) fn lost(grain: GrainId, boot: String, cage: Option<Cage>) -> Self {
         let status = Status { state: State::Running, restarts: 0, last_exit: None, deadline: None };
         let (epoch, command, tag) = (Epoch(0), Vec::new(), format!("{grain}."));
-        Self { grain, epoch, command, keeper: LOST, boot, tag, status }
+        Self { grain, epoch, command, keeper: LOST, boot, tag, cage, status }
     }
 
     /// Why an instance has ended whose keeper did not end it.
@@ -112,7 +127,7 @@ impl Record {
 
     /// How its processes are found.
     pub(crate) fn family(&self) -> Family {
-        Family { keeper: self.keeper, tag: self.tag.clone() }
+        Family { keeper: self.keeper, tag: self.tag.clone(), cage: self.cage.clone() }
     }
 }
 

@@ -14,6 +14,7 @@ use super::lock::Lock;
 use super::log::LogWriter;
 use super::protocol::{self, Begun, Order, Record, Request, Stable, State, Status};
 use super::spawn;
+use super::system::{Asked, System};
 use super::talk::{self, Caller, Heard};
 use crate::clock;
 use crate::processes::Process;
@@ -62,6 +63,8 @@ pub(super) struct Keeper {
     output: PipeReader,
     /// Given to every start of the program.
     input: PipeWriter,
+    /// What is done besides for a grain that is a system.
+    system: Option<System>,
     phase: Phase,
     main: Option<Main>,
     pause: Span,
@@ -120,6 +123,8 @@ impl Keeper {
         let (output, input) = io::pipe().map_err(|error| failed("cannot make a pipe", &error))?;
         rustix::io::ioctl_fionbio(&output, true)
             .map_err(|error| failed("cannot set up a pipe", &error.into()))?;
+        let system = order.system.clone().map(System::new).transpose();
+        let system = system.map_err(|error| failed("cannot make a pipe", &error))?;
         let status = Status {
             state: State::Running,
             restarts: 0,
@@ -133,6 +138,7 @@ impl Keeper {
             keeper: me,
             boot,
             tag: order.tag.clone(),
+            cage: order.system.as_ref().map(|system| system.cage.clone()),
             status,
         };
         // Before the program: whoever looks from now on knows that something may run.
@@ -149,12 +155,13 @@ impl Keeper {
             log,
             output,
             input,
+            system,
             phase,
             main,
             pause,
             _lock,
         };
-        match spawn::start(&keeper.order, &keeper.input) {
+        match keeper.spawn() {
             Ok(pid) => {
                 keeper.main = Some(Main::new(pid));
                 Ok(keeper)
@@ -168,11 +175,17 @@ impl Keeper {
         }
     }
 
+    fn spawn(&mut self) -> io::Result<Pid> {
+        let errors = self.system.as_mut().map_or(&self.input, System::begin);
+        spawn::start(&self.order, &self.input, errors)
+    }
+
     /// Keeps it until its end.
     pub(super) fn run(mut self) -> io::Result<()> {
         while !matches!(self.phase, Phase::Ended) {
             self.wait();
             self.write_log();
+            self.hear_program();
             self.reap();
             self.hear();
             self.look_at_deadline();
@@ -203,6 +216,8 @@ impl Keeper {
             PollFd::new(&self.listener, PollFlags::IN),
             PollFd::new(&self.output, PollFlags::IN),
         ];
+        let messages = self.system.as_ref().map(System::messages);
+        fds.extend(messages.map(|messages| PollFd::new(messages, PollFlags::IN)));
         fds.extend(self.callers.iter().map(|caller| PollFd::new(&caller.stream, PollFlags::IN)));
         let ended = self.main.as_ref().and_then(|main| main.ended.as_ref());
         fds.extend(ended.map(|fd| PollFd::new(fd, PollFlags::IN)));
@@ -222,7 +237,17 @@ impl Keeper {
             let Ok(length) = self.output.read(&mut buffer) else { return };
             let bytes = buffer.get(..length).unwrap_or_default();
             // A full disk costs log lines, never the grain.
-            let _ = self.log.write(bytes);
+            let _ = match &mut self.system {
+                Some(system) => self.log.write(&system.plain(bytes)),
+                None => self.log.write(bytes),
+            };
+        }
+    }
+
+    fn hear_program(&mut self) {
+        let lines = self.system.as_mut().map(System::hear).unwrap_or_default();
+        if !lines.is_empty() {
+            let _ = self.log.write(&lines);
         }
     }
 
@@ -231,7 +256,9 @@ impl Keeper {
         while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
             if self.main.as_ref().is_some_and(|main| main.pid == pid) {
                 self.main = None;
-                self.record.status.last_exit = Some(exit_text(status));
+                self.hear_program();
+                let end = self.system.as_ref().and_then(|system| system.end(status));
+                self.record.status.last_exit = Some(end.unwrap_or_else(|| exit_text(status)));
                 if let Phase::Running { since } = self.phase {
                     let ran = clock::boot_time().since(since);
                     self.pause = next_pause(self.pause, ran);
@@ -320,8 +347,15 @@ impl Keeper {
     /// Asks everything that belongs to the program to end.
     fn clear(&mut self, then: Then, grace: Span) {
         let since = clock::boot_time();
-        self.phase = Phase::Clearing { since, kill_at: since + grace, then };
-        self.signal_all(Signal::TERM);
+        let asked = match &self.system {
+            Some(system) => system.ask(&self.record.family(), &self.record.tag),
+            None => {
+                self.signal_all(Signal::TERM);
+                Asked::Somebody
+            }
+        };
+        let kill_at = if asked == Asked::Somebody { since + grace } else { since };
+        self.phase = Phase::Clearing { since, kill_at, then };
     }
 
     /// Sends a signal to everything that is left; says whether that was anything.
@@ -340,7 +374,17 @@ impl Keeper {
     }
 
     fn is_empty(&self) -> bool {
-        self.main.is_none() && self.record.family().members().is_ok_and(|left| left.is_empty())
+        let family = self.record.family();
+        self.main.is_none()
+            && !family.is_plainly_there()
+            && family.members().is_ok_and(|left| left.is_empty())
+    }
+
+    fn kill(&self) {
+        if let Some(system) = &self.system {
+            system.kill();
+        }
+        self.signal_all(Signal::KILL);
     }
 
     fn step(&mut self) {
@@ -349,13 +393,16 @@ impl Keeper {
             Phase::Running { .. } | Phase::Ended => (),
             Phase::Clearing { kill_at, then, .. } => {
                 if self.is_empty() {
+                    if let Some(system) = &self.system {
+                        system.clear_away();
+                    }
                     self.phase = match then {
                         Then::End => Phase::Ended,
                         Then::Restart => Phase::BackingOff { until: now + self.pause },
                     };
                     self.note();
                 } else if now >= kill_at {
-                    self.signal_all(Signal::KILL);
+                    self.kill();
                 }
             }
             Phase::BackingOff { until } if until <= now => self.restart(now),
@@ -365,7 +412,7 @@ impl Keeper {
 
     fn restart(&mut self, now: BootTime) {
         self.record.status.restarts = self.record.status.restarts.saturating_add(1);
-        match spawn::start(&self.order, &self.input) {
+        match self.spawn() {
             Ok(pid) => {
                 self.main = Some(Main::new(pid));
                 self.phase = Phase::Running { since: now };

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
@@ -14,9 +15,10 @@ use scrap_schema::unit::{Bytes, Span};
 use super::lock;
 use crate::processes::{self, Process};
 use crate::runtime::{
-    Exec, ExecChild, Instance, InstanceState, Listing, LogChunk, Result, Runtime, RuntimeCause,
-    RuntimeError, Start, Usage,
+    Exec, ExecChild, IdRange, Instance, InstanceState, Listing, LogChunk, Result, Runtime,
+    RuntimeCause, RuntimeError, ServiceState, Start, Usage, Window,
 };
+use crate::terminal::Terminal;
 use crate::{clock, run};
 
 /// Bytes of log that are kept per grain.
@@ -40,6 +42,7 @@ struct Row {
     /// Bytes that were dropped from the beginning of the log.
     dropped: u64,
     stubborn: bool,
+    frozen: bool,
     /// Real processes that `exec` started.
     beside: Vec<Process>,
 }
@@ -68,7 +71,7 @@ impl Row {
         };
         let usage = Usage { cpu_ms: 0, memory: Bytes(1 << 20), processes: 1 };
         let (log, beside) = (Vec::new(), Vec::new());
-        Self { order, instance, usage, log, dropped: 0, stubborn: false, beside }
+        Self { order, instance, usage, log, dropped: 0, stubborn: false, frozen: false, beside }
     }
 
     fn is_live(&self) -> bool {
@@ -155,6 +158,20 @@ impl MemRuntime {
     #[must_use]
     pub fn order(&self, grain: GrainId) -> Option<Start> {
         lock(&self.rows).get(&grain).filter(|row| row.is_live()).map(|row| row.order.clone())
+    }
+
+    /// For tests: whether nothing of the grain runs now.
+    #[must_use]
+    pub fn is_frozen(&self, grain: GrainId) -> bool {
+        lock(&self.rows).get(&grain).is_some_and(|row| row.is_live() && row.frozen)
+    }
+
+    fn set_frozen(&self, work: &'static str, grain: GrainId, frozen: bool) -> Result<()> {
+        self.with(|rows| {
+            let row = rows.get_mut(&grain).filter(|row| row.is_live());
+            row.ok_or_else(|| not_running(work, grain))?.frozen = frozen;
+            Ok(())
+        })
     }
 
     fn change(&self, grain: GrainId, change: impl FnOnce(&mut Row)) {
@@ -301,10 +318,44 @@ impl Runtime for MemRuntime {
         let mut command = run::command(program, arguments);
         command.envs(&order.env).envs(&exec.env);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let terminal = match exec.tty {
+            Some(window) => {
+                let (terminal, end) = Terminal::open(window).map_err(failed)?;
+                command.stdout(end.try_clone().map_err(failed)?);
+                command.stderr(end.try_clone().map_err(failed)?).stdin(end);
+                Some(terminal)
+            }
+            None => None,
+        };
         let child = command.spawn().map_err(failed)?;
         let process = child.id().and_then(|pid| processes::stat(i32::try_from(pid).ok()?).ok()?);
         self.change(exec.grain, |row| row.beside.extend(process.map(|stat| stat.process)));
-        Ok(ExecChild { child })
+        Ok(ExecChild { child, terminal })
+    }
+
+    async fn prepare(&self, _data: &Path, _ids: IdRange) -> Result<()> {
+        Ok(())
+    }
+
+    async fn console(&self, grain: GrainId, _window: Window) -> Result<ExecChild> {
+        self.order(grain).ok_or_else(|| not_running("open the console of", grain))?;
+        Err(RuntimeError {
+            work: "open the console of",
+            grain,
+            cause: crate::runtime::no_console(),
+        })
+    }
+
+    async fn freeze(&self, grain: GrainId) -> Result<()> {
+        self.set_frozen("freeze", grain, true)
+    }
+
+    async fn thaw(&self, grain: GrainId) -> Result<()> {
+        self.set_frozen("thaw", grain, false)
+    }
+
+    async fn services(&self, grain: GrainId) -> Result<Vec<ServiceState>> {
+        self.order(grain).map(|_| Vec::new()).ok_or_else(|| not_running("look into", grain))
     }
 
     async fn forget(&self, grain: GrainId) -> Result<()> {

@@ -42,6 +42,7 @@ pub(crate) fn start(command: &[&str], data: &Path, epoch: u64) -> Start {
         cpu: MilliCpu(0),
         deadline: None,
         grace: Span::from_secs(5),
+        system: None,
     }
 }
 

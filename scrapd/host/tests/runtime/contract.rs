@@ -59,7 +59,8 @@ macro_rules! assert_cause {
 
 fn exec(command: &[&str]) -> Exec {
     let command = command.iter().map(|word| (*word).to_owned()).collect();
-    Exec { grain: WEB, command, env: BTreeMap::from([("MORE".to_owned(), "too".to_owned())]) }
+    let env = BTreeMap::from([("MORE".to_owned(), "too".to_owned())]);
+    Exec { grain: WEB, command, env, tty: None, user: None }
 }
 
 pub(crate) async fn nothing_runs_at_first<B: Bench>() {

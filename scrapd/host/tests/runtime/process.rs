@@ -323,7 +323,8 @@ async fn exec_and_what_it_starts_end_with_the_grain() {
     bench.runtime.start(bench.order(1)).await.unwrap();
     let script = "pwd; (setsid sh -c 'echo $$ > hidden; exec sleep 1000' &); sleep 1000";
     let command = ["sh", "-c", script].map(str::to_owned).to_vec();
-    let exec = Exec { grain: WEB, command, env: std::collections::BTreeMap::new() };
+    let exec =
+        Exec { grain: WEB, command, env: std::collections::BTreeMap::new(), tty: None, user: None };
     let child = bench.runtime.exec(exec).await.unwrap().child;
     let hidden = bench.pid_in("hidden").await;
     assert!(is_alive(hidden), "its working directory is the grain's");

@@ -9,19 +9,20 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::{Inner, io_cause};
-use crate::keeper::protocol::{self, Begun, Order};
+use super::{Keepers, io_cause};
+use crate::keeper::protocol::{self, Begun, Order, SystemOrder};
 use crate::run;
 use crate::runtime::{self, RuntimeCause, Start};
 
 /// A keeper says within this whether its program was started.
 const BEGIN: Duration = Duration::from_secs(20);
 
-fn random() -> Result<u64, RuntimeCause> {
+/// A tag that no other instance has.
+fn new_tag(start: &Start) -> Result<String, RuntimeCause> {
     let mut bytes = [0; 8];
     rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
         .map_err(|error| io_cause("the system gives no random numbers", error.into()))?;
-    Ok(u64::from_ne_bytes(bytes))
+    Ok(format!("{}.{}.{:016x}", start.grain, start.epoch, u64::from_ne_bytes(bytes)))
 }
 
 fn program_failed(program: &str, source: std::io::Error) -> RuntimeCause {
@@ -29,26 +30,31 @@ fn program_failed(program: &str, source: std::io::Error) -> RuntimeCause {
 }
 
 /// Starts a keeper for this order and returns when the grain's program was started.
-pub(super) async fn start(inner: &Inner, start: Start) -> Result<(), RuntimeCause> {
-    let folder = inner.folder(start.grain);
+pub(super) async fn start(
+    keepers: &Keepers,
+    start: Start,
+    system: Option<SystemOrder>,
+) -> Result<(), RuntimeCause> {
+    let folder = keepers.folder(start.grain);
     run::split(&start.command).map_err(|source| program_failed("", source))?;
     make_folder(&folder).await?;
     let order = Order {
         grain: start.grain,
         epoch: start.epoch,
+        tag: new_tag(&start)?,
         command: start.command,
         env: start.env,
         data: start.data,
         folder: folder.clone(),
-        tag: format!("{}.{}.{:016x}", start.grain, start.epoch, random()?),
         deadline: start.deadline,
         grace_ms: start.grace.ms(),
+        system,
     };
-    let what = || format!("cannot start the keeper {}", inner.keeper.display());
+    let what = || format!("cannot start the keeper {}", keepers.keeper.display());
     let failed = |error: std::io::Error| io_cause(what(), error);
     let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(failed)?;
     ours.set_nonblocking(true).map_err(failed)?;
-    let mut command = run::command(inner.keeper.as_os_str(), &[]);
+    let mut command = run::command(keepers.keeper.as_os_str(), &[]);
     command.stdin(Stdio::from(OwnedFd::from(theirs))).stderr(Stdio::null());
     // It outlives the daemon; only one that does not answer is ended below.
     command.kill_on_drop(false);
@@ -82,7 +88,7 @@ async fn converse(stream: std::os::unix::net::UnixStream, order: &Order) -> std:
     Ok(serde_json::from_str(&line)?)
 }
 
-async fn make_folder(folder: &Path) -> Result<(), RuntimeCause> {
+pub(super) async fn make_folder(folder: &Path) -> Result<(), RuntimeCause> {
     let mut builder = tokio::fs::DirBuilder::new();
     builder.recursive(true).mode(0o700);
     let made = builder.create(folder).await;

@@ -21,7 +21,7 @@ const ANSWER: Duration = Duration::from_secs(2);
 const KILL: Duration = Duration::from_secs(10);
 
 /// Asks the keeper of the grain in this folder.
-pub(super) async fn ask<T: DeserializeOwned>(
+pub(crate) async fn ask<T: DeserializeOwned>(
     folder: &Path,
     request: &Request,
 ) -> std::io::Result<T> {
@@ -37,7 +37,7 @@ pub(super) async fn ask<T: DeserializeOwned>(
 }
 
 /// The processes of an instance that are left. Looks through all of `/proc`, so on a thread that may block.
-pub(super) async fn members(record: &Record) -> Result<Vec<Process>, RuntimeCause> {
+pub(crate) async fn members(record: &Record) -> Result<Vec<Process>, RuntimeCause> {
     let family = record.family();
     let found = tokio::task::spawn_blocking(move || family.members()).await;
     let found = found.unwrap_or_else(|error| Err(std::io::Error::other(error)));
@@ -45,25 +45,42 @@ pub(super) async fn members(record: &Record) -> Result<Vec<Process>, RuntimeCaus
 }
 
 /// Kills everything that a dead keeper left, and verifies it.
-pub(super) async fn hunt(record: &Record) -> Result<(), RuntimeCause> {
+pub(crate) async fn hunt(record: &Record) -> Result<(), RuntimeCause> {
     let limit = Instant::now() + KILL;
     loop {
         let left = members(record).await?;
         if left.is_empty() {
+            clear_away(record).await;
             return Ok(());
         }
         if Instant::now() >= limit {
             return Err(RuntimeCause::StillAlive { left: left.len() });
         }
-        for process in left {
-            process.signal(Signal::KILL);
-        }
+        let cage = record.cage.clone();
+        let kill = move || {
+            if let Some(cage) = cage {
+                cage.group().kill();
+            }
+            for process in left {
+                process.signal(Signal::KILL);
+            }
+        };
+        let _ = tokio::task::spawn_blocking(kill).await;
         sleep(Duration::from_millis(5)).await;
     }
 }
 
+/// Removes the empty group of a system. One that cannot be removed now is removed when it is forgotten, or used again.
+async fn clear_away(record: &Record) {
+    let Some(cage) = record.cage.clone() else { return };
+    let removed = tokio::task::spawn_blocking(move || cage.group().remove()).await;
+    if let Ok(Err(error)) = removed {
+        tracing::warn!(grain = %record.grain, %error, "its empty group of processes stays");
+    }
+}
+
 /// Cleans up after a keeper that was killed, and notes it.
-pub(super) async fn bury(folder: &Path, record: Record) -> Result<Record, RuntimeCause> {
+pub(crate) async fn bury(folder: &Path, record: Record) -> Result<Record, RuntimeCause> {
     hunt(&record).await?;
     let mut record = record;
     record.status.state = State::Stopped;
@@ -78,7 +95,7 @@ pub(super) async fn bury(folder: &Path, record: Record) -> Result<Record, Runtim
 }
 
 /// Ends an instance whose keeper lives, and verifies that nothing is left.
-pub(super) async fn end(folder: &Path, record: Record, grace: Span) -> Result<(), RuntimeCause> {
+pub(crate) async fn end(folder: &Path, record: Record, grace: Span) -> Result<(), RuntimeCause> {
     let stop = Request::Stop { grace_ms: grace.ms() };
     let asked: std::io::Result<protocol::Status> = ask(folder, &stop).await;
     let wait = match asked {
