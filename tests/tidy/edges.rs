@@ -51,7 +51,7 @@ const WALLS: &[Wall] = &[
     Wall {
         package: "scrap-host",
         ours: &["scrap-schema"],
-        others: &["blake3", "rustix", "serde", "serde_json", "thiserror", "tokio", "tracing"],
+        others: &["blake3", "nix", "rustix", "serde", "serde_json", "thiserror", "tokio", "tracing"],
         never: &[],
     },
     Wall {

@@ -13,6 +13,7 @@ pub mod keeper;
 mod log;
 pub mod machine;
 pub mod mem;
+pub mod net;
 pub mod process;
 mod processes;
 mod run;
