@@ -51,8 +51,7 @@ pub fn freezes(actions: Vec<HostAction>) -> (Vec<Freeze>, Vec<HostAction>) {
 pub async fn snapshots(daemon: &Daemon, freezes: Vec<Freeze>) -> Vec<(Freeze, Done)> {
     let host = &*daemon.host;
     let probed = clock::boot_time();
-    let wanted: Vec<_> =
-        freezes.iter().map(|freeze| (freeze.grain, freeze.name.clone())).collect();
+    let wanted: Vec<_> = freezes.iter().map(|freeze| (freeze.grain, freeze.name.clone())).collect();
     let taken = host.datasets.snapshot_all(&wanted, clock::wall()).await;
     let mut results = Vec::with_capacity(freezes.len());
     for (freeze, (grain, taken)) in freezes.into_iter().zip(taken) {

@@ -55,6 +55,7 @@ const WALLS: &[Wall] = &[
             "blake3",
             "flate2",
             "liblzma",
+            "nix",
             "rustix",
             "serde",
             "serde_json",

@@ -105,11 +105,12 @@ async fn check(
 ) -> Result<(), String> {
     let limit = Duration::from_millis(health.timeout.ms());
     for probe in health.each() {
-        let failed = match tokio::time::timeout(limit, probe_once(daemon, grain, address, probe)).await {
-            Ok(Ok(())) => continue,
-            Ok(Err(why)) => why,
-            Err(_) => format!("no answer within {}", health.timeout),
-        };
+        let failed =
+            match tokio::time::timeout(limit, probe_once(daemon, grain, address, probe)).await {
+                Ok(Ok(())) => continue,
+                Ok(Err(why)) => why,
+                Err(_) => format!("no answer within {}", health.timeout),
+            };
         return Err(match probe {
             Probe::Tcp(tcp) => format!("tcp port {}: {failed}", tcp.port),
             Probe::Http(http) => format!("http port {} {}: {failed}", http.port, http.path),
@@ -139,13 +140,8 @@ async fn probe_once(
 
 /// A program inside the grain must end with status 0. What it prints is thrown away.
 async fn runs_well(daemon: &Daemon, grain: GrainId, command: &[String]) -> Result<(), String> {
-    let order = Exec {
-        grain,
-        command: command.to_vec(),
-        env: BTreeMap::new(),
-        tty: None,
-        user: None,
-    };
+    let order =
+        Exec { grain, command: command.to_vec(), env: BTreeMap::new(), tty: None, user: None };
     let started = daemon.host.runtime.exec(order).await;
     let mut child = started.map_err(|error| chain(&error))?.child;
     drop(child.stdin.take());

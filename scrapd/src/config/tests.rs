@@ -276,9 +276,12 @@ fn real_hands_are_named_with_their_places() {
         (RuntimeKind::Lxc, Some("eth0"))
     );
     assert_eq!(accepted(&config.to_string()), config);
-    refused(&format!("{SMALLEST}[host]\ndatasets = \"zfs\""), &expect![[r#"
+    refused(
+        &format!("{SMALLEST}[host]\ndatasets = \"zfs\""),
+        &expect![[r#"
         `host.dataset`: it is missing
-            hint: the dataset below which SCRAP keeps its own, such as "tank/scrap""#]]);
+            hint: the dataset below which SCRAP keeps its own, such as "tank/scrap""#]],
+    );
     for name in [
         "tank",
         "/tank/a",
@@ -295,12 +298,18 @@ fn real_hands_are_named_with_their_places() {
             format!("{SMALLEST}[host]\ndatasets = \"zfs\"\ndataset = {}", toml::Value::from(name));
         assert!(Config::parse(&text).is_err(), "{name}");
     }
-    refused(&format!("{SMALLEST}[host]\ndataset = \"tank/scrap\""), &expect![[r#"
+    refused(
+        &format!("{SMALLEST}[host]\ndataset = \"tank/scrap\""),
+        &expect![[r#"
         line 4: `host.dataset`: only the `zfs` backend has a dataset
-            hint: say `datasets = "zfs"`, or leave it out"#]]);
-    refused(&format!("{SMALLEST}[network]\nuplink = \"eth0\""), &expect![[r#"
+            hint: say `datasets = "zfs"`, or leave it out"#]],
+    );
+    refused(
+        &format!("{SMALLEST}[network]\nuplink = \"eth0\""),
+        &expect![[r#"
         line 1: `network.uplink`: grains of this runtime have no network of their own
-            hint: leave `uplink` out, or say `runtime = "lxc"` under `[host]`"#]]);
+            hint: leave `uplink` out, or say `runtime = "lxc"` under `[host]`"#]],
+    );
     for name in ["eth0; rm", "-rf", "..", "a/b", "sixteen-bytes-ab", "", "e\nh"] {
         let text = format!(
             "{SMALLEST}[host]\nruntime = \"lxc\"\n[network]\nuplink = {}",

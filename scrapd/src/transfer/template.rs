@@ -13,8 +13,8 @@ use scrap_schema::snapshot::Snapshot;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::send::{FRAMES, PIPE, Piece, read};
 use super::frames;
+use super::send::{FRAMES, PIPE, Piece, read};
 use crate::agent::Sending;
 use crate::daemon::Daemon;
 use crate::execute::Trouble;

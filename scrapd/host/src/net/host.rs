@@ -1,0 +1,307 @@
+//! The network of grains on this machine: makes the kernel's state what is wanted, and says what is not so.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use scrap_schema::id::GrainId;
+use tokio::sync::Mutex;
+
+use super::airwave::Airwave;
+use super::error::{NetError, NetTrouble};
+use super::interfaces::Interfaces;
+use super::kernel::{self, Kernel, Setting};
+use super::program::{IP, NFT};
+use super::routing::{self, Entry, Need};
+use super::rules::{self, Ground};
+use super::{Attachment, NetSettings, Surroundings, check, filter, interface};
+
+/// The network of grains on this machine.
+#[derive(Debug)]
+pub struct HostNet {
+    settings: NetSettings,
+    kernel: Kernel,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    surroundings: Surroundings,
+    /// The table as it was loaded, and how the kernel tells it since.
+    loaded: Option<(String, String)>,
+    /// Interfaces that have their filter, by the number they had then.
+    filtered: BTreeMap<String, usize>,
+}
+
+/// Everything that should be, and what it is made for.
+struct Plan {
+    interfaces: Interfaces,
+    table: String,
+    needs: Vec<Need>,
+    settings: Vec<Setting>,
+    /// Interfaces of grains that are there.
+    grains: BTreeSet<String>,
+}
+
+impl HostNet {
+    /// Touches nothing yet.
+    ///
+    /// # Errors
+    /// A name that programs would misread.
+    pub fn open(settings: NetSettings) -> Result<Self, NetError> {
+        check::settings(&settings)?;
+        let kernel = Kernel::new(&settings.memory);
+        Ok(Self { settings, kernel, inner: Mutex::default() })
+    }
+
+    /// What else belongs to the cluster; counts from the next [`Self::arrange`].
+    pub async fn surround(&self, surroundings: Surroundings) {
+        self.inner.lock().await.surroundings = surroundings;
+    }
+
+    /// Makes the network what these grains need, and takes away what they do not. Safe at any time, also for grains that
+    /// run; nothing is changed if nothing is to be changed. To be called before the start of a grain (its interface
+    /// needs not be there), right after it, after every change, and every ten seconds.
+    ///
+    /// # Errors
+    /// Something cannot be as it should. Everything else is done as far as possible, and grains are closed rather than
+    /// open. A grain that is not running must not be started then.
+    pub async fn arrange(&self, wanted: &BTreeMap<GrainId, Attachment>) -> Result<(), NetError> {
+        let mut inner = self.inner.lock().await;
+        let plan = self.plan(wanted, &inner.surroundings)?;
+        // Rules first: they close, the table opens.
+        let mut failures = Vec::new();
+        for need in &plan.needs {
+            failures.extend(self.arrange_routing(need).await.err());
+        }
+        failures.extend(self.arrange_table(&mut inner, &plan.table).await.err());
+        failures.extend(self.kernel.arrange(&plan.settings).err());
+        failures.extend(arrange_filters(&mut inner.filtered, &plan).await.err());
+        if !plan.interfaces.all.contains_key(&self.settings.uplink) {
+            failures.push(NetError::NoUplink { uplink: self.settings.uplink.clone() });
+        }
+        failures.into_iter().next().map_or(Ok(()), Err)
+    }
+
+    fn plan(
+        &self,
+        wanted: &BTreeMap<GrainId, Attachment>,
+        surroundings: &Surroundings,
+    ) -> Result<Plan, NetError> {
+        check::attachments(wanted)?;
+        let has_v6 = self.kernel.has_v6();
+        let interfaces = Interfaces::read()?;
+        let own = interfaces.own_addresses();
+        for (grain, attachment) in wanted {
+            for address in addresses(attachment) {
+                if own.contains(&address) {
+                    let why = format!("{address} is an address of this node: give it another");
+                    return Err(NetError::Attachment { grain: *grain, why });
+                }
+                if address.is_ipv6() && !has_v6 {
+                    return Err(NetError::NoFamily { grain: *grain, address });
+                }
+            }
+        }
+        let uplink = self.settings.uplink.as_str();
+        let grains = routing::of_grains(interfaces.all.keys());
+        let table = rules::transaction(
+            &self.settings.table,
+            &ground(uplink, &interfaces, surroundings),
+            wanted,
+        );
+        let uplink_there = interfaces.all.contains_key(uplink);
+        let mut closed = grains.clone();
+        closed.extend(wanted.values().map(|attachment| interface(attachment).host));
+        let need = |v4: bool, router: bool| Need {
+            interfaces: closed.clone(),
+            addresses: wanted.values().flat_map(addresses).filter(|a| a.is_ipv4() == v4).collect(),
+            uplink: uplink.to_owned(),
+            uplink_there,
+            router,
+            v4,
+        };
+        let mut needs = vec![need(true, self.kernel.is_router4())];
+        if has_v6 {
+            needs.push(need(false, self.kernel.is_router6()?));
+        }
+        let mut settings = kernel::of_uplink(uplink, has_v6);
+        settings.extend(grains.iter().flat_map(|grain| kernel::of_grain(grain, has_v6)));
+        Ok(Plan { interfaces, table, needs, settings, grains })
+    }
+
+    async fn arrange_routing(&self, need: &Need) -> Result<(), NetError> {
+        let present = present(need.v4).await?;
+        change(need.v4, &routing::changes(&routing::wanted(need), &present)).await
+    }
+
+    /// Loads the table if it is not the wanted one, or if the kernel tells it otherwise than after it was loaded.
+    async fn arrange_table(&self, inner: &mut Inner, text: &str) -> Result<(), NetError> {
+        if let Some((loaded, listing)) = &inner.loaded
+            && loaded == text
+            && self.listing().await.is_ok_and(|now| now == *listing)
+        {
+            return Ok(());
+        }
+        inner.loaded = None;
+        NFT.run(&["-f", "-"], text).await?;
+        inner.loaded = Some((text.to_owned(), self.listing().await?));
+        Ok(())
+    }
+
+    /// The tables as the kernel has them, without counters.
+    async fn listing(&self) -> Result<String, NetError> {
+        let inet = ["-s", "list", "table", "inet", &self.settings.table];
+        let arp = ["-s", "list", "table", "arp", &self.settings.table];
+        let (inet, arp) = tokio::join!(NFT.run(&inet, ""), NFT.run(&arp, ""));
+        Ok(inet? + &arp?)
+    }
+
+    /// Tells the LAN that a grain's addresses are here now. Once; to be repeated after one and five seconds, because
+    /// nobody says that he has heard it.
+    ///
+    /// # Errors
+    /// The uplink is not there, or nothing can be sent on it.
+    pub async fn announce(&self, grain: &Attachment) -> Result<(), NetError> {
+        Airwave::new(&self.settings.uplink, &Interfaces::read()?)?.announce(grain)
+    }
+
+    /// Whether this machine or somebody on its LAN has an address already. Takes about a second if not. To be asked
+    /// before [`Self::arrange`] is told of it, and while no other node answers for it.
+    ///
+    /// # Errors
+    /// The uplink is not there, or nothing can be sent on it.
+    pub async fn in_use(&self, address: IpAddr) -> Result<bool, NetError> {
+        let interfaces = Interfaces::read()?;
+        if interfaces.own_addresses().contains(&address) {
+            return Ok(true);
+        }
+        let airwave = Airwave::new(&self.settings.uplink, &interfaces)?;
+        let failed = |error: tokio::task::JoinError| NetError::Interfaces(error.into());
+        tokio::task::spawn_blocking(move || airwave.in_use(address)).await.map_err(failed)?
+    }
+
+    /// What is not as it should be. Changes nothing.
+    pub async fn look(&self, wanted: &BTreeMap<GrainId, Attachment>) -> Vec<NetTrouble> {
+        let inner = self.inner.lock().await;
+        let plan = match self.plan(wanted, &inner.surroundings) {
+            Ok(plan) => plan,
+            Err(error) => return vec![NetTrouble::Unclear(error)],
+        };
+        let mut troubles = Vec::new();
+        match plan.interfaces.all.get(&self.settings.uplink) {
+            None => troubles.push(NetTrouble::NoUplink(self.settings.uplink.clone())),
+            Some(link) if !link.up => {
+                troubles.push(NetTrouble::UplinkDown(self.settings.uplink.clone()));
+            }
+            Some(_) => (),
+        }
+        troubles.extend(self.look_at_table(&inner, &plan.table).await);
+        for need in &plan.needs {
+            match present(need.v4).await {
+                Err(error) => troubles.push(NetTrouble::Unclear(error)),
+                Ok(present) => {
+                    let wanted = routing::wanted(need);
+                    let (missing, unwanted) = routing::differences(&wanted, &present);
+                    let missing = missing.into_iter().map(Entry::to_string);
+                    troubles.extend(missing.map(NetTrouble::Missing));
+                    let unwanted = unwanted.into_iter().map(Entry::to_string);
+                    troubles.extend(unwanted.map(NetTrouble::Unwanted));
+                }
+            }
+        }
+        troubles.extend(self.kernel.look(&plan.settings));
+        match filter::missing(&plan.grains).await {
+            Ok(missing) => troubles.extend(missing.into_iter().map(NetTrouble::NoFilter)),
+            Err(error) => troubles.push(NetTrouble::Unclear(error)),
+        }
+        troubles
+    }
+
+    async fn look_at_table(&self, inner: &Inner, text: &str) -> Option<NetTrouble> {
+        let table = self.settings.table.clone();
+        match (self.listing().await, &inner.loaded) {
+            (Err(NetError::Refused { .. }), _) | (Ok(_), None) => Some(NetTrouble::NoTable(table)),
+            (Err(error), _) => Some(NetTrouble::Unclear(error)),
+            (Ok(now), Some((loaded, listing))) => {
+                (now != *listing || loaded != text).then(|| NetTrouble::TableChanged(table))
+            }
+        }
+    }
+
+    /// Leaves the machine as it was: no table, no rules, no routes, no entries, the kernel's settings as remembered.
+    ///
+    /// # Errors
+    /// Grains are still joined to this machine (nothing is touched then), or something cannot be removed.
+    pub async fn clear(&self) -> Result<(), NetError> {
+        let mut inner = self.inner.lock().await;
+        let interfaces = routing::of_grains(Interfaces::read()?.all.keys());
+        if !interfaces.is_empty() {
+            return Err(NetError::Attached { interfaces: interfaces.into_iter().collect() });
+        }
+        inner.loaded = None;
+        inner.filtered.clear();
+        let families: &[bool] = if self.kernel.has_v6() { &[true, false] } else { &[true] };
+        for v4 in families.iter().copied() {
+            change(v4, &routing::changes(&routing::untouched(), &present(v4).await?)).await?;
+        }
+        let table = &self.settings.table;
+        let text: String = ["inet", "arp"]
+            .map(|family| format!("table {family} {table}\ndelete table {family} {table}\n"))
+            .concat();
+        NFT.run(&["-f", "-"], &text).await?;
+        self.kernel.clear()
+    }
+}
+
+fn addresses(attachment: &Attachment) -> impl Iterator<Item = IpAddr> + use<> {
+    [attachment.v4.map(IpAddr::V4), attachment.v6.map(IpAddr::V6)].into_iter().flatten()
+}
+
+fn ground(uplink: &str, interfaces: &Interfaces, surroundings: &Surroundings) -> Ground {
+    let nodes = surroundings.nodes.iter().copied().chain(interfaces.own_addresses());
+    let mut never: BTreeSet<super::Prefix> = nodes.map(super::Prefix::of).collect();
+    never.extend(interfaces.others(uplink));
+    Ground {
+        uplink: uplink.to_owned(),
+        lans: interfaces.lans(uplink),
+        pools: surroundings.pools.clone(),
+        never,
+    }
+}
+
+fn family(v4: bool) -> &'static str {
+    if v4 { "-4" } else { "-6" }
+}
+
+/// What of ours the kernel has.
+async fn present(v4: bool) -> Result<BTreeSet<Entry>, NetError> {
+    let answers = IP.run(&[family(v4), "-j", "-batch", "-"], routing::QUESTIONS).await?;
+    routing::present(&answers).map_err(|source| NetError::Answer { program: IP.name(), source })
+}
+
+async fn change(v4: bool, changes: &[String]) -> Result<(), NetError> {
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let mut lines = changes.join("\n");
+    lines.push('\n');
+    IP.run(&[family(v4), "-batch", "-"], &lines).await.map(drop)
+}
+
+/// Gives interfaces that were made since the last time their filter.
+async fn arrange_filters(
+    filtered: &mut BTreeMap<String, usize>,
+    plan: &Plan,
+) -> Result<(), NetError> {
+    let now: BTreeMap<String, usize> = plan
+        .grains
+        .iter()
+        .filter_map(|grain| Some((grain.clone(), plan.interfaces.all.get(grain)?.index)))
+        .collect();
+    if now == *filtered {
+        return Ok(());
+    }
+    filter::arrange(&plan.grains).await?;
+    *filtered = now;
+    Ok(())
+}
