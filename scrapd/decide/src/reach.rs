@@ -1,0 +1,82 @@
+//! Which grains have an interface on a node, and who may talk to whom.
+//!
+//! A grain has its address where its owner holds its head in the present epoch, and nowhere else: a node that has lost a
+//! grain takes its interface away even while something of the grain still runs there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use scrap_schema::id::{GrainId, NodeId};
+use scrap_schema::spec::{Cidr, Egress, Ingress};
+
+use crate::cluster::{Cluster, Grain};
+use crate::obey::{DataRole, HostFacts};
+
+/// A grain's place in the network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reach {
+    /// The hardware address of its interface.
+    pub mac: [u8; 6],
+    /// Its IPv4 address.
+    pub v4: Option<Ipv4Addr>,
+    /// Its IPv6 address.
+    pub v6: Option<Ipv6Addr>,
+    /// Who may begin to talk to it.
+    pub ingress: Vec<Ingress>,
+    /// Whom it may begin to talk to.
+    pub egress: Vec<Egress>,
+}
+
+/// What no grain may reach, or not as the internet.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Around {
+    /// Addresses of the nodes, as far as they are literal.
+    pub nodes: BTreeSet<IpAddr>,
+    /// Blocks that addresses of grains are taken from.
+    pub pools: BTreeSet<Cidr>,
+}
+
+/// The grains that have an interface on this node now.
+#[must_use]
+pub fn reaches(me: NodeId, cluster: &Cluster, host: &HostFacts) -> BTreeMap<GrainId, Reach> {
+    let owned = cluster.grains.values().filter(|grain| grain.owner == Some(me));
+    let here = owned.filter(|grain| is_here(grain, host));
+    here.filter_map(|grain| Some((grain.id, reach(grain)?))).collect()
+}
+
+fn is_here(grain: &Grain, host: &HostFacts) -> bool {
+    let head = host.data.get(&grain.id);
+    let head =
+        head.is_some_and(|data| data.role == DataRole::Owner && data.epoch == grain.epoch);
+    let alive = host.runs.get(&grain.id).is_some_and(|run| run.alive);
+    head && (alive || grain.wants_to_run())
+}
+
+/// A grain's place in the network, if it wants one and has an address.
+#[must_use]
+pub fn reach(grain: &Grain) -> Option<Reach> {
+    grain.spec.network.as_ref()?;
+    let (v4, v6) = (grain.address, grain.address6);
+    (v4.is_some() || v6.is_some()).then_some(())?;
+    Some(Reach {
+        mac: grain.mac?,
+        v4,
+        v6,
+        ingress: grain.spec.ingress.clone(),
+        egress: grain.spec.egress.clone(),
+    })
+}
+
+/// What is around every grain.
+#[must_use]
+pub fn around(cluster: &Cluster) -> Around {
+    let addresses = cluster.nodes.values().flat_map(|node| {
+        [&node.addresses.api, &node.addresses.peer].into_iter().filter_map(|text| {
+            text.parse::<std::net::SocketAddr>().ok().map(|address| address.ip())
+        })
+    });
+    let networks = cluster.networks.values().flat_map(|state| {
+        [state.network.v4, state.network.v6].into_iter().flatten().flat_map(|pool| pool.blocks())
+    });
+    Around { nodes: addresses.collect(), pools: networks.collect() }
+}

@@ -1,0 +1,180 @@
+//! The network of this node's grains: translated from the cluster's wishes, carried out by the hands, looked after all the time.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use scrap_decide::reach::{Around, Reach, around, reach, reaches};
+use scrap_host::net::{
+    Attachment, Interface, Opening, Peers, Prefix, Protocol, Surroundings, interface,
+};
+use scrap_schema::id::GrainId;
+use scrap_schema::spec;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::Update;
+use crate::daemon::Daemon;
+use crate::execute::Trouble;
+use crate::logging::chain;
+
+/// Pause between two looks at the network when nothing changes.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// When a grain's address is told to its network after a start: some do not hear the first word.
+const ANNOUNCE_AFTER: [Duration; 3] =
+    [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(5)];
+
+/// Keeps the network as it should be, until `shutdown`.
+pub(super) async fn keep(daemon: Arc<Daemon>, shutdown: CancellationToken) {
+    let mut changes = daemon.consensus.changes();
+    let mut last = None;
+    let mut looked = tokio::time::Instant::now();
+    while !shutdown.is_cancelled() {
+        changes.mark_unchanged();
+        let wanted = wanted(&daemon, None);
+        let due = looked.elapsed() >= LOOK_EVERY;
+        if due || last.as_ref() != Some(&wanted) {
+            looked = tokio::time::Instant::now();
+            let troubles = look_after(&daemon, &wanted, due).await;
+            last = troubles.is_empty().then_some(wanted);
+            daemon.agent.with(|state| state.take(Update::Network(troubles)));
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_EVERY / 10) => (),
+            changed = changes.changed() => if changed.is_err() { return },
+            () = shutdown.cancelled() => (),
+        }
+    }
+}
+
+/// Says what is not as it should be, mends it, and says what could not be mended.
+async fn look_after(
+    daemon: &Daemon,
+    wanted: &BTreeMap<GrainId, Attachment>,
+    look: bool,
+) -> Vec<String> {
+    let net = &daemon.host.net;
+    if look {
+        for trouble in net.look(wanted).await {
+            warn!(trouble = %trouble, "the network of grains was not as it should be");
+        }
+    }
+    let surroundings = daemon.consensus.read(|cluster| surroundings(around(cluster)));
+    net.surround(surroundings).await;
+    match net.arrange(wanted).await {
+        Ok(()) => Vec::new(),
+        Err(error) => {
+            let why = chain(&error);
+            warn!(error = why, "the network of grains cannot be arranged");
+            vec![why]
+        }
+    }
+}
+
+/// Every grain that has an interface here now, and one that is about to start.
+fn wanted(daemon: &Daemon, starting: Option<GrainId>) -> BTreeMap<GrainId, Attachment> {
+    let reaches = daemon.consensus.read(|cluster| {
+        let mut here = daemon.agent.with(|state| reaches(daemon.me, cluster, &state.facts));
+        let grain = starting.and_then(|grain| cluster.grains.get(&grain));
+        here.extend(grain.and_then(|grain| Some((grain.id, reach(grain)?))));
+        here
+    });
+    reaches.into_iter().map(|(grain, reach)| (grain, attachment(grain, reach))).collect()
+}
+
+/// Prepares the network for a grain that is about to start: its rules are there before its interface is.
+///
+/// # Errors
+/// If they could not be set, or somebody else has the address of a grain that has never had it: then it must not start.
+pub(crate) async fn before_start(
+    daemon: &Daemon,
+    grain: GrainId,
+) -> Result<Option<Interface>, Trouble> {
+    let (own, new) = daemon.consensus.read(|cluster| {
+        let grain = cluster.grains.get(&grain);
+        (grain.and_then(reach), grain.is_some_and(|grain| grain.is_first_start()))
+    });
+    let Some(own) = own else { return Ok(None) };
+    let own = attachment(grain, own);
+    if new {
+        for address in own.v4.map(IpAddr::V4).into_iter().chain(own.v6.map(IpAddr::V6)) {
+            if daemon.host.net.in_use(address).await? {
+                let hint = "give the grain another one, or exclude it in its network";
+                return Err(format!(
+                    "another machine of the network has the address {address} already; {hint}"
+                )
+                .into());
+            }
+        }
+    }
+    daemon.host.net.arrange(&wanted(daemon, Some(grain))).await?;
+    Ok(Some(interface(&own)))
+}
+
+/// Opens the way to a grain that was started, and tells the network where it is now.
+///
+/// # Errors
+/// If the way could not be opened.
+pub(crate) async fn after_start(daemon: &Arc<Daemon>, grain: GrainId) -> Result<(), Trouble> {
+    let own = daemon.consensus.read(|cluster| cluster.grains.get(&grain).and_then(reach));
+    let Some(own) = own else { return Ok(()) };
+    let own = attachment(grain, own);
+    daemon.host.net.arrange(&wanted(daemon, Some(grain))).await?;
+    let daemon = daemon.clone();
+    tokio::spawn(async move {
+        for pause in ANNOUNCE_AFTER {
+            tokio::time::sleep(pause).await;
+            // It may have gone elsewhere meanwhile: then its new node speaks.
+            if !wanted(&daemon, None).contains_key(&grain) && !pause.is_zero() {
+                return;
+            }
+            if let Err(error) = daemon.host.net.announce(&own).await {
+                warn!(%grain, error = chain(&error), "its address could not be announced");
+            }
+        }
+    });
+    Ok(())
+}
+
+fn surroundings(around: Around) -> Surroundings {
+    let pools = around.pools.iter().filter_map(|pool| Prefix::new(pool.address, pool.prefix));
+    Surroundings { nodes: around.nodes, pools: pools.collect() }
+}
+
+fn attachment(grain: GrainId, reach: Reach) -> Attachment {
+    let ingress = reach.ingress.iter().map(|rule| opening(rule.protocol, rule.range(), rule.from));
+    let egress = reach.egress.iter().map(|rule| opening(rule.protocol, rule.range(), rule.to));
+    Attachment {
+        grain,
+        mac: reach.mac,
+        v4: reach.v4,
+        v6: reach.v6,
+        ingress: ingress.flatten().collect(),
+        egress: egress.flatten().collect(),
+    }
+}
+
+/// One rule as the hands know it: a rule with ports that is about everything is about both protocols that have ports.
+fn opening(
+    protocol: spec::Protocol,
+    ports: Option<(u16, u16)>,
+    peers: spec::Peers,
+) -> Vec<Opening> {
+    let peers = match peers {
+        spec::Peers::Any => Peers::Anywhere,
+        spec::Peers::Internet => Peers::Internet,
+        spec::Peers::Block(block) => Peers::Net(block.address, block.prefix),
+    };
+    let each = protocol.each(ports.is_some()).iter();
+    each.map(|protocol| Opening { protocol: to_protocol(*protocol), ports, peers }).collect()
+}
+
+fn to_protocol(protocol: spec::Protocol) -> Protocol {
+    match protocol {
+        spec::Protocol::Tcp => Protocol::Tcp,
+        spec::Protocol::Udp => Protocol::Udp,
+        spec::Protocol::Icmp => Protocol::Icmp,
+        spec::Protocol::Any => Protocol::Any,
+    }
+}
