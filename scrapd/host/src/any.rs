@@ -13,6 +13,8 @@ use crate::datasets::{
     self, Dataset, DatasetId, Datasets, Diff, Incoming, PoolHealth, Role, Shape, Space, Written,
 };
 use crate::dir::DirDatasets;
+#[cfg(target_os = "linux")]
+use crate::lxc::LxcRuntime;
 use crate::mem::{MemDatasets, MemRuntime};
 use crate::process::ProcessRuntime;
 use crate::runtime::{
@@ -34,6 +36,9 @@ pub enum AnyDatasets {
 pub enum AnyRuntime {
     /// As processes of this machine.
     Process(ProcessRuntime),
+    /// As containers.
+    #[cfg(target_os = "linux")]
+    Lxc(LxcRuntime),
     /// In memory.
     Mem(MemRuntime),
 }
@@ -49,9 +54,9 @@ macro_rules! pass_on {
             }
         )*
     };
-    (@one $self:ident, $any:ident, ($($variant:ident)*), $name:ident, $arguments:tt) => {
+    (@one $self:ident, $any:ident, ($($(#[$only:meta])* $variant:ident)*), $name:ident, $arguments:tt) => {
         match $self {
-            $($any::$variant(backend) => backend.$name $arguments.await,)*
+            $($(#[$only])* $any::$variant(backend) => backend.$name $arguments.await,)*
         }
     };
 }
@@ -122,7 +127,7 @@ impl Datasets for AnyDatasets {
 }
 
 impl Runtime for AnyRuntime {
-    pass_on! { AnyRuntime: (Process Mem);
+    pass_on! { AnyRuntime: (Process #[cfg(target_os = "linux")] Lxc Mem);
         fn list(&self) -> runtime::Result<Listing>;
         fn start(&self, order: Start) -> runtime::Result<()>;
         fn stop(&self, grain: GrainId, grace: Span) -> runtime::Result<()>;

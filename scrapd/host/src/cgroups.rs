@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use scrap_schema::unit::Bytes;
 
-/// How the name of the group of a run directory begins, below which every grain has one.
+/// How the name of the group of every grain begins.
 pub(crate) const PREFIX: &str = "scrap-";
 /// The group of the grain's system, in the grain's.
 pub(crate) const SYSTEM: &str = "system";
@@ -249,14 +249,14 @@ mod tests {
 
     #[test]
     fn a_group_holds_what_is_below_it_and_nothing_beside_it() {
-        let group = Group { path: "scrap-1/g" };
+        let group = Group { path: "scrap-1-g" };
         for (lines, held) in [
-            ("0::/scrap-1/g", true),
-            ("4:memory:/\n0::/scrap-1/g/system/init.scope", true),
-            ("7:pids:/scrap-1/g/system\n0::/", true),
-            ("0::/scrap-1/g2", false),
+            ("0::/scrap-1-g", true),
+            ("4:memory:/\n0::/scrap-1-g/system/init.scope", true),
+            ("7:pids:/scrap-1-g/system\n0::/", true),
+            ("0::/scrap-1-g2", false),
             ("0::/scrap-1", false),
-            ("0::/other/scrap-1/g", false),
+            ("0::/other/scrap-1-g", false),
             ("", false),
         ] {
             assert_eq!(group.holds(lines), held, "{lines}");

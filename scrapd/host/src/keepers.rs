@@ -35,7 +35,7 @@ pub(crate) struct Keepers {
     pub(crate) run: PathBuf,
     pub(crate) keeper: PathBuf,
     boot: String,
-    /// The group of processes that those of systems are in; `None`: no grain is a system.
+    /// How the names of the groups of processes of its systems begin; `None`: no grain is a system.
     groups: Option<String>,
     /// Start, stop and forget of one grain never overlap.
     slots: Mutex<BTreeMap<GrainId, Slot>>,
@@ -63,6 +63,17 @@ pub enum OpenError {
         /// Where it should be.
         path: PathBuf,
     },
+    /// A program of LXC is missing.
+    #[error("the program {program} is not on the PATH; install LXC (on Debian: `apt install lxc`)")]
+    NoTool {
+        /// Which.
+        program: &'static str,
+    },
+    /// Containers are made by root alone.
+    #[error(
+        "containers can be run by root only; start scrapd as root, or choose the process runtime"
+    )]
+    NotRoot,
     /// The system refused.
     #[error("{what}")]
     Io {
@@ -130,14 +141,14 @@ impl Keepers {
         Ok(Self { run, keeper, boot, groups: None, slots: Mutex::default() })
     }
 
-    /// The grains of these are systems, in groups of their own below this one.
+    /// The grains of these are systems, in groups of their own whose names begin so.
     pub(crate) fn of_systems(self, groups: String) -> Self {
         Self { groups: Some(groups), ..self }
     }
 
     /// The path of a grain's group.
     pub(crate) fn group(&self, grain: GrainId) -> Option<String> {
-        Some(format!("{}/{grain}", self.groups.as_ref()?))
+        Some(format!("{}-{grain}", self.groups.as_ref()?))
     }
 
     pub(crate) fn folder(&self, grain: GrainId) -> PathBuf {

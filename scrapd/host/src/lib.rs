@@ -14,6 +14,8 @@ pub mod dir;
 pub mod keeper;
 mod keepers;
 mod log;
+#[cfg(target_os = "linux")]
+pub mod lxc;
 pub mod machine;
 pub mod mem;
 pub mod net;

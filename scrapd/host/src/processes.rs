@@ -277,6 +277,22 @@ fn is_tagged(pid: i32, tag: &str) -> io::Result<bool> {
     }))
 }
 
+/// The child of a process that is in a namespace of processes below ours.
+///
+/// # Errors
+/// If not every process could be looked at.
+pub(crate) fn inside_of(parent: i32) -> io::Result<Option<Process>> {
+    for stat in all()?.iter().filter(|stat| stat.parent == parent && !stat.ended) {
+        let status = read(&format!("/proc/{}/status", stat.process.pid))?.unwrap_or_default();
+        let status = String::from_utf8_lossy(&status);
+        let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+        if numbers.is_some_and(|numbers| numbers.split_ascii_whitespace().count() > 1) {
+            return Ok(Some(stat.process));
+        }
+    }
+    Ok(None)
+}
+
 /// Which boot of the machine this is.
 pub(crate) fn boot_id() -> io::Result<String> {
     if cfg!(target_os = "linux") {

@@ -237,7 +237,7 @@ impl Node {
     pub(crate) fn runtime(&self) -> &MemRuntime {
         match &self.daemon.host.runtime {
             AnyRuntime::Mem(runtime) => runtime,
-            AnyRuntime::Process(_) => panic!("the lab runs nothing"),
+            AnyRuntime::Process(_) | AnyRuntime::Lxc(_) => panic!("the lab runs nothing"),
         }
     }
 

@@ -176,6 +176,10 @@ impl Keeper {
     }
 
     fn spawn(&mut self) -> io::Result<Pid> {
+        if let Some(system) = &self.system {
+            // A group that is there already would not be used.
+            system.clear_away();
+        }
         let errors = self.system.as_mut().map_or(&self.input, System::begin);
         spawn::start(&self.order, &self.input, errors)
     }

@@ -115,8 +115,8 @@ impl Keepers {
         call::bury(&self.folder(record.grain), record).await
     }
 
-    /// Starts the grain, or finds that it is started. The slot of the grain must be held.
-    pub(crate) async fn start(&self, order: Start, system: Option<SystemOrder>) -> Found<()> {
+    /// Makes way for a start; says whether anything is left to do. The slot of the grain must be held.
+    pub(crate) async fn admit(&self, order: &Start) -> Found<bool> {
         match self.known(order.grain).await? {
             Known::Nothing | Known::Ended(_) => (),
             Known::Deserted(record) => {
@@ -129,13 +129,18 @@ impl Keepers {
                 let state = ask_status(self, &record).await.state;
                 let same = order.epoch == record.epoch;
                 match state {
-                    State::Running | State::BackingOff if same => return Ok(()),
+                    State::Running | State::BackingOff if same => return Ok(false),
                     State::Running | State::BackingOff | State::Stopping | State::Stopped => {
                         call::end(&self.folder(order.grain), record, order.grace).await?;
                     }
                 }
             }
         }
+        Ok(true)
+    }
+
+    /// Starts the grain's keeper, for which way was made. The slot of the grain must be held.
+    pub(crate) async fn begin(&self, order: Start, system: Option<SystemOrder>) -> Found<()> {
         start::start(self, order, system).await
     }
 

@@ -74,7 +74,7 @@ impl Runtime for ProcessRuntime {
         // A task of its own: a start that nobody waits for any more is still finished, under the lock.
         let work = tokio::spawn(async move {
             let _guard = guard;
-            keepers.start(order, None).await
+            if keepers.admit(&order).await? { keepers.begin(order, None).await } else { Ok(()) }
         });
         finished(work.await).map_err(error("start", grain))
     }

@@ -17,6 +17,14 @@ pub(crate) const WEB: GrainId = GrainId(1);
 
 pub(crate) trait Bench: Sized {
     type R: Runtime;
+    /// How a program ends that was asked to.
+    const ASKED: &str = "signal 15";
+    /// Nothing can be started without saying what.
+    const NEEDS_COMMAND: bool = true;
+    /// Whether it can be had here; if not, says why.
+    fn is_possible() -> bool {
+        true
+    }
     async fn new() -> Self;
     fn runtime(&self) -> &Self::R;
     /// An order for a program that runs until it is told otherwise.

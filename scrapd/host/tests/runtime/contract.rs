@@ -15,6 +15,9 @@ macro_rules! suite {
         $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
+                if !<$bench as crate::bench::Bench>::is_possible() {
+                    return;
+                }
                 crate::contract::$name::<$bench>().await;
             }
         )*
@@ -130,7 +133,7 @@ pub(crate) async fn stop_ends_it_and_is_idempotent<B: Bench>() {
     bench.reopen().await;
     let found = instance(bench.runtime()).await.unwrap();
     assert_eq!((found.epoch, found.state), (Epoch(1), InstanceState::Stopped));
-    assert_eq!(found.last_exit.as_deref(), Some("signal 15"));
+    assert_eq!(found.last_exit.as_deref(), Some(B::ASKED));
     assert_cause!(bench.runtime().usage(WEB).await, RuntimeCause::NotRunning);
     assert_cause!(bench.runtime().exec(exec(&["true"])).await, RuntimeCause::NotRunning);
 }
@@ -223,8 +226,10 @@ pub(crate) async fn arming_gives_a_deadline<B: Bench>() {
 
 pub(crate) async fn an_empty_command_is_refused<B: Bench>() {
     let bench = B::new().await;
-    let order = scrap_host::runtime::Start { command: Vec::new(), ..bench.order(1) };
-    assert_cause!(bench.runtime().start(order).await, RuntimeCause::Program { .. });
+    if B::NEEDS_COMMAND {
+        let order = scrap_host::runtime::Start { command: Vec::new(), ..bench.order(1) };
+        assert_cause!(bench.runtime().start(order).await, RuntimeCause::Program { .. });
+    }
     bench.runtime().start(bench.order(1)).await.unwrap();
     let refused = bench.runtime().exec(exec(&[])).await;
     assert_cause!(refused, RuntimeCause::Program { .. });

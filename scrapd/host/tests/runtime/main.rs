@@ -2,7 +2,11 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod bench;
+#[cfg(target_os = "linux")]
+mod container;
 mod contract;
+#[cfg(target_os = "linux")]
+mod lxc;
 #[cfg(target_os = "linux")]
 mod process;
 
@@ -13,4 +17,9 @@ mod mem {
 #[cfg(target_os = "linux")]
 mod processes {
     crate::contract::suite!(crate::bench::ProcessBench);
+}
+
+#[cfg(target_os = "linux")]
+mod containers {
+    crate::contract::suite!(crate::container::LxcBench);
 }
