@@ -5,11 +5,14 @@ CARGO ?= cargo
 CARGO_FLAGS ?=
 BIN_DIR ?= target/debug
 DEMO_DIR ?= .demo
+# Folder and options of the lab, such as `make lab LAB_UP="--nodes 2 --size 20G"`.
+LAB ?= tests/lab/lab
+LAB_UP ?=
 # Names of benches, such as `writes list`; all if nobody says.
 BENCH ?=
 
 help: ## Print these targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | awk -F '\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | awk -F '\t' '{ printf "  make %-14s %s\n", $$1, $$2 }'
 
 build: tools ## Build every program
 	@$(CARGO) build $(CARGO_FLAGS) --workspace --bins
@@ -22,6 +25,14 @@ demo-stop: ## End the demo and remove everything it made
 	@if test -x $(BIN_DIR)/scrapd; then $(BIN_DIR)/scrapd demo --dir $(DEMO_DIR) stop --purge; \
 	elif test -d $(DEMO_DIR); then echo "$(BIN_DIR)/scrapd is not there: run 'make build' first"; exit 1; \
 	else echo "no demo here"; fi
+
+lab: build ## As root: three nodes with real ZFS, LXC and networks on this machine alone; leaves them up
+	@./.ci/tools platform
+	@$(LAB) up --bin-dir $(BIN_DIR) $(LAB_UP)
+	@$(LAB) hints
+
+lab-stop: ## End the lab and remove everything it made
+	@$(LAB) down
 
 test: tools ## Run every test (with cargo-nextest if it is installed)
 	@$(CARGO) build --workspace --bins
@@ -47,8 +58,9 @@ verify: tools ## What CI asks for: format, lints, tests, documentation; changes 
 	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --log-level error check bans licenses sources; \
 	else echo "SKIPPED: dependency bans of deny.toml (cargo-deny is not installed)"; fi
-	@if command -v shellcheck >/dev/null 2>&1; then shellcheck .ci/run .ci/tools; \
-	else echo "SKIPPED: shellcheck of .ci (shellcheck is not installed)"; fi
+	@if command -v shellcheck >/dev/null 2>&1; then shellcheck -x .ci/run .ci/tools tests/lab/lab tests/lab/lib/* tests/lab/recipes/*.sh \
+		tests/lab/recipes/busybox tests/lab/recipes/debian tests/lab/recipes/debian-setup tests/lab/recipes/system/sbin/init; \
+	else echo "SKIPPED: shellcheck of .ci and tests/lab (shellcheck is not installed)"; fi
 
 fix: ## Format, and let clippy mend what it can
 	@$(CARGO) clippy --workspace --all-targets --fix --allow-dirty --allow-staged
@@ -66,4 +78,4 @@ man: build ## Write the manual pages of scrapctl into target/man
 tools:
 	@./.ci/tools
 
-.PHONY: help build demo demo-stop test soak bench verify fix bless man tools
+.PHONY: help build demo demo-stop lab lab-stop test soak bench verify fix bless man tools

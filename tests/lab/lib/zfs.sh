@@ -1,0 +1,39 @@
+# shellcheck shell=bash
+# A pool for each node, on a sparse file: of a zfs-fuse daemon that the node has for itself, or of the kernel's OpenZFS
+# where `/dev/zfs` is.
+
+kernel_zfs() { [ -e /dev/zfs ]; }
+
+pool_of() { printf '%s-%s\n' "$NAME" "$1"; }
+
+# The daemon of a node, and its pool: made, or found again after a power cut.
+zfs_up() {
+  local node=$1 folder=$DIR/nodes/$1 pool
+  pool=$(pool_of "$node")
+  if ! kernel_zfs; then
+    (machine_in "$node" setsid zfs-fuse --no-daemon --no-kstat-mount --pidfile /run/zfs/pid \
+      --max-arc-size "${ARC_MIB:-64}" --fuse-attr-timeout 3600 --fuse-entry-timeout 3600) \
+      >>"$folder/zfs.log" 2>&1 </dev/null &
+    wait_until 20 "zfs-fuse of $node answers" machine_run "$node" test -S /run/zfs/zfs_socket ||
+      die "zfs-fuse of $node did not come up: $(tail -n 3 "$folder/zfs.log")"
+  fi
+  if [ -e "$folder/pool.img" ]; then
+    machine_run "$node" zpool import -f -d "$folder" "$pool" || die "the pool of $node cannot be imported"
+    return
+  fi
+  truncate -s "$SIZE" "$folder/pool.new"
+  mv "$folder/pool.new" "$folder/pool.img"
+  machine_run "$node" zpool create -f -m none -O atime=off -O compression=on "$pool" "$folder/pool.img" ||
+    die "the pool of $node cannot be made"
+  machine_run "$node" zfs create -o "mountpoint=$folder/pool" "$pool/scrap" ||
+    die "the dataset $pool/scrap cannot be made"
+}
+
+# The kernel's pools outlive the machine: they are let go of, or destroyed. zfs-fuse's end with their daemon.
+zfs_down() {
+  local pool
+  kernel_zfs && command -v zpool >/dev/null || return 0
+  pool=$(pool_of "$1")
+  zpool list -H -o name "$pool" >/dev/null 2>&1 || return 0
+  if [ "${2-}" = destroy ]; then zpool destroy -f "$pool"; else zpool export -f "$pool"; fi
+}
