@@ -21,6 +21,11 @@ use crate::transfer;
 pub type Trouble = Box<dyn std::error::Error + Send + Sync>;
 type Done = Result<Vec<Update>, Trouble>;
 
+/// This node has no hands for templates.
+#[derive(Debug, thiserror::Error)]
+#[error("this node cannot keep templates")]
+struct NoTemplates;
+
 /// Carries one action out. Returns the facts that it changed.
 ///
 /// # Errors
@@ -37,6 +42,9 @@ pub async fn execute(daemon: &Daemon, action: HostAction) -> Done {
             host.datasets.clone_from(DatasetId::Grain(from), snapshot, grain, epoch, quota).await?;
             look_at(host, grain).await
         }
+        HostAction::CloneTemplate { .. }
+        | HostAction::Fetch { .. }
+        | HostAction::DropTemplate { .. } => Err(Box::new(NoTemplates)),
         HostAction::Restore { grain, operation, snapshot } => {
             restore(host, grain, operation, snapshot).await
         }
