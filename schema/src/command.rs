@@ -5,11 +5,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{BootId, ClusterId, Epoch, GrainId, Name, NodeId, OperationId};
+use crate::id::{BootId, ClusterId, Epoch, GrainId, Name, NodeId, OperationId, TemplateId};
 use crate::node::{Addresses, NodeFacts, NodeRole};
 use crate::operation::{Loss, Phase, Summary, Work};
 use crate::snapshot::{Guid, Snapshot};
-use crate::spec::{GrainSpec, Labels, NodeSpec, Policy};
+use crate::spec::{GrainSpec, Labels, NetworkSpec, NodeSpec, Policy};
 use crate::time::Timestamp;
 use crate::timing::Timing;
 use crate::unit::Bytes;
@@ -92,6 +92,13 @@ pub enum ApplyItem {
         labels: Labels,
         /// What it should be.
         spec: NodeSpec,
+    },
+    /// Make or change a network.
+    Network {
+        /// Its name.
+        name: Name,
+        /// What it should be.
+        network: NetworkSpec,
     },
 }
 
@@ -242,6 +249,34 @@ pub enum Command {
     },
     /// An operation cannot go on at a node; the leader fails it.
     OperationStuck { grain: GrainId, operation: OperationId, node: NodeId, why: String },
+    /// Its checks have failed so often that it counts as ill, and why; `None`: it is well again.
+    GrainHealth { grain: GrainId, epoch: Epoch, ailment: Option<String> },
+    // --- networks
+    /// Make or change a network.
+    PutNetwork { name: Name, if_index: Option<u64>, network: NetworkSpec },
+    /// Remove a network that no grain uses.
+    DeleteNetwork { name: Name, if_index: Option<u64> },
+    // --- templates
+    /// A template was imported on a node and is sealed there.
+    AddTemplate {
+        template: TemplateId,
+        name: Name,
+        guid: Guid,
+        size: Bytes,
+        /// Processor architecture, as `uname -m` says it.
+        arch: String,
+        /// Operating system: `linux`, `freebsd`.
+        os: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        description: Option<String>,
+        node: NodeId,
+    },
+    /// A node has a template too now.
+    TemplateHeld { template: TemplateId, node: NodeId },
+    /// A node has a template no longer.
+    TemplateLost { template: TemplateId, node: NodeId },
+    /// Remove a template that no grain began from, with its data on every node.
+    RemoveTemplate { template: TemplateId, if_index: Option<u64> },
 }
 
 impl fmt::Display for Command {
@@ -328,6 +363,24 @@ impl fmt::Display for Command {
             Self::OperationStuck { operation, node, why, .. } => {
                 write!(f, "operation {operation} is stuck on node {node}: {why}")
             }
+            Self::GrainHealth { grain, ailment: Some(why), .. } => {
+                write!(f, "grain {grain} is not well: {why}")
+            }
+            Self::GrainHealth { grain, ailment: None, .. } => {
+                write!(f, "grain {grain} is well again")
+            }
+            Self::PutNetwork { name, .. } => write!(f, "put network {name}"),
+            Self::DeleteNetwork { name, .. } => write!(f, "delete network {name}"),
+            Self::AddTemplate { name, node, .. } => {
+                write!(f, "add template {name}, imported on node {node}")
+            }
+            Self::TemplateHeld { template, node } => {
+                write!(f, "node {node} has template {template}")
+            }
+            Self::TemplateLost { template, node } => {
+                write!(f, "node {node} has template {template} no longer")
+            }
+            Self::RemoveTemplate { template, .. } => write!(f, "remove template {template}"),
         }
     }
 }

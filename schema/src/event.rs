@@ -41,6 +41,10 @@ pub enum Topic {
     Operation,
     /// A policy.
     Policy,
+    /// A network.
+    Network,
+    /// A template.
+    Template,
 }
 
 /// Something that happened.

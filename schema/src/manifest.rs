@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::id::Name;
 use crate::problem::FieldError;
-use crate::spec::{GrainSpec, Labels, NodeSpec, Policy, bad_key, validate_labels};
+use crate::spec::{GrainSpec, Labels, NetworkSpec, NodeSpec, Policy, bad_key, validate_labels};
 use crate::strict::{
     Flaw, Shape, Step, Stream, Tree, Validate, Value, documents, list, nearest, pointer, read,
     within,
@@ -24,9 +24,11 @@ pub use error::{ManifestError, ManifestErrors};
 /// The only version of the format.
 pub const API_VERSION: &str = "scrap/v1";
 
-const KINDS: [&str; 3] = ["Grain", "Policy", "Node"];
+const KINDS: [&str; 4] = ["Grain", "Policy", "Node", "Network"];
 /// In the design, not in this version.
-const LATER_KINDS: [&str; 3] = ["Template", "BackupTarget", "Network"];
+const LATER_KINDS: [&str; 1] = ["BackupTarget"];
+/// An object of the API that nobody can write down: its data have to come with it.
+const IMPORTED_KIND: &str = "Template";
 const KEYS: [&str; 4] = ["apiVersion", "kind", "metadata", "spec"];
 const ANNOTATION_BYTES_MAX: usize = 64 << 10;
 
@@ -50,6 +52,8 @@ pub enum ManifestKind {
     Policy(Policy),
     /// What people say about a node.
     Node(NodeSpec),
+    /// Where grains get their addresses from.
+    Network(NetworkSpec),
 }
 
 /// What every manifest carries beside its spec.
@@ -75,6 +79,7 @@ impl ManifestKind {
             Self::Grain(_) => "Grain",
             Self::Policy(_) => "Policy",
             Self::Node(_) => "Node",
+            Self::Network(_) => "Network",
         }
     }
 }
@@ -89,6 +94,7 @@ impl Serialize for Manifest {
             ManifestKind::Grain(spec) => document.serialize_field("spec", spec)?,
             ManifestKind::Policy(spec) => document.serialize_field("spec", spec)?,
             ManifestKind::Node(spec) => document.serialize_field("spec", spec)?,
+            ManifestKind::Network(spec) => document.serialize_field("spec", spec)?,
         }
         document.end()
     }
@@ -190,6 +196,7 @@ fn document(tree: &Tree) -> (Option<Manifest>, Vec<FieldError>) {
             "Policy" => part(tree, "spec", &mut faults).map(ManifestKind::Policy),
             "Node" if tree.entry("spec").is_none() => Some(ManifestKind::Node(NodeSpec::default())),
             "Node" => part(tree, "spec", &mut faults).map(ManifestKind::Node),
+            "Network" => part(tree, "spec", &mut faults).map(ManifestKind::Network),
             _ => None,
         },
         _ => None,
@@ -251,6 +258,10 @@ fn word(tree: &Tree, key: &str, allowed: &[&str]) -> Option<FieldError> {
     if key == "kind" && LATER_KINDS.contains(&written.as_str()) {
         let detail = format!("the kind `{written}` is known but not supported by this version");
         return Some(FieldError::new(at, detail).with_hint(format!("supported: {}", list(words))));
+    }
+    if key == "kind" && written == IMPORTED_KIND {
+        let fault = FieldError::new(at, "a template is imported, it cannot be written down");
+        return Some(fault.with_hint("scrapctl template import NAME FILE.tar"));
     }
     let short: String = written.chars().take(60).collect();
     let fault = FieldError::new(at, format!("`{short}` is not a known `{key}`"));

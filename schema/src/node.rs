@@ -1,12 +1,13 @@
 //! Nodes: what they are, and what they report of themselves with every renewal of their lease.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use crate::id::{BootId, Epoch, GrainId, NodeId};
 use crate::snapshot::{Guid, Snapshot};
-use crate::spec::Template;
+use crate::spec::PROCESS;
 use crate::time::{BootTime, Timestamp};
 use crate::unit::{Bytes, MilliCpu};
 
@@ -45,9 +46,45 @@ pub struct Addresses {
     pub peer: String,
 }
 
+/// A way of running grains.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum RuntimeKind {
+    /// Supervised programs of the machine itself.
+    Process,
+    /// Containers with a Linux system of their own.
+    Lxc,
+    /// Jails with a FreeBSD system of their own.
+    Jail,
+}
+
+impl RuntimeKind {
+    /// The operating system whose templates it can run; `None`: it runs no templates.
+    #[must_use]
+    pub fn runs_systems_of(self) -> Option<&'static str> {
+        match self {
+            Self::Process => None,
+            Self::Lxc => Some("linux"),
+            Self::Jail => Some("freebsd"),
+        }
+    }
+}
+
+impl fmt::Display for RuntimeKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Process => "process",
+            Self::Lxc => "lxc",
+            Self::Jail => "jail",
+        })
+    }
+}
+
 /// What a node is made of. Measured at the start of its daemon.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", from = "WrittenFacts", into = "WrittenFacts")]
 pub struct NodeFacts {
     /// Cores.
     pub cpu: MilliCpu,
@@ -59,10 +96,142 @@ pub struct NodeFacts {
     pub arch: String,
     /// Operating system: `linux`, `freebsd`.
     pub os: String,
-    /// Which kinds of grains can run here.
-    pub templates: BTreeSet<Template>,
+    /// How grains can be run here.
+    pub runtimes: BTreeSet<RuntimeKind>,
+    /// The interface to the network on which grains can have addresses here; `None`: they can have none.
+    #[serde(default)]
+    pub network: Option<String>,
     /// Version of the daemon.
     pub version: String,
+}
+
+/// Facts as they are written. Versions before `runtimes` wrote and read `templates`, in which only `process` ever stood.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WrittenFacts {
+    cpu: MilliCpu,
+    memory: Bytes,
+    disk: Bytes,
+    arch: String,
+    os: String,
+    #[serde(default)]
+    templates: BTreeSet<String>,
+    #[serde(default)]
+    runtimes: Option<BTreeSet<RuntimeKind>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    network: Option<String>,
+    version: String,
+}
+
+impl From<WrittenFacts> for NodeFacts {
+    fn from(written: WrittenFacts) -> Self {
+        let WrittenFacts { cpu, memory, disk, arch, os, templates, runtimes, network, version } =
+            written;
+        let derived = || templates.contains(PROCESS).then_some(RuntimeKind::Process);
+        let runtimes = runtimes.unwrap_or_else(|| derived().into_iter().collect());
+        Self { cpu, memory, disk, arch, os, runtimes, network, version }
+    }
+}
+
+impl From<NodeFacts> for WrittenFacts {
+    fn from(facts: NodeFacts) -> Self {
+        let NodeFacts { cpu, memory, disk, arch, os, runtimes, network, version } = facts;
+        let process = runtimes.contains(&RuntimeKind::Process);
+        let templates = process.then(|| PROCESS.to_owned()).into_iter().collect();
+        let runtimes = Some(runtimes);
+        Self { cpu, memory, disk, arch, os, templates, runtimes, network, version }
+    }
+}
+
+/// Whether a node's storage can be trusted with more.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    utoipa::ToSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum PoolState {
+    /// All is well.
+    #[default]
+    Online,
+    /// A part of it is broken; what is on it is complete.
+    Degraded,
+    /// It can be read only.
+    ReadOnly,
+    /// It answers nothing until somebody repairs it.
+    Suspended,
+    /// It cannot be used.
+    Faulted,
+}
+
+impl PoolState {
+    /// Whether anything can be written to it.
+    #[must_use]
+    pub fn takes_writes(self) -> bool {
+        match self {
+            Self::Online | Self::Degraded => true,
+            Self::ReadOnly | Self::Suspended | Self::Faulted => false,
+        }
+    }
+}
+
+impl fmt::Display for PoolState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Online => "online",
+            Self::Degraded => "degraded",
+            Self::ReadOnly => "read-only",
+            Self::Suspended => "suspended",
+            Self::Faulted => "faulted",
+        })
+    }
+}
+
+/// How a node's storage is now. Told with every renewal, never in the log.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PoolFacts {
+    /// In one word.
+    pub state: PoolState,
+    /// Errors of reading, writing and checksums that it has counted.
+    pub errors: u64,
+    /// Space in use, by everything on it.
+    pub used: Bytes,
+    /// Space that is free.
+    pub free: Bytes,
+    /// When everything on it was last read and compared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scrubbed: Option<Timestamp>,
+    /// What is wrong, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub what: Option<String>,
+}
+
+/// From this share on, in per cent, a pool takes nothing new: a full one cannot even be tidied up.
+pub const POOL_FULL_PERCENT: u64 = 90;
+
+impl PoolFacts {
+    /// The share that is in use, in whole per cent, rounded up; `None`: its size is not known.
+    #[must_use]
+    pub fn percent(&self) -> Option<u64> {
+        let size = self.used.0.checked_add(self.free.0).filter(|size| *size > 0)?;
+        let percent = (u128::from(self.used.0) * 100).div_ceil(u128::from(size));
+        u64::try_from(percent).ok()
+    }
+
+    /// Whether so much is in use that it takes nothing new.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.percent().is_some_and(|percent| percent > POOL_FULL_PERCENT)
+    }
 }
 
 /// What a node uses now.
@@ -90,6 +259,9 @@ pub struct Renewal {
     pub wall: Timestamp,
     /// What the node uses.
     pub usage: NodeUsage,
+    /// How its storage is; `None`: not looked yet.
+    #[serde(default)]
+    pub pool: Option<PoolFacts>,
     /// Whether `grains` is everything or only what changed.
     pub full: bool,
     /// Reports by grain; `None` takes a report back.
@@ -161,6 +333,9 @@ pub struct RunReport {
     pub up: bool,
     /// Result of its last health check; `None` before the first or without any.
     pub healthy: Option<bool>,
+    /// What the last failed check said, while it is not healthy.
+    #[serde(default)]
+    pub ailment: Option<String>,
     /// Starts after the first one because the program ended by itself.
     pub restarts: u32,
     /// Processor time it used, smoothed over a minute.

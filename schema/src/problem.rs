@@ -270,6 +270,9 @@ codes! {
     /// It is still used, so it cannot be removed.
     InUse: "in-use", "It is still used", Failed,
         "`detail` names who uses it; change or remove that first.";
+    /// All addresses of a network, or all ranges of user ids, are given to grains.
+    Exhausted: "exhausted", "Nothing is left to give", Failed,
+        "`detail` names what is used up; purge grains that are in the trash, or make the pool larger.";
     /// The last node of a cluster cannot be removed.
     LastNode: "last-node", "It is the last node", Failed,
         "Add another node first.";

@@ -24,7 +24,7 @@ pub enum Purpose {
     User(Name),
     /// The head as it was when it was set aside.
     Orphan,
-    /// The one snapshot of a sealed template.
+    /// The state that a template is, immutable.
     Template,
 }
 

@@ -8,9 +8,19 @@ use crate::id::Name;
 use crate::unit::{Bytes, MilliCpu, Span};
 
 mod check;
+mod health;
+mod network;
+mod template;
+mod text;
 
 pub(crate) use check::bad_key;
 pub use check::{validate_environment, validate_labels};
+pub use health::{Check, ExecCheck, Health, HttpCheck, Probe, TcpCheck};
+pub use network::{
+    BadAddress, Cidr, Egress, GrainNetwork, Ingress, NetworkSpec, Peers, Ports, Protocol, Range,
+    number,
+};
+pub use template::{PROCESS, Template};
 
 /// Labels: short texts that people attach and select by.
 pub type Labels = BTreeMap<String, String>;
@@ -19,10 +29,12 @@ pub type Labels = BTreeMap<String, String>;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct GrainSpec {
-    /// The kind of base system. `process` is the embedded one: a supervised process group without isolation.
+    /// The base system: the name of an imported template, or `process`, a supervised program of the machine without isolation.
+    /// It cannot be changed once the grain has data.
     #[serde(default)]
     pub template: Template,
-    /// Program and arguments that the `process` template runs in the grain's data directory. Never given to a shell.
+    /// Program and arguments: for `process` run in the grain's data directory, else the first program of the system instead of
+    /// its own init. Never given to a shell.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
     /// Environment of the program, beside `SCRAP_GRAIN`, `SCRAP_EPOCH`, `SCRAP_NODE` and `SCRAP_DATA`.
@@ -31,6 +43,17 @@ pub struct GrainSpec {
     /// What is reserved for it, and its limits.
     #[serde(default)]
     pub resources: Resources,
+    /// The network that it has addresses of. Without one it reaches nobody and nobody reaches it; a program of the template
+    /// `process` uses the machine's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<GrainNetwork>,
+    /// What may come in on its addresses; nothing else may.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ingress: Vec<Ingress>,
+    /// What may go out from its addresses; nothing else may. If nobody says: everything to the internet, nothing to private
+    /// addresses.
+    #[serde(default = "Egress::default_rules", skip_serializing_if = "has_default_egress")]
+    pub egress: Vec<Egress>,
     /// How its owner finds out whether it answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<Health>,
@@ -56,26 +79,20 @@ fn yes() -> bool {
     true
 }
 
-/// The base system of a grain; decides which runtime a node needs.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    Default,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Serialize,
-    Deserialize,
-    utoipa::ToSchema,
-)]
-#[serde(rename_all = "kebab-case")]
-pub enum Template {
-    /// A supervised process group, no isolation: for trying out.
-    #[default]
-    Process,
+fn has_default_egress(rules: &[Egress]) -> bool {
+    rules == Egress::default_rules()
 }
+
+impl GrainSpec {
+    /// How many processes it may have at most; zero: as many as the machine allows.
+    #[must_use]
+    pub fn pids(&self) -> u32 {
+        self.resources.pids.unwrap_or(if self.template.is_system() { PIDS_OF_SYSTEM } else { 0 })
+    }
+}
+
+/// Processes that a whole system may have when nobody says.
+const PIDS_OF_SYSTEM: u32 = 4096;
 
 /// Reservations and limits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -87,65 +104,28 @@ pub struct Resources {
     pub memory: Bytes,
     /// Quota of its data.
     pub disk: Bytes,
+    /// Most processes at a time; 4096 for a whole system if nobody says, else no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pids: Option<u32>,
+    /// Space that is kept free for its data, out of `disk`; none if nobody says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reserve: Option<Bytes>,
+    /// Size of the blocks of its data, a power of two from 4KiB to 128KiB; what the storage thinks best if nobody says. Small
+    /// ones suit databases. Counts for what is written from then on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub record_size: Option<Bytes>,
 }
 
 impl Default for Resources {
     fn default() -> Self {
-        Self { cpu: MilliCpu(100), memory: Bytes(64 << 20), disk: Bytes(1 << 30) }
-    }
-}
-
-/// A check that the owner's agent makes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct Health {
-    /// A port on the grain's address that must accept a connection.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tcp: Option<TcpCheck>,
-    /// An HTTP resource that must answer with a status below 400.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub http: Option<HttpCheck>,
-    /// Time between two checks.
-    #[serde(default = "Health::every_default")]
-    pub every: Span,
-    /// Time after a start in which a failing check does not count.
-    #[serde(default = "Health::grace_default")]
-    pub grace: Span,
-}
-
-impl Health {
-    fn every_default() -> Span {
-        Span::from_secs(10)
-    }
-    fn grace_default() -> Span {
-        Span::from_secs(30)
-    }
-}
-
-/// A TCP check.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct TcpCheck {
-    /// The port.
-    #[schema(minimum = 1, maximum = 65535)]
-    pub port: u16,
-}
-
-/// An HTTP check.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct HttpCheck {
-    /// The port.
-    #[schema(minimum = 1, maximum = 65535)]
-    pub port: u16,
-    /// The path, beginning with `/`.
-    #[serde(default = "HttpCheck::root")]
-    pub path: String,
-}
-
-impl HttpCheck {
-    fn root() -> String {
-        "/".to_owned()
+        Self {
+            cpu: MilliCpu(100),
+            memory: Bytes(64 << 20),
+            disk: Bytes(1 << 30),
+            pids: None,
+            reserve: None,
+            record_size: None,
+        }
     }
 }
 

@@ -9,11 +9,11 @@ use std::collections::BTreeSet;
 use scrap_schema::command::{
     ApplyItem, AssignCause, Command, GrainText, IdempotencyKey, NewNode, Proposal,
 };
-use scrap_schema::id::{BootId, ClusterId, Epoch, GrainId, Name, NodeId, OperationId};
+use scrap_schema::id::{BootId, ClusterId, Epoch, GrainId, Name, NodeId, OperationId, TemplateId};
 use scrap_schema::node::{Addresses, NodeFacts, NodeRole};
 use scrap_schema::operation::{Loss, Phase, Summary, Work};
 use scrap_schema::snapshot::{Guid, Purpose, Snapshot, SnapshotName};
-use scrap_schema::spec::{GrainSpec, Labels, NodeSpec, Policy};
+use scrap_schema::spec::{GrainSpec, Labels, NetworkSpec, NodeSpec, Policy};
 use scrap_schema::time::Timestamp;
 use scrap_schema::timing::Timing;
 use scrap_schema::unit::{Bytes, MilliCpu, Span};
@@ -68,6 +68,13 @@ kinds! {
     GrainRestored "grain-restored"
     OrphanKept "orphan-kept"
     OperationStuck "operation-stuck"
+    GrainHealth "grain-health"
+    PutNetwork "put-network"
+    DeleteNetwork "delete-network"
+    AddTemplate "add-template"
+    TemplateHeld "template-held"
+    TemplateLost "template-lost"
+    RemoveTemplate "remove-template"
 }
 
 const GRAIN: GrainId = GrainId(0x0190_1234_5678_9abc_def0_1234_5678_9abc);
@@ -281,9 +288,62 @@ fn of_facts() -> Vec<Command> {
     ]
 }
 
+/// Networks, templates, and what a grain is that begins from one. Newer than the others: the golden file only grows at its end.
+fn of_systems() -> Vec<Command> {
+    let (template, network_name) =
+        (TemplateId(0x0190_0000_0000_0000_0000_0000_0000_0007), name("grains"));
+    let network: NetworkSpec = serde_json::from_value(serde_json::json!({
+        "v4": "192.168.60.0/24", "v6": "fd00:60::10-fd00:60::ff", "exclude": ["192.168.60.1"]
+    }))
+    .unwrap();
+    let spec: GrainSpec = serde_json::from_value(serde_json::json!({
+        "template": "debian-13",
+        "resources": {"pids": 512, "reserve": "1GiB", "recordSize": "16KiB"},
+        "network": {"name": "grains", "address": "192.168.60.40", "address6": "fd00:60::40"},
+        "ingress": [{"port": 443}, {"ports": "8000-8010", "protocol": "udp", "from": "10.0.0.0/8"}],
+        "egress": [{"to": "internet"}, {"to": "192.168.1.7", "port": 5432, "protocol": "tcp"}],
+        "health": {"exec": {"command": ["/bin/true"]}, "checks": [{"tcp": {"port": 443}}], "timeout": "2s"}
+    }))
+    .unwrap();
+    let facts: NodeFacts = serde_json::from_value(serde_json::json!({
+        "cpu": 4, "memory": "8GiB", "disk": "100GiB", "arch": "x86_64", "os": "linux", "version": "0.2.0",
+        "runtimes": ["process", "lxc"], "network": "eth0"
+    }))
+    .unwrap();
+    let addresses = new_node().addresses;
+    let text = GrainText { spec, ..text() };
+    let items = vec![ApplyItem::Network { name: name("grains"), network: network.clone() }];
+    vec![
+        Command::RegisterNode { node: NODE, boot: BOOT, addresses, facts },
+        Command::CreateGrain { grain: GRAIN, operation: OPERATION, text },
+        Command::Apply { items, prune: None, keep_until: AT, unchanged_after: None },
+        Command::PutNetwork { name: network_name.clone(), if_index: Some(1), network },
+        Command::DeleteNetwork { name: network_name, if_index: None },
+        Command::AddTemplate {
+            template,
+            name: name("debian-13"),
+            guid: Guid(0x7e),
+            size: Bytes(400 << 20),
+            arch: "x86_64".to_owned(),
+            os: "linux".to_owned(),
+            description: Some("as small as it gets".to_owned()),
+            node: NODE,
+        },
+        Command::TemplateHeld { template, node: NodeId(3) },
+        Command::TemplateLost { template, node: NODE },
+        Command::RemoveTemplate { template, if_index: Some(7) },
+        Command::GrainHealth {
+            grain: GRAIN,
+            epoch: EPOCH,
+            ailment: Some("port 443 is closed".to_owned()),
+        },
+        Command::GrainHealth { grain: GRAIN, epoch: EPOCH, ailment: None },
+    ]
+}
+
 fn samples() -> Vec<Proposal> {
     let key = IdempotencyKey { key: "k".to_owned(), fingerprint: "f00".to_owned() };
-    [of_nodes(), of_people(), of_operations(), of_owners(), of_facts()]
+    [of_nodes(), of_people(), of_operations(), of_owners(), of_facts(), of_systems()]
         .concat()
         .into_iter()
         .enumerate()

@@ -64,6 +64,11 @@ pub async fn snapshots(daemon: &Daemon, freezes: Vec<Freeze>) -> Vec<(Freeze, Do
     results
 }
 
+/// This node has no hands for templates.
+#[derive(Debug, thiserror::Error)]
+#[error("this node cannot keep templates")]
+struct NoTemplates;
+
 /// Carries one action out. Returns the facts that it changed.
 ///
 /// # Errors
@@ -80,6 +85,9 @@ pub async fn execute(daemon: &Daemon, action: HostAction) -> Done {
             host.datasets.clone_from(from, snapshot, grain, epoch, shape).await?;
             look_at(host, grain).await
         }
+        HostAction::CloneTemplate { .. }
+        | HostAction::Fetch { .. }
+        | HostAction::DropTemplate { .. } => Err(Box::new(NoTemplates)),
         HostAction::Restore { grain, operation, snapshot } => {
             restore(host, grain, operation, snapshot).await
         }

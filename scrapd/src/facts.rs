@@ -4,8 +4,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use scrap_host::machine;
-use scrap_schema::node::{NodeFacts, NodeRole};
-use scrap_schema::spec::Template;
+use scrap_schema::node::{NodeFacts, NodeRole, RuntimeKind};
 use scrap_schema::unit::{Bytes, MilliCpu};
 
 use crate::config::Config;
@@ -30,14 +29,14 @@ pub fn measure(config: &Config) -> anyhow::Result<NodeFacts> {
         Some(disk) => disk,
         None => disk(&config.data_dir)?,
     };
-    let templates = match config.role {
-        NodeRole::Data => [Template::Process].into(),
+    let runtimes = match config.role {
+        NodeRole::Data => [RuntimeKind::Process].into(),
         NodeRole::Storage | NodeRole::Witness => [].into(),
     };
     let arch = rustix::system::uname().machine().to_string_lossy().into_owned();
     let os = std::env::consts::OS.to_owned();
     let version = env!("CARGO_PKG_VERSION").to_owned();
-    Ok(NodeFacts { cpu, memory, disk, arch, os, templates, version })
+    Ok(NodeFacts { cpu, memory, disk, arch, os, runtimes, network: None, version })
 }
 
 fn disk(path: &Path) -> anyhow::Result<Bytes> {
@@ -61,7 +60,7 @@ mod tests {
         };
         let plain = measure(&Config::parse(&text("")).unwrap()).unwrap();
         assert!(plain.cpu.0 >= 1000 && plain.memory.0 > 0 && plain.disk.0 > 0);
-        assert!(plain.templates.contains(&Template::Process));
+        assert!(plain.runtimes.contains(&RuntimeKind::Process));
         let reserved =
             "role = \"storage\"\n[reserve]\ncpu = 0.5\nmemory = \"1GiB\"\ndisk = \"2GiB\"";
         let reserved = measure(&Config::parse(&text(reserved)).unwrap()).unwrap();
@@ -69,6 +68,6 @@ mod tests {
             (reserved.cpu, reserved.memory, reserved.disk),
             (MilliCpu(500), Bytes(1 << 30), Bytes(2 << 30))
         );
-        assert!(reserved.templates.is_empty());
+        assert!(reserved.runtimes.is_empty());
     }
 }

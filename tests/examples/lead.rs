@@ -12,10 +12,12 @@ use scrap_decide::lease::Lease;
 use scrap_decide::obey::{CopyFacts, DataFacts, DataRole, Dirty, HostFacts, RunFacts, obey};
 use scrap_decide::observed::{Heard, Observed};
 use scrap_schema::id::{BootId, ClusterId, Epoch, GrainId, NodeId};
-use scrap_schema::node::{CopyReport, DataReport, GrainReport, NodeFacts, NodeRole, NodeUsage};
+use scrap_schema::node::{
+    CopyReport, DataReport, GrainReport, NodeFacts, NodeRole, NodeUsage, RuntimeKind,
+};
 use scrap_schema::snapshot::{Guid, Purpose, Snapshot, SnapshotName};
 use scrap_schema::spec::{
-    GrainSpec, Labels, NodeSpec, Placement, Policy, Resources, Stop, Template,
+    Egress, GrainSpec, Labels, NodeSpec, Placement, Policy, Resources, Stop, Template,
 };
 use scrap_schema::time::{BootTime, Now, Timestamp};
 use scrap_schema::timing::Timing;
@@ -143,7 +145,8 @@ fn member(id: u64) -> Node {
             disk: Bytes(4 << 40),
             arch: "x86_64".to_owned(),
             os: "linux".to_owned(),
-            templates: BTreeSet::from([Template::Process]),
+            runtimes: BTreeSet::from([RuntimeKind::Process]),
+            network: None,
             version: "0.1.0".to_owned(),
         },
         boot: Some(BootId(1)),
@@ -177,6 +180,12 @@ fn grain(id: u64, owner: u64, standbys: &[u64]) -> Grain {
         snapshots: Vec::new(),
         last_failover: None,
         trashed_until: None,
+        template: None,
+        address: None,
+        address6: None,
+        mac: None,
+        ids: None,
+        ailment: None,
     }
 }
 
@@ -189,6 +198,9 @@ fn spec(id: u64) -> GrainSpec {
         command: vec!["serve".to_owned()],
         env: BTreeMap::new(),
         resources: Resources::default(),
+        network: None,
+        ingress: Vec::new(),
+        egress: Egress::default_rules(),
         health: None,
         protect: Policy::standard_name(),
         place: Placement { apart_from, ..Placement::default() },
@@ -211,6 +223,7 @@ fn heard() -> Heard {
         wall: NOW.wall,
         received: NOW.wall,
         usage: NodeUsage::default(),
+        pool: None,
         full: true,
         grains: BTreeMap::new(),
     }
@@ -276,9 +289,7 @@ fn node() -> (NodeId, Cluster, HostFacts) {
                 up: true,
                 armed: true,
                 ready: Some(NOW.wall),
-                healthy: None,
-                stopping: None,
-                stopped: None,
+                ..RunFacts::default()
             };
             host.runs.insert(grain.id, run);
             let known = snapshots.iter().map(|snapshot| snapshot.guid).collect();

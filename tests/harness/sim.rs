@@ -362,6 +362,10 @@ impl Sim {
             | Refusal::NodeNeeded { .. }
             | Refusal::NodeUnfit { .. }
             | Refusal::LossTooLarge { .. }
+            | Refusal::AddressTaken { .. }
+            | Refusal::AddressUnfit { .. }
+            | Refusal::NetworksOverlap { .. }
+            | Refusal::Exhausted { .. }
             | Refusal::Invalid { .. } => false,
         }
     }

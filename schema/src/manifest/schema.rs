@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use utoipa::openapi::{RefOr, Schema};
 
 use super::{API_VERSION, Metadata};
-use crate::spec::{GrainSpec, HttpCheck, NodeSpec, Policy};
+use crate::spec::{Egress, GrainSpec, HttpCheck, Ingress, NetworkSpec, NodeSpec, Policy};
 
 mod explain;
 
@@ -20,7 +20,7 @@ pub use explain::{Explanation, Field, NoSuchPath, explain};
 pub const SCHEMA_ID: &str = "https://docs.scrap.example/schemas/manifest.schema.json";
 
 /// The kinds with a line about each.
-const KINDS: [(&str, &str, &str); 3] = [
+const KINDS: [(&str, &str, &str); 4] = [
     ("Grain", "GrainSpec", "A user's service: one program with its data, on one node at a time."),
     (
         "Policy",
@@ -28,6 +28,7 @@ const KINDS: [(&str, &str, &str); 3] = [
         "A contract for a class of grains: how copies are kept and what happens when a node dies.",
     ),
     ("Node", "NodeSpec", "What people say about a node. Its facts are measured, not written."),
+    ("Network", "NetworkSpec", "Where grains get addresses from that follow them to every node."),
 ];
 
 /// JSON Schema (2020-12) of one manifest document.
@@ -79,6 +80,7 @@ fn schemas() -> BTreeMap<String, Value> {
     add::<GrainSpec>(&mut all);
     add::<Policy>(&mut all);
     add::<NodeSpec>(&mut all);
+    add::<NetworkSpec>(&mut all);
     let json = |schema: &RefOr<Schema>| serde_json::to_value(schema).unwrap_or_default();
     all.iter().map(|(name, schema)| (name.clone(), json(schema))).collect()
 }
@@ -128,6 +130,9 @@ fn add_defaults(definitions: &mut Map<String, Value>) {
         ("Keep", of(&policy, "snapshots")),
         ("Policy", policy),
         ("NodeSpec", filled::<NodeSpec>(json!({}))),
+        ("NetworkSpec", filled::<NetworkSpec>(json!({}))),
+        ("Ingress", filled::<Ingress>(json!({}))),
+        ("Egress", filled::<Egress>(json!({}))),
     ];
     for (name, defaults) in types {
         let Some(definition) = definitions.get_mut(name) else { continue };

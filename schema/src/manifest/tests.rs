@@ -87,21 +87,30 @@ fn explains_what_may_be_written() {
     check_explain(
         "Grain.spec.health",
         expect![[r#"
-        grain.spec.health: a block
-          How its owner finds out whether it answers.
-          A check that the owner's agent makes.
+            grain.spec.health: a block
+              How its owner finds out whether it answers.
+              Checks that the owner's agent makes. The grain is well while all of them hold.
 
-          every  a time span
-                   Time between two checks.
+              checks   a list; each item is a block
+                         More of them, each with one of `tcp`, `http`, `exec`.
 
-          grace  a time span
-                   Time after a start in which a failing check does not count.
+              every    a time span
+                         Time between two checks.
 
-          http   a block
-                   An HTTP resource that must answer with a status below 400.
+              exec     a block
+                         A program that must end with status 0.
 
-          tcp    a block
-                   A port on the grain's address that must accept a connection."#]],
+              grace    a time span
+                         Time after a start in which a failing check does not count.
+
+              http     a block
+                         An HTTP resource that must answer with a status below 400.
+
+              tcp      a block
+                         A port on the grain's address that must accept a connection.
+
+              timeout  a time span
+                         Time after which a check that has not answered counts as failed."#]],
     );
 }
 
@@ -159,7 +168,7 @@ fn explains_what_does_not_exist() {
         "grain.spec.replicas",
         expect![[r#"
             `grain.spec` has no key `replicas`
-              hint: there is `command`, `env`, `health`, `place`, `protect`, `resources`, `running`, `stop`, `template`"#]],
+              hint: there is `command`, `egress`, `env`, `health`, `ingress`, `network`, `place`, `protect`, `resources`, `running`, `stop`, `template`"#]],
     );
     check_explain(
         "grain.spec.running.always",
@@ -177,7 +186,7 @@ fn explains_what_does_not_exist() {
         "",
         expect![[r#"
             there is no kind ``
-              hint: there is `grain`, `policy`, `node`"#]],
+              hint: there is `grain`, `policy`, `node`, `network`"#]],
     );
 }
 

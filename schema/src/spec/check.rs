@@ -6,23 +6,28 @@ use std::collections::BTreeMap;
 
 use crate::problem::FieldError;
 use crate::spec::{
-    FailoverMode, GrainSpec, Health, HttpCheck, Keep, Labels, NodeSpec, Placement, Policy,
-    Replicate, Resources, Template,
+    FailoverMode, GrainSpec, Keep, Labels, NodeSpec, Placement, Policy, Replicate, Resources,
+    Template,
 };
 use crate::strict::{Step, Validate, pointer, within};
 use crate::unit::{Bytes, MilliCpu, Span};
+
+mod health;
+mod network;
 
 const LABELS_MAX: usize = 64;
 const LABEL_LENGTH_MAX: usize = 63;
 const ENV_ENTRIES_MAX: usize = 256;
 const TEXT_BYTES_MAX: usize = 64 << 10;
-const PATH_LENGTH_MAX: usize = 1024;
 const APART_MAX: usize = 16;
 const MEMORY_MIN: Bytes = Bytes(4 << 20);
 const DISK_MIN: Bytes = Bytes(1 << 20);
 const CPU_MIN: MilliCpu = MilliCpu(10);
 const CPU_MAX: MilliCpu = MilliCpu(1024 * 1000);
-const CHECK_EVERY_MIN: Span = Span::from_ms(100);
+const PIDS_MIN: u32 = 16;
+const PIDS_MAX: u32 = 4_194_304;
+const RECORD_MIN: Bytes = Bytes(4 << 10);
+const RECORD_MAX: Bytes = Bytes(128 << 10);
 const STOP_TIMEOUT_MAX: Span = Span::from_secs(600);
 const REPLICATE_EVERY_MIN: Span = Span::from_secs(1);
 const COPIES_MAX: u32 = 8;
@@ -33,6 +38,7 @@ impl Validate for GrainSpec {
         let mut faults = self.program();
         faults.extend(within("/env", validate_environment(&self.env)));
         faults.extend(within("/resources", self.resources.validate()));
+        faults.extend(self.addresses());
         if let Some(health) = &self.health {
             faults.extend(within("/health", health.validate()));
         }
@@ -49,7 +55,9 @@ impl Validate for GrainSpec {
 impl GrainSpec {
     fn program(&self) -> Vec<FieldError> {
         let mut faults = Vec::new();
-        match (self.template, self.command.first()) {
+        match (&self.template, self.command.first()) {
+            // The system has an init of its own.
+            (Template::Named(_), None) => {}
             (Template::Process, None) => {
                 let fault = FieldError::new(
                     "/command",
@@ -59,20 +67,28 @@ impl GrainSpec {
                     fault.with_hint("write program and arguments as a list: [/usr/bin/caddy, run]"),
                 );
             }
-            (Template::Process, Some(program)) if program.is_empty() => {
-                faults.push(FieldError::new("/command/0", "the program is an empty text"));
+            (Template::Named(_) | Template::Process, Some(_)) => {
+                faults.extend(arguments("/command", &self.command));
             }
-            (Template::Process, Some(_)) => {}
-        }
-        for (index, argument) in self.command.iter().enumerate() {
-            faults.extend(no_nul(argument, &[Step::Key("command".to_owned()), Step::Index(index)]));
-        }
-        if self.command.iter().map(String::len).sum::<usize>() > TEXT_BYTES_MAX {
-            let detail = format!("the command is longer than {}", Bytes(TEXT_BYTES_MAX as u64));
-            faults.push(FieldError::new("/command", detail));
         }
         faults
     }
+}
+
+/// What is wrong with a program and its arguments.
+fn arguments(at: &str, command: &[String]) -> Vec<FieldError> {
+    let mut faults = Vec::new();
+    if command.first().is_some_and(String::is_empty) {
+        faults.push(FieldError::new(format!("{at}/0"), "the program is an empty text"));
+    }
+    for (index, argument) in command.iter().enumerate() {
+        faults.extend(within(at, no_nul(argument, &[Step::Index(index)]).into_iter().collect()));
+    }
+    if command.iter().map(String::len).sum::<usize>() > TEXT_BYTES_MAX {
+        let detail = format!("the command is longer than {}", Bytes(TEXT_BYTES_MAX as u64));
+        faults.push(FieldError::new(at, detail));
+    }
+    faults
 }
 
 /// What is wrong with the environment of a program: of the whole, or at `/<variable>`.
@@ -137,58 +153,24 @@ impl Validate for Resources {
                 ));
             }
         }
-        faults
-    }
-}
-
-impl Validate for Health {
-    fn validate(&self) -> Vec<FieldError> {
-        let mut faults = Vec::new();
-        match (&self.tcp, &self.http) {
-            (None, None) => {
-                let fault = FieldError::new("", "a health check needs `tcp` or `http`");
-                faults.push(fault.with_hint("write for example: {http: {port: 8080, path: /}}"));
+        if let Some(pids) = self.pids.filter(|pids| *pids < PIDS_MIN || *pids > PIDS_MAX) {
+            let detail = format!("{pids} processes are not between {PIDS_MIN} and {PIDS_MAX}");
+            faults.push(FieldError::new("/pids", detail));
+        }
+        if let Some(reserve) = self.reserve.filter(|reserve| *reserve > self.disk) {
+            let detail = format!("{reserve} are more than the {} of `disk`", self.disk);
+            faults.push(FieldError::new("/reserve", detail).with_hint("raise `disk`, or less"));
+        }
+        if let Some(size) = self.record_size {
+            let sound = size.0.is_power_of_two() && (RECORD_MIN..=RECORD_MAX).contains(&size);
+            if !sound {
+                let detail = format!("blocks cannot be {size} large");
+                let hint = "4KiB, 8KiB, 16KiB, 32KiB, 64KiB or 128KiB";
+                faults.push(FieldError::new("/recordSize", detail).with_hint(hint));
             }
-            (Some(_), Some(_)) => {
-                let fault = FieldError::new("", "`tcp` and `http` exclude each other");
-                faults.push(fault.with_hint("keep `http`: it needs the port too"));
-            }
-            (Some(tcp), None) => faults.extend(port("/tcp/port", tcp.port)),
-            (None, Some(http)) => faults.extend(within("/http", http.validate())),
-        }
-        if self.every < CHECK_EVERY_MIN {
-            let detail = format!("checks every {} are closer than {CHECK_EVERY_MIN}", self.every);
-            faults.push(FieldError::new("/every", detail));
         }
         faults
     }
-}
-
-impl Validate for HttpCheck {
-    fn validate(&self) -> Vec<FieldError> {
-        let mut faults: Vec<FieldError> = port("/port", self.port).into_iter().collect();
-        if !self.path.starts_with('/') {
-            let fault = FieldError::new(
-                "/path",
-                format!("the path `{}` does not begin with `/`", short(&self.path)),
-            );
-            faults.push(fault.with_hint(format!("write `/{}`", short(&self.path))));
-        }
-        if self.path.len() > PATH_LENGTH_MAX
-            || !self.path.bytes().all(|byte| byte.is_ascii_graphic())
-        {
-            let detail = format!(
-                "the path must be at most {PATH_LENGTH_MAX} printable ASCII characters without spaces"
-            );
-            faults
-                .push(FieldError::new("/path", detail).with_hint("write other characters as %XX"));
-        }
-        faults
-    }
-}
-
-fn port(pointer: &str, port: u16) -> Option<FieldError> {
-    (port == 0).then(|| FieldError::new(pointer, "port 0 does not exist").with_hint("1 to 65535"))
 }
 
 impl Validate for Placement {

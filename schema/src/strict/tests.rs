@@ -116,7 +116,6 @@ fn many_faults_at_once() {
             5:36 /health/http/prot there is no key `prot` here (did you mean `port`?)
             5:58 /health/every `10` is not a time span: it has no unit; write `10s` or `10m`
             6:14 /running "yes" stands where `true` or `false` is expected
-            7:15 /template `linux` is not known here (allowed values: `process`)
             8:52 /place/apartFrom/1/app the number 5 stands where a text is expected (put it in quotes)
         "#]],
     );

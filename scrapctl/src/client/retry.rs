@@ -64,6 +64,7 @@ fn passing(code: Code) -> Passing {
         | Code::BadManifest
         | Code::UnknownField
         | Code::BadQuantity
+        | Code::Exhausted
         | Code::NotFound
         | Code::MethodNotAllowed
         | Code::PayloadTooLarge

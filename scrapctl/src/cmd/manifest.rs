@@ -90,7 +90,7 @@ pub(crate) fn only_grain(file: &Path) -> Result<Manifest, Failure> {
     })?;
     match manifest.kind {
         ManifestKind::Grain(_) => Ok(manifest),
-        ManifestKind::Policy(_) | ManifestKind::Node(_) => {
+        ManifestKind::Policy(_) | ManifestKind::Node(_) | ManifestKind::Network(_) => {
             Err(Failure::usage(format!("a Grain is wanted, not a {}", manifest.kind.name())))
         }
     }

@@ -27,6 +27,8 @@ pub(crate) fn topic(topic: Topic) -> &'static str {
         Topic::Orphan => "orphan",
         Topic::Operation => "operation",
         Topic::Policy => "policy",
+        Topic::Network => "network",
+        Topic::Template => "template",
     }
 }
 

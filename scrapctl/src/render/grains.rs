@@ -274,6 +274,6 @@ fn snapshot_name(snapshot: &Snapshot) -> String {
         Purpose::Replication => "(replication)".to_owned(),
         Purpose::Final(_) => "(state before a move or a restore)".to_owned(),
         Purpose::Orphan => "(set aside)".to_owned(),
-        Purpose::Template => "(template)".to_owned(),
+        Purpose::Template => "(the template)".to_owned(),
     }
 }

@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use scrap_schema::api::*;
 use scrap_schema::event::{Event, Severity, Topic};
 use scrap_schema::id::{Epoch, GrainId, Name, NodeId, OperationId};
-use scrap_schema::node::{Addresses, NodeFacts, NodeRole, NodeUsage};
+use scrap_schema::node::{Addresses, NodeFacts, NodeRole, NodeUsage, RuntimeKind};
 use scrap_schema::operation::{Loss, OperationState, Phase, Summary};
 use scrap_schema::snapshot::{Guid, Purpose, Snapshot, SnapshotName};
-use scrap_schema::spec::{GrainSpec, Labels, NodeSpec, Policy, Template};
+use scrap_schema::spec::{Egress, GrainSpec, Labels, NodeSpec, Policy, Template};
 use scrap_schema::time::Timestamp;
 use scrap_schema::unit::{Bytes, MilliCpu};
 
@@ -72,7 +72,11 @@ pub(crate) fn grain(of: &str) -> GrainView {
             cpu: MilliCpu(500),
             memory: Bytes(256 * MIB),
             disk: Bytes(1 << 30),
+            ..scrap_schema::spec::Resources::default()
         },
+        network: None,
+        ingress: Vec::new(),
+        egress: Egress::default_rules(),
         health: None,
         protect: Policy::standard_name(),
         place: scrap_schema::spec::Placement::default(),
@@ -175,7 +179,8 @@ pub(crate) fn node(of: &str) -> NodeView {
         disk: Bytes(500 << 30),
         arch: "aarch64".to_owned(),
         os: "linux".to_owned(),
-        templates: BTreeSet::from([Template::Process]),
+        runtimes: BTreeSet::from([RuntimeKind::Process]),
+        network: None,
         version: "0.1.0".to_owned(),
     };
     let usage = NodeUsage { cpu: MilliCpu(300), memory: Bytes(2 << 30), disk: Bytes(41 << 30) };

@@ -6,10 +6,13 @@
 mod facts;
 mod grains;
 mod items;
+mod lots;
+mod networks;
 mod nodes;
 mod operations;
 mod owners;
 mod policies;
+mod templates;
 
 use std::collections::BTreeSet;
 
@@ -128,7 +131,16 @@ fn dispatch(change: &mut Change<'_>, command: &Command) -> Result<Outcome, Refus
         | Command::GrainReleased { .. }
         | Command::SnapshotTaken { .. }
         | Command::GrainRestored { .. }
+        | Command::GrainHealth { .. }
         | Command::OrphanKept { .. } => facts::apply(change, command),
+        Command::PutNetwork { name, if_index, network } => {
+            networks::put(change, name, *if_index, network)
+        }
+        Command::DeleteNetwork { name, if_index } => networks::delete(change, name, *if_index),
+        Command::AddTemplate { .. }
+        | Command::TemplateHeld { .. }
+        | Command::TemplateLost { .. }
+        | Command::RemoveTemplate { .. } => templates::apply(change, command),
     }
 }
 

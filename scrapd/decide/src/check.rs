@@ -5,7 +5,7 @@ use std::fmt;
 
 use scrap_schema::id::{Epoch, GrainId, Name, NodeId, OperationId};
 
-use crate::cluster::{Cluster, Grain, Stage};
+use crate::cluster::{Cluster, Grain, IDS_PER_GRAIN, Stage};
 
 /// Something that must never be true of the state.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +34,16 @@ pub enum Contradiction {
     RunsWhileReleased { grain: GrainId },
     /// A grain moves to its own owner.
     MovesInPlace { grain: GrainId },
+    /// Two grains have one address, of a network or of hardware.
+    AddressTwice { address: String },
+    /// Two grains share user ids.
+    IdsTwice { grain: GrainId },
+    /// A grain begins from a template that is not there.
+    TemplateUnknown { grain: GrainId },
+    /// Two templates have one name.
+    TemplateNameTwice { name: Name },
+    /// A template is held by a node that is no member.
+    HolderUnknown { node: NodeId },
 }
 
 impl fmt::Display for Contradiction {
@@ -54,6 +64,7 @@ pub fn check(cluster: &Cluster) -> Vec<Contradiction> {
         ownership(cluster, grain, &mut found);
         stage(cluster, grain, &mut found);
     }
+    lots(cluster, &mut found);
     let next = cluster.identity.as_ref().map_or(0, |identity| identity.next_node);
     let mut node_names = BTreeSet::new();
     for node in cluster.nodes.values() {
@@ -65,6 +76,38 @@ pub fn check(cluster: &Cluster) -> Vec<Contradiction> {
         }
     }
     found
+}
+
+/// What belongs to one grain alone, and the templates that grains begin from.
+fn lots(cluster: &Cluster, found: &mut Vec<Contradiction>) {
+    let (mut addresses, mut ids) = (BTreeSet::new(), BTreeSet::new());
+    for grain in cluster.grains.values() {
+        let own = grain.addresses().map(|address| address.to_string());
+        for address in own.chain(grain.mac.map(|mac| format!("{mac:02x?}"))) {
+            if !addresses.insert(address.clone()) {
+                found.push(Contradiction::AddressTwice { address });
+            }
+        }
+        if let Some(base) = grain.ids {
+            let reach =
+                base.saturating_sub(IDS_PER_GRAIN - 1)..=base.saturating_add(IDS_PER_GRAIN - 1);
+            if ids.range(reach).next().is_some() {
+                found.push(Contradiction::IdsTwice { grain: grain.id });
+            }
+            ids.insert(base);
+        }
+        if grain.template.is_some_and(|id| !cluster.templates.contains_key(&id)) {
+            found.push(Contradiction::TemplateUnknown { grain: grain.id });
+        }
+    }
+    let mut names = BTreeSet::new();
+    for template in cluster.templates.values() {
+        if !names.insert(&template.name) {
+            found.push(Contradiction::TemplateNameTwice { name: template.name.clone() });
+        }
+        let strangers = template.holders.iter().filter(|it| !cluster.nodes.contains_key(it));
+        found.extend(strangers.map(|node| Contradiction::HolderUnknown { node: *node }));
+    }
 }
 
 fn ownership(cluster: &Cluster, grain: &Grain, found: &mut Vec<Contradiction>) {

@@ -4,13 +4,14 @@
 //! is made from the same rows. Nothing derived from a clock or from reports is in here.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use scrap_schema::event::Event;
-use scrap_schema::id::{BootId, ClusterId, Epoch, GrainId, Name, NodeId, OperationId};
+use scrap_schema::id::{BootId, ClusterId, Epoch, GrainId, Name, NodeId, OperationId, TemplateId};
 use scrap_schema::node::{Addresses, NodeFacts, NodeRole};
 use scrap_schema::operation::{Loss, Operation};
 use scrap_schema::snapshot::{Guid, Snapshot};
-use scrap_schema::spec::{FailoverMode, GrainSpec, Labels, NodeSpec, Policy};
+use scrap_schema::spec::{FailoverMode, GrainSpec, Labels, NetworkSpec, NodeSpec, Policy};
 use scrap_schema::time::Timestamp;
 use scrap_schema::timing::Timing;
 use scrap_schema::unit::Bytes;
@@ -32,6 +33,12 @@ pub struct Cluster {
     pub nodes: BTreeMap<NodeId, Node>,
     /// Contracts.
     pub policies: BTreeMap<Name, PolicyState>,
+    /// Networks.
+    pub networks: BTreeMap<Name, NetworkState>,
+    /// Base systems that grains begin from.
+    pub templates: BTreeMap<TemplateId, TemplateState>,
+    /// Templates that were removed: their data may be removed from nodes that come back.
+    pub removed_templates: BTreeSet<TemplateId>,
     /// Grains, including those in the trash.
     pub grains: BTreeMap<GrainId, Grain>,
     /// Grains that were removed for good: their data may be removed from nodes that come back.
@@ -148,6 +155,57 @@ pub struct PolicyState {
     pub modified: u64,
 }
 
+/// A network and when it was changed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NetworkState {
+    /// Its pools.
+    pub network: NetworkSpec,
+    /// Log index of its last change.
+    pub modified: u64,
+}
+
+/// A template.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TemplateState {
+    /// Identity.
+    pub id: TemplateId,
+    /// Name: display text and look-up key.
+    pub name: Name,
+    /// The sealed snapshot: every copy of the template has it, and every grain from it begins with it.
+    pub guid: Guid,
+    /// Space that it takes.
+    pub size: Bytes,
+    /// Processor architecture, as `uname -m` says it.
+    pub arch: String,
+    /// Operating system: `linux`, `freebsd`.
+    pub os: String,
+    /// What people say about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// When it was imported.
+    pub imported: Timestamp,
+    /// Where it was imported.
+    pub origin: NodeId,
+    /// Nodes that have it.
+    pub holders: BTreeSet<NodeId>,
+    /// Log index of its last change by people.
+    pub modified: u64,
+}
+
+/// That a grain is not well, since when, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ailment {
+    /// Since when.
+    pub since: Timestamp,
+    /// What its checks say.
+    pub why: String,
+}
+
+/// How many user and group ids a grain has.
+pub const IDS_PER_GRAIN: u32 = 65_536;
+/// The first id that a grain can have: below are those of people and of other programs.
+pub const IDS_FIRST: u32 = 1_000_000;
+
 /// A grain.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Grain {
@@ -194,6 +252,35 @@ pub struct Grain {
     pub last_failover: Option<FailoverRecord>,
     /// When its data may be removed for good; `None` outside the trash.
     pub trashed_until: Option<Timestamp>,
+    /// The template that it began or will begin from; `None`: a program of the machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<TemplateId>,
+    /// Its IPv4 address. Its own until it is purged, wherever it lives; in use while its spec has a network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<Ipv4Addr>,
+    /// The same of IPv6.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address6: Option<Ipv6Addr>,
+    /// The hardware address of its interface.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<[u8; 6]>,
+    /// The first of its [`IDS_PER_GRAIN`] user and group ids on every node; `None`: it has none of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ids: Option<u32>,
+    /// Why it is not well; `None` while it is, or nobody can say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ailment: Option<Ailment>,
+}
+
+/// What a grain has on its network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attachment {
+    /// The hardware address.
+    pub mac: [u8; 6],
+    /// The IPv4 address.
+    pub v4: Option<Ipv4Addr>,
+    /// The IPv6 address.
+    pub v6: Option<Ipv6Addr>,
 }
 
 /// Where a grain is between owners.
@@ -331,6 +418,12 @@ pub enum Key {
     Grain(GrainId),
     /// A grain that was removed for good.
     Purged(GrainId),
+    /// A network.
+    Network(Name),
+    /// A template.
+    Template(TemplateId),
+    /// A template that was removed.
+    RemovedTemplate(TemplateId),
     /// An operation.
     Operation(OperationId),
     /// Diverged data.
@@ -368,6 +461,18 @@ impl Cluster {
         self.nodes.values().find(|node| node.name == *name)
     }
 
+    /// A template by name.
+    #[must_use]
+    pub fn template_named(&self, name: &Name) -> Option<&TemplateState> {
+        self.templates.values().find(|template| template.name == *name)
+    }
+
+    /// The template that a grain begins from.
+    #[must_use]
+    pub fn template_of(&self, grain: &Grain) -> Option<&TemplateState> {
+        grain.template.and_then(|id| self.templates.get(&id))
+    }
+
     /// A node's name, or its number if it is no member any more.
     #[must_use]
     pub fn node_name(&self, node: NodeId) -> String {
@@ -403,6 +508,9 @@ impl Cluster {
         let mut keys: Vec<Key> = self.identity.iter().map(|_| Key::Identity).collect();
         keys.extend(self.nodes.keys().copied().map(Key::Node));
         keys.extend(self.policies.keys().cloned().map(Key::Policy));
+        keys.extend(self.networks.keys().cloned().map(Key::Network));
+        keys.extend(self.templates.keys().copied().map(Key::Template));
+        keys.extend(self.removed_templates.iter().copied().map(Key::RemovedTemplate));
         keys.extend(self.grains.keys().copied().map(Key::Grain));
         keys.extend(self.purged.iter().copied().map(Key::Purged));
         keys.extend(self.operations.keys().copied().map(Key::Operation));
@@ -447,6 +555,18 @@ impl Grain {
             Liveness::Fenced { .. } => self.armed,
             Liveness::Joining | Liveness::Online | Liveness::Suspect { .. } => false,
         }
+    }
+
+    /// What it has on its network, if its spec wants one.
+    #[must_use]
+    pub fn attachment(&self) -> Option<Attachment> {
+        self.spec.network.as_ref()?;
+        Some(Attachment { mac: self.mac?, v4: self.address, v6: self.address6 })
+    }
+
+    /// Every address that is its own, also while its spec has no network.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.address.map(IpAddr::V4).into_iter().chain(self.address6.map(IpAddr::V6))
     }
 
     /// Whether it should run now.

@@ -6,11 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use scrap_schema::command::{AssignCause, Command, GrainText, NewNode, Proposal};
 use scrap_schema::id::{BootId, ClusterId, Epoch, GrainId, Name, NodeId, OperationId};
 use scrap_schema::node::{
-    Addresses, CopyReport, DataReport, GrainReport, NodeFacts, NodeRole, NodeUsage, Renewal,
+    Addresses, CopyReport, DataReport, GrainReport, NodeFacts, NodeRole, NodeUsage, PoolFacts,
+    Renewal, RuntimeKind,
 };
 use scrap_schema::operation::Work;
 use scrap_schema::snapshot::{Guid, Purpose, Snapshot, SnapshotName};
-use scrap_schema::spec::{GrainSpec, Labels, Placement, Resources, Stop, Template};
+use scrap_schema::spec::{Egress, GrainSpec, Labels, Placement, Resources, Stop, Template};
 use scrap_schema::time::{BootTime, Now, Timestamp};
 use scrap_schema::timing::Timing;
 use scrap_schema::unit::{Bytes, MilliCpu};
@@ -31,6 +32,8 @@ pub(crate) struct World {
     pub(crate) cluster: Cluster,
     pub(crate) observed: Observed,
     pub(crate) now: Now,
+    /// What nodes say of their storage from now on.
+    pub(crate) pools: BTreeMap<u64, PoolFacts>,
 }
 
 impl World {
@@ -40,6 +43,7 @@ impl World {
             cluster: Cluster::default(),
             observed: Observed::default(),
             now: Now { boot: BootTime(1_000_000), wall: Timestamp(1_000_000_000) },
+            pools: BTreeMap::new(),
         };
         for number in 1..=count {
             world.join(number, NodeRole::Data);
@@ -169,6 +173,7 @@ impl World {
             sent: self.now.boot,
             wall: self.now.wall,
             usage: NodeUsage::default(),
+            pool: self.pools.get(&number).cloned(),
             full: true,
             grains: reports.into_iter().map(|(grain, report)| (grain, Some(report))).collect(),
         };
@@ -188,6 +193,9 @@ pub(crate) fn rows(cluster: &Cluster) -> BTreeMap<Key, Value> {
         Key::Identity => json!(cluster.identity),
         Key::Node(id) => json!(cluster.nodes.get(id)),
         Key::Policy(name) => json!(cluster.policies.get(name)),
+        Key::Network(name) => json!(cluster.networks.get(name)),
+        Key::Template(id) => json!(cluster.templates.get(id)),
+        Key::RemovedTemplate(id) => json!(cluster.removed_templates.contains(id)),
         Key::Grain(id) => json!(cluster.grains.get(id)),
         Key::Purged(id) => json!(cluster.purged.contains(id)),
         Key::Operation(id) => json!(cluster.operations.get(id)),
@@ -210,7 +218,8 @@ pub(crate) fn new_node(number: u64, role: NodeRole) -> NewNode {
             disk: Bytes(100 << 30),
             arch: "x86_64".to_owned(),
             os: "linux".to_owned(),
-            templates: BTreeSet::from([Template::Process]),
+            runtimes: BTreeSet::from([RuntimeKind::Process]),
+            network: None,
             version: "0.1.0".to_owned(),
         },
     }
@@ -222,6 +231,9 @@ pub(crate) fn text(name: &str) -> GrainText {
         command: vec!["serve".to_owned()],
         env: BTreeMap::new(),
         resources: Resources::default(),
+        network: None,
+        ingress: Vec::new(),
+        egress: Egress::default_rules(),
         health: None,
         protect: "prompt".parse().unwrap(),
         place: Placement::default(),

@@ -89,6 +89,16 @@ pub enum WaitReason {
     CameBack { grain: String },
     /// Grains are still moving.
     Moving { left: usize },
+    /// Its owner gets the template that it begins from.
+    Fetching { owner: String, template: String, from: String },
+    /// Nobody who is reachable has the template that it begins from.
+    NoTemplate { owner: String, template: String },
+    /// A copy waits until its node has the template that the grain began from.
+    CopyFetches { node: String, template: String },
+    /// The storage of a copy's node takes nothing.
+    CopyStopped { node: String, why: String },
+    /// Its checks fail; its owner starts it again and again.
+    Unwell { owner: String, why: String },
     /// There are fewer copies than the policy wants.
     TooFewCopies { have: usize, want: usize, refusals: String },
 }
@@ -148,9 +158,12 @@ impl fmt::Display for WaitReason {
             }
             Self::Working { owner } => write!(f, "{owner} works on its data"),
             Self::GrainBusy { grain } => write!(f, "another operation works on grain {grain}"),
-            Self::CameBack { grain } => {
-                write!(f, "grain {grain} did not answer where it was moved to and came back")
-            }
+            Self::Fetching { .. }
+            | Self::NoTemplate { .. }
+            | Self::CopyFetches { .. }
+            | Self::CopyStopped { .. }
+            | Self::CameBack { .. }
+            | Self::Unwell { .. } => self.of_health_and_storage(f),
             Self::Moving { left: 1 } => f.write_str("1 grain is left to move"),
             Self::Moving { left } => write!(f, "{left} grains are left to move"),
             Self::TooFewCopies { have, want, refusals } if refusals.is_empty() => {
@@ -171,6 +184,32 @@ fn no_place(f: &mut fmt::Formatter<'_>, what: &str, refusals: &str) -> fmt::Resu
 }
 
 impl WaitReason {
+    /// What has to do with templates, storage and health: the other half of `Display`.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the caller sends only these here")]
+    fn of_health_and_storage(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fetching { owner, template, from } => {
+                write!(f, "{owner} gets template {template} from {from}")
+            }
+            Self::NoTemplate { owner, template } => {
+                write!(f, "{owner} needs template {template}, and no node that is online has it")
+            }
+            Self::CopyFetches { node, template } => {
+                write!(f, "its copy on {node} waits until template {template} is there")
+            }
+            Self::CopyStopped { node, why } => {
+                write!(f, "its copy on {node} does not move forward: {why}")
+            }
+            Self::Unwell { owner, why } => {
+                write!(f, "it is not well and {owner} starts it again: {why}")
+            }
+            Self::CameBack { grain } => {
+                write!(f, "grain {grain} did not answer where it was moved to and came back")
+            }
+            _ => f.write_str(self.kind()),
+        }
+    }
+
     /// One word for it, the same as long as only its numbers change.
     #[must_use]
     pub fn kind(&self) -> &'static str {
@@ -193,6 +232,11 @@ impl WaitReason {
             Self::GrainBusy { .. } => "grain-busy",
             Self::CameBack { .. } => "came-back",
             Self::Moving { .. } => "moving",
+            Self::Fetching { .. } => "fetching",
+            Self::NoTemplate { .. } => "no-template",
+            Self::CopyFetches { .. } => "copy-fetches",
+            Self::CopyStopped { .. } => "copy-stopped",
+            Self::Unwell { .. } => "unwell",
             Self::TooFewCopies { .. } => "too-few-copies",
         }
     }
@@ -234,6 +278,13 @@ impl Waiting {
                 let seconds = loss.ms().div_ceil(1000);
                 Some(format!("scrapctl failover {name} --accept-loss {seconds}s"))
             }
+            WaitReason::NoTemplate { template, .. } => Some(format!(
+                "bring back a node that has it: scrapctl template info {template}"
+            )),
+            WaitReason::CopyStopped { node, .. } => Some(format!(
+                "make room or repair it: scrapctl node info {node}"
+            )),
+            WaitReason::Unwell { .. } => Some(format!("`scrapctl logs {name}` may say why")),
             WaitReason::NoCopy { owner } => Some(format!("bring node {owner} back")),
             WaitReason::CameBack { grain } => Some(format!(
                 "`scrapctl logs {grain}` may say why; a stopped grain moves without starting: scrapctl stop {grain}"
@@ -248,6 +299,8 @@ impl Waiting {
             | WaitReason::Starting { .. }
             | WaitReason::Working { .. }
             | WaitReason::GrainBusy { .. }
+            | WaitReason::Fetching { .. }
+            | WaitReason::CopyFetches { .. }
             | WaitReason::Moving { .. }
             | WaitReason::TooFewCopies { .. } => None,
         }
@@ -337,7 +390,12 @@ fn settled(
     {
         return;
     }
+    if let Some(ailment) = &grain.ailment {
+        let (owner, why) = (view.cluster.node_name(owner), ailment.why.clone());
+        plan.wait(Subject::Grain(grain.id), WaitReason::Unwell { owner, why });
+    }
     replicate::protect(view, grain, loads, plan);
+    replicate::held_up(view, grain, plan);
 }
 
 /// The promised time in the trash is over.

@@ -8,11 +8,12 @@ mod data;
 mod facts;
 mod run;
 mod streams;
+mod templates;
 
 use std::fmt;
 
 use scrap_schema::command::Command;
-use scrap_schema::id::{Epoch, GrainId, NodeId, OperationId};
+use scrap_schema::id::{Epoch, GrainId, NodeId, OperationId, TemplateId};
 use scrap_schema::snapshot::{Guid, SnapshotName};
 use scrap_schema::time::{BootTime, Now};
 use scrap_schema::unit::Span;
@@ -20,6 +21,7 @@ use scrap_schema::unit::Span;
 use crate::cluster::{Cluster, Grain};
 pub use facts::{CopyFacts, DataFacts, DataRole, Dirty, Failure, HostFacts, OrphanFacts, RunFacts};
 pub use streams::hold_tag;
+pub(crate) use templates::source;
 
 /// Something that the hands should do. One executor matches over it and decides nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +36,8 @@ pub enum HostAction {
     SetAside { grain: GrainId, base: Option<Guid>, name: SnapshotName },
     /// Make the first dataset of a grain from another one's snapshot.
     CloneFrom { grain: GrainId, epoch: Epoch, from: GrainId, snapshot: Guid },
+    /// Make the first dataset of a grain from a template that is here.
+    CloneTemplate { grain: GrainId, epoch: Epoch, template: TemplateId, snapshot: Guid },
     /// Make a head equal to one of its snapshots.
     Restore { grain: GrainId, operation: OperationId, snapshot: Guid },
     /// Freeze the head.
@@ -60,6 +64,10 @@ pub enum HostAction {
     Arm { grain: GrainId, deadline: BootTime },
     /// Move the deadline of everything that runs under the lease.
     Extend { deadline: BootTime },
+    /// Get a template from another node.
+    Fetch { template: TemplateId, from: NodeId },
+    /// Remove a template that the cluster has no more.
+    DropTemplate { template: TemplateId },
     /// Report a fact to the cluster.
     Tell { command: Box<Command> },
 }
@@ -81,6 +89,8 @@ pub enum StopReason {
     Restarts,
     /// It was removed for good.
     Removed,
+    /// Its checks keep failing: it is started again.
+    Unwell,
 }
 
 impl fmt::Display for StopReason {
@@ -93,6 +103,7 @@ impl fmt::Display for StopReason {
             Self::Moves => "it moves away",
             Self::Restarts => "it starts again",
             Self::Removed => "it was removed",
+            Self::Unwell => "it is not well",
         })
     }
 }
@@ -110,6 +121,9 @@ impl fmt::Display for HostAction {
                 write!(f, "keep all data of {grain} aside: nothing in common")
             }
             Self::CloneFrom { grain, from, .. } => write!(f, "clone {grain} from {from}"),
+            Self::CloneTemplate { grain, template, .. } => {
+                write!(f, "make {grain} from template {template}")
+            }
             Self::Restore { grain, snapshot, .. } => write!(f, "restore {grain} to {snapshot}"),
             Self::Snapshot { grain, name } => write!(f, "snapshot {grain} {name}"),
             Self::Probe { grain } => write!(f, "look for writes in {grain}"),
@@ -130,6 +144,10 @@ impl fmt::Display for HostAction {
             Self::Stop { grain, why, .. } => write!(f, "stop {grain}: {why}"),
             Self::Arm { grain, .. } => write!(f, "put {grain} under the lease"),
             Self::Extend { .. } => f.write_str("extend the lease"),
+            Self::Fetch { template, from } => {
+                write!(f, "get template {template} from node {from}")
+            }
+            Self::DropTemplate { template } => write!(f, "remove template {template}"),
             Self::Tell { command } => write!(f, "tell: {command}"),
         }
     }
@@ -150,6 +168,8 @@ pub enum Lane {
     Tell(GrainId),
     /// The lease.
     Lease,
+    /// A template, and reports about it.
+    Template(TemplateId),
 }
 
 impl HostAction {
@@ -162,6 +182,7 @@ impl HostAction {
             | Self::Demote { grain, .. }
             | Self::SetAside { grain, .. }
             | Self::CloneFrom { grain, .. }
+            | Self::CloneTemplate { grain, .. }
             | Self::Restore { grain, .. }
             | Self::Destroy { grain } => Lane::Shape(*grain),
             Self::Snapshot { grain, .. }
@@ -174,14 +195,17 @@ impl HostAction {
                 Lane::Run(*grain)
             }
             Self::Extend { .. } => Lane::Lease,
-            Self::Tell { command } => Lane::Tell(told_about(command)),
+            Self::Fetch { template, .. } | Self::DropTemplate { template } => {
+                Lane::Template(*template)
+            }
+            Self::Tell { command } => told_about(command),
         }
     }
 }
 
-/// The grain that a fact is about.
+/// The lane of a report: of what it is about.
 #[expect(clippy::wildcard_enum_match_arm, reason = "only facts are told by nodes")]
-fn told_about(command: &Command) -> GrainId {
+fn told_about(command: &Command) -> Lane {
     match command {
         Command::GrainBorn { grain, .. }
         | Command::GrainArmed { grain, .. }
@@ -191,8 +215,12 @@ fn told_about(command: &Command) -> GrainId {
         | Command::SnapshotTaken { grain, .. }
         | Command::GrainRestored { grain, .. }
         | Command::OrphanKept { grain, .. }
-        | Command::OperationStuck { grain, .. } => *grain,
-        _ => GrainId(0),
+        | Command::GrainHealth { grain, .. }
+        | Command::OperationStuck { grain, .. } => Lane::Tell(*grain),
+        Command::TemplateHeld { template, .. } | Command::TemplateLost { template, .. } => {
+            Lane::Template(*template)
+        }
+        _ => Lane::Tell(GrainId(0)),
     }
 }
 
@@ -264,6 +292,7 @@ pub fn obey(me: NodeId, cluster: &Cluster, host: &HostFacts, now: Now) -> Vec<Ho
     }
     removed(cluster, host, &mut actions);
     data::orphans(me, cluster, host, &mut actions);
+    templates::decide(me, cluster, host, &mut actions);
     ready(host, now, actions)
 }
 

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use scrap_schema::id::{BootId, GrainId, NodeId, OperationId};
-use scrap_schema::node::{CopyReport, GrainReport, NodeUsage, Renewal};
+use scrap_schema::node::{CopyReport, GrainReport, NodeUsage, PoolFacts, Renewal};
 use scrap_schema::operation::Phase;
 use scrap_schema::time::{BootTime, Now, Timestamp};
 use scrap_schema::unit::{Bytes, Span};
@@ -38,6 +38,8 @@ pub struct Heard {
     pub received: Timestamp,
     /// What it uses.
     pub usage: NodeUsage,
+    /// How its storage is.
+    pub pool: Option<PoolFacts>,
     /// Whether `grains` is complete.
     pub full: bool,
     /// Its reports.
@@ -94,6 +96,7 @@ impl Observed {
         heard.wall = renewal.wall;
         heard.received = now.wall;
         heard.usage = renewal.usage;
+        heard.pool.clone_from(&renewal.pool);
         for (grain, report) in &renewal.grains {
             match report {
                 Some(report) => heard.grains.insert(*grain, report.clone()),
@@ -215,6 +218,7 @@ impl Heard {
             wall: renewal.wall,
             received: now.wall,
             usage: renewal.usage,
+            pool: renewal.pool.clone(),
             full: false,
             grains: BTreeMap::new(),
         }

@@ -6,6 +6,7 @@ use scrap_schema::snapshot::{Guid, Purpose};
 
 use crate::cluster::{Grain, Stage};
 use crate::lead::{Plan, Subject, View, WaitReason};
+use crate::obey::source;
 
 /// What an operation has come to.
 enum End {
@@ -111,9 +112,26 @@ fn end(view: View<'_>, operation: &Operation, grain: &Grain) -> End {
 
 /// It does not answer yet, and what its owner says about that.
 pub(crate) fn starting(view: View<'_>, grain: &Grain, owner: String) -> WaitReason {
+    if let Some(waits) = fetching(view, grain, &owner) {
+        return waits;
+    }
     let report = grain.owner.and_then(|owner| view.observed.report(owner, grain.id));
     let trouble = report.and_then(|report| report.trouble.clone());
     WaitReason::Starting { owner, trouble }
+}
+
+/// What a grain waits for that has no data yet: the template on its owner.
+fn fetching(view: View<'_>, grain: &Grain, owner: &str) -> Option<WaitReason> {
+    let template = view.cluster.template_of(grain).filter(|_| !grain.born)?;
+    let to = grain.owner.filter(|to| !template.holders.contains(to))?;
+    let (owner, name) = (owner.to_owned(), template.name.to_string());
+    Some(match source(view.cluster, template, to) {
+        Some(from) => {
+            let from = view.cluster.node_name(from);
+            WaitReason::Fetching { owner, template: name, from }
+        }
+        None => WaitReason::NoTemplate { owner, template: name },
+    })
 }
 
 /// What people call a snapshot: the name that they gave it, or its guid.

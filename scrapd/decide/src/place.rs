@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use scrap_schema::id::{GrainId, NodeId};
-use scrap_schema::node::NodeRole;
+use scrap_schema::node::{NodeRole, POOL_FULL_PERCENT, PoolState, RuntimeKind};
 use scrap_schema::spec::{GrainSpec, Labels};
 use scrap_schema::unit::{Bytes, MilliCpu};
 
-use crate::cluster::{Cluster, Grain, Node};
+use crate::cluster::{Cluster, Grain, Node, TemplateState};
 use crate::observed::Observed;
 
 pub(crate) use round::Loads;
@@ -66,6 +66,10 @@ pub enum Unfit {
     Role,
     /// It cannot run this kind of grain.
     Template,
+    /// The template is of another kind of processor.
+    Arch { has: String, needs: String },
+    /// Grains can have no addresses there.
+    Network,
     /// A label that is required.
     Label { key: String, wanted: String },
     /// A grain that this one must keep away from lives there.
@@ -76,6 +80,10 @@ pub enum Unfit {
     Cpu { missing: MilliCpu },
     /// Disk is missing.
     Disk { missing: Bytes },
+    /// Nothing can be written to its storage.
+    Storage { state: PoolState, what: Option<String> },
+    /// Its storage takes nothing new.
+    Full { percent: u64 },
 }
 
 impl fmt::Display for Unfit {
@@ -86,6 +94,8 @@ impl fmt::Display for Unfit {
             Self::Cordoned => f.write_str("is cordoned"),
             Self::Role => f.write_str("has a role that does not allow it"),
             Self::Template => f.write_str("cannot run this template"),
+            Self::Arch { has, needs } => write!(f, "is {has}, its template is {needs}"),
+            Self::Network => f.write_str("has no network on which grains can have addresses"),
             Self::Label { key, wanted } => write!(f, "lacks label {key}={wanted}"),
             Self::Apart { other } => {
                 write!(f, "has grain {other}, which this one keeps apart from")
@@ -93,6 +103,14 @@ impl fmt::Display for Unfit {
             Self::Memory { missing } => write!(f, "needs {} more memory", missing.rounded()),
             Self::Cpu { missing } => write!(f, "needs {missing} more cpu"),
             Self::Disk { missing } => write!(f, "needs {} more disk", missing.rounded()),
+            Self::Storage { state, what: None } => write!(f, "has storage that is {state}"),
+            Self::Storage { state, what: Some(what) } => {
+                write!(f, "has storage that is {state} ({what})")
+            }
+            Self::Full { percent } => write!(
+                f,
+                "has storage that is {percent} % full and takes new data up to {POOL_FULL_PERCENT} %"
+            ),
         }
     }
 }
@@ -207,7 +225,7 @@ pub fn place_among(
     let mut words = |parts: &mut Vec<Part>, points: i64, what: &dyn Fn() -> String| {
         parts.push(Part { points, what: what() });
     };
-    rank_with(View { cluster, wanted, hostile: &hostile }, spots.iter(), &mut words)
+    rank_with(View::of(cluster, wanted, &hostile), spots.iter(), &mut words)
 }
 
 /// What every question about a node needs.
@@ -216,6 +234,16 @@ struct View<'a> {
     cluster: &'a Cluster,
     wanted: Wanted<'a>,
     hostile: &'a BTreeMap<NodeId, String>,
+    /// What it begins from, if that is a template of the cluster.
+    template: Option<&'a TemplateState>,
+}
+
+impl<'a> View<'a> {
+    fn of(cluster: &'a Cluster, wanted: Wanted<'a>, hostile: &'a BTreeMap<NodeId, String>) -> Self {
+        let by_name = || wanted.spec.template.name().and_then(|name| cluster.template_named(name));
+        let template = wanted.grain.and_then(|grain| cluster.template_of(grain)).or_else(by_name);
+        Self { cluster, wanted, hostile, template }
+    }
 }
 
 /// Takes a part of a score down, with what it is for.
@@ -263,13 +291,42 @@ fn unfit(view: View<'_>, spot: &Spot<'_>) -> Vec<Unfit> {
         cannot_run(view, spot, &mut unfit);
     }
     unfit.extend(lacks_disk(wanted, spot));
+    unfit.extend(unsound(wanted, spot));
     unfit
+}
+
+/// Storage that nothing can be written to takes no grain and no copy; full storage none that is not there already.
+fn unsound(wanted: Wanted<'_>, spot: &Spot<'_>) -> Option<Unfit> {
+    let pool = spot.heard.and_then(|heard| heard.pool.as_ref())?;
+    if !pool.state.takes_writes() {
+        return Some(Unfit::Storage { state: pool.state, what: pool.what.clone() });
+    }
+    let full = pool.is_full() && !spot.has_data(wanted);
+    pool.percent().filter(|_| full).map(|percent| Unfit::Full { percent })
+}
+
+/// Whether the node has what it takes to run this kind of grain.
+fn lacks_kind(view: View<'_>, node: &Node) -> Option<Unfit> {
+    let facts = &node.facts;
+    let Some(template) = view.template else {
+        // A template that nobody has runs nowhere.
+        let runs = facts.runtimes.contains(&RuntimeKind::Process);
+        let fits = runs && !view.wanted.spec.template.is_system();
+        return (!fits).then_some(Unfit::Template);
+    };
+    let mut kinds = facts.runtimes.iter().filter_map(|kind| kind.runs_systems_of());
+    if !kinds.any(|os| os == template.os) {
+        return Some(Unfit::Template);
+    }
+    (facts.arch != template.arch)
+        .then(|| Unfit::Arch { has: facts.arch.clone(), needs: template.arch.clone() })
 }
 
 fn cannot_run(view: View<'_>, spot: &Spot<'_>, unfit: &mut Vec<Unfit>) {
     let (node, load, wanted) = (spot.node, spot.load, view.wanted);
-    if !node.facts.templates.contains(&wanted.spec.template) {
-        unfit.push(Unfit::Template);
+    unfit.extend(lacks_kind(view, node));
+    if wanted.spec.network.is_some() && node.facts.network.is_none() {
+        unfit.push(Unfit::Network);
     }
     for (key, value) in &wanted.spec.place.require {
         if node.labels.get(key) != Some(value) {
@@ -316,6 +373,8 @@ const STAY_POINTS: i64 = 60;
 const PREFER_POINTS: i64 = 150;
 /// For another failure domain than the other places of its data.
 const SPREAD_POINTS: i64 = 200;
+/// For a copy on a node that could run the grain too.
+const CAN_RUN_POINTS: i64 = 400;
 /// Against many grains on one node, each.
 const CROWD_POINTS: i64 = 4;
 
@@ -358,6 +417,14 @@ fn score(
     }
     if wanted.spec.place.prefer.as_ref() == Some(&node.name) {
         add(PREFER_POINTS, &|| "is preferred".to_owned());
+    }
+    // A copy is safe anywhere, but only where the grain can run it saves a failover.
+    if wanted.purpose == Purpose::Copy
+        && wanted.spec.template.is_system()
+        && node.role == NodeRole::Data
+        && lacks_kind(view, node).is_none()
+    {
+        add(CAN_RUN_POINTS, &|| "could run it".to_owned());
     }
     if domains.is_new(node) {
         add(SPREAD_POINTS, &|| "is another failure domain".to_owned());

@@ -60,6 +60,18 @@ pub enum Refusal {
     /// The spec is contradictory.
     #[error("{why}")]
     Invalid { why: String },
+    /// Another grain has the address.
+    #[error("the address {address} belongs to {by}")]
+    AddressTaken { address: String, by: String },
+    /// A grain cannot have the address.
+    #[error("network `{network}` cannot give the address {address}: {why}")]
+    AddressUnfit { network: Name, address: String, why: String },
+    /// Two networks want the same addresses.
+    #[error("network `{network}` would share addresses with network `{other}`, which has {range}")]
+    NetworksOverlap { network: Name, other: Name, range: String },
+    /// Nothing is left to give.
+    #[error("there is no free {what} left{of}")]
+    Exhausted { what: String, of: String },
 }
 
 /// What a node is that was drained and not undrained since.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use scrap_schema::command::Command;
 use scrap_schema::id::{Epoch, NodeId};
-use scrap_schema::node::NodeRole;
+use scrap_schema::node::{NodeRole, POOL_FULL_PERCENT, PoolState};
 use scrap_schema::snapshot::{Guid, Purpose as Why, Snapshot};
 use scrap_schema::spec::Keep;
 use scrap_schema::unit::Span;
@@ -15,7 +15,7 @@ use thiserror::Error;
 
 use crate::cluster::{Cluster, Grain, Liveness, Stage};
 use crate::lead::{Plan, Subject, View, WaitReason};
-use crate::obey::{DataFacts, DataRole, RunFacts};
+use crate::obey::{DataFacts, DataRole, HostFacts, source};
 use crate::place::{Loads, Purpose, Ranking, Wanted};
 
 /// A copy on a node that has been silent for so long is made anew elsewhere.
@@ -99,6 +99,14 @@ pub enum NotAdmitted {
     /// It runs here, or its dataset is still the writable one.
     #[error("it is writable here: its data must be set aside first")]
     WritableHere,
+    /// The storage takes nothing new.
+    #[error(
+        "the storage of that node is {percent} % full: it takes copies up to {POOL_FULL_PERCENT} %"
+    )]
+    Full { percent: u64 },
+    /// Nothing can be written here.
+    #[error("the storage of that node is {state}{}", said(what.as_deref()))]
+    CannotWrite { state: PoolState, what: Option<String> },
     /// The stream does not continue what is here.
     #[error("the stream begins at {from:?}, the copy here ends at {newest:?}")]
     DoesNotContinue { from: Option<Guid>, newest: Option<Guid> },
@@ -179,6 +187,26 @@ pub fn still_wanted<'a>(
     Ok(grain)
 }
 
+/// What words about a pool add to its state.
+fn said(what: Option<&str>) -> String {
+    what.map_or_else(String::new, |what| format!(": {what}"))
+}
+
+/// Whether the storage of this node takes a stream. The last state of a grain that stands still is let in as long as anything
+/// can be written.
+fn has_room(me: NodeId, grain: &Grain, offer: &Offer, host: &HostFacts) -> Result<(), NotAdmitted> {
+    let Some(pool) = &host.pool else { return Ok(()) };
+    if !pool.state.takes_writes() {
+        return Err(NotAdmitted::CannotWrite { state: pool.state, what: pool.what.clone() });
+    }
+    match (traffic(Some(grain), me, offer.from), pool.percent()) {
+        (Traffic::Full | Traffic::Increment, Some(percent)) if pool.is_full() => {
+            Err(NotAdmitted::Full { percent })
+        }
+        (Traffic::Full | Traffic::Increment | Traffic::Hurried, _) => Ok(()),
+    }
+}
+
 /// Whether a stream may come in here.
 ///
 /// # Errors
@@ -187,16 +215,19 @@ pub fn admit(
     me: NodeId,
     grain: Option<&Grain>,
     offer: &Offer,
-    data: Option<&DataFacts>,
-    run: Option<&RunFacts>,
+    host: &HostFacts,
 ) -> Result<Admitted, NotAdmitted> {
-    still_wanted(me, grain, offer)?;
-    if run.is_some_and(|run| run.alive) {
+    let grain = still_wanted(me, grain, offer)?;
+    if host.runs.get(&grain.id).is_some_and(|run| run.alive) {
         return Err(NotAdmitted::WritableHere);
     }
-    let Some(data) = data else {
+    has_room(me, grain, offer, host)?;
+    let Some(data) = host.data.get(&grain.id) else {
+        let template = grain.template.and_then(|template| host.templates.get(&template)).copied();
         return match offer.from {
             None => Ok(Admitted::Receive),
+            // It continues the template, which is here: a clone of it.
+            Some(from) if Some(from) == template => Ok(Admitted::Receive),
             Some(_) => Err(NotAdmitted::DoesNotContinue { from: offer.from, newest: None }),
         };
     };
@@ -272,6 +303,36 @@ pub(crate) fn protect(view: View<'_>, grain: &Grain, loads: &mut Loads, plan: &m
     }
 }
 
+/// Copies that do not move forward although their nodes are online, and why. What their owner says of them is with each copy.
+pub(crate) fn held_up(view: View<'_>, grain: &Grain, plan: &mut Plan) {
+    if grain.trashed_until.is_some() || !grain.born {
+        return;
+    }
+    for node in grain.standbys.iter().copied().filter(|node| view.is_online(*node)) {
+        let name = view.cluster.node_name(node);
+        let pool = view.observed.nodes.get(&node).and_then(|heard| heard.pool.as_ref());
+        let stopped = pool.and_then(|pool| match (pool.state.takes_writes(), pool.percent()) {
+            (false, _) => Some(format!("its storage is {}", pool.state)),
+            (true, Some(percent)) if pool.is_full() => Some(format!(
+                "its storage is {percent} % full and takes copies up to {POOL_FULL_PERCENT} %"
+            )),
+            (true, _) => None,
+        });
+        let template = view.cluster.template_of(grain);
+        let lacking = template.filter(|template| {
+            let has_copy = view.observed.copy(grain, node).is_some_and(|it| it.common.is_some());
+            let coming = source(view.cluster, template, node).is_some();
+            !has_copy && coming && !template.holders.contains(&node)
+        });
+        if let Some(why) = stopped {
+            plan.wait(Subject::Grain(grain.id), WaitReason::CopyStopped { node: name, why });
+        } else if let Some(template) = lacking {
+            let (node, template) = (name, template.name.to_string());
+            plan.wait(Subject::Grain(grain.id), WaitReason::CopyFetches { node, template });
+        }
+    }
+}
+
 /// A node that a copy can be expected to be kept on: present, or silent only for a moment, and staying.
 fn counts_as_copy(view: View<'_>, node: NodeId) -> bool {
     let Some(node) = view.cluster.nodes.get(&node) else { return false };
@@ -307,6 +368,7 @@ pub fn retain(cluster: &Cluster, grain: &Grain, data: &DataFacts, keep: &Keep) -
         Why::Replication => true,
         // Named by nobody once its move is over: counted like the others.
         Why::Final(_) => !grain.snapshots.iter().any(|known| known.guid == snapshot.guid),
+        // The state of a template is what the grain began from: its blocks are shared with others.
         Why::User(_) | Why::Orphan | Why::Template => false,
     });
     let auto: Vec<&Snapshot> = auto.collect();

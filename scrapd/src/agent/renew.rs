@@ -116,7 +116,8 @@ async fn renew_once(
     if told.leader != Some((leader, leadership.term)) {
         *told = Told { leader: Some((leader, leadership.term)), ..Told::default() };
     }
-    let (usage, reports) = daemon.agent.with(|state| (state.usage, state.reports.clone()));
+    let (usage, pool, reports) =
+        daemon.agent.with(|state| (state.usage, state.facts.pool.clone(), state.reports.clone()));
     let now = clock::now();
     let renewal = Renewal {
         node: daemon.me,
@@ -124,6 +125,7 @@ async fn renew_once(
         sent: now.boot,
         wall: now.wall,
         usage,
+        pool,
         full: !told.full,
         grains: difference(told, &reports),
     };

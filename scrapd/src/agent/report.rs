@@ -53,6 +53,7 @@ fn run(state: &State, id: GrainId) -> Option<RunReport> {
         epoch: run.epoch,
         up: run.up,
         healthy: run.healthy,
+        ailment: run.ailment.clone(),
         restarts,
         cpu: measured.cpu,
         memory: measured.memory,

@@ -217,7 +217,12 @@ impl State {
         let pause = match lane {
             // Grains die by a lease that is not extended: it has a pace of its own.
             Lane::Lease => RETRY_FIRST.ms(),
-            Lane::Copy(..) | Lane::Run(_) | Lane::Shape(_) | Lane::Snap(_) | Lane::Tell(_) => {
+            Lane::Copy(..)
+            | Lane::Run(_)
+            | Lane::Shape(_)
+            | Lane::Snap(_)
+            | Lane::Tell(_)
+            | Lane::Template(_) => {
                 RETRY_FIRST.ms().saturating_mul(1 << attempts.min(10)).min(RETRY_MAX.ms())
             }
         };
@@ -234,7 +239,7 @@ impl State {
             }
             // A look from before the failure has seen what is no more.
             Lane::Run(grain) => self.note_change(grain),
-            Lane::Shape(_) | Lane::Snap(_) | Lane::Tell(_) | Lane::Lease => (),
+            Lane::Shape(_) | Lane::Snap(_) | Lane::Tell(_) | Lane::Lease | Lane::Template(_) => (),
         }
     }
 
@@ -263,7 +268,7 @@ impl State {
                 let wish = cluster.grains.get(id).map(Wish::of);
                 wish.is_none() || wish == tried.get(lane).copied()
             }
-            Lane::Copy(..) | Lane::Tell(_) | Lane::Lease => true,
+            Lane::Copy(..) | Lane::Tell(_) | Lane::Lease | Lane::Template(_) => true,
         });
     }
 
@@ -284,16 +289,14 @@ impl State {
 
     /// Of a grain that cannot be looked at stays true what was known. If nothing was, something of it may be alive.
     fn unclear(&mut self, listing: &Listing) {
+        let now = clock::boot_time();
         for error in &listing.unclear {
             self.facts.runs.entry(error.grain).or_insert(RunFacts {
                 epoch: Epoch(0),
                 alive: true,
                 up: false,
-                armed: false,
-                ready: None,
-                healthy: None,
-                stopping: None,
-                stopped: None,
+                since: now,
+                ..RunFacts::default()
             });
         }
         let why = |error: &RuntimeError| (error.grain, crate::logging::chain(error));
@@ -322,10 +325,9 @@ impl State {
                 alive,
                 up,
                 armed: instance.deadline.is_some(),
-                ready: None,
-                healthy: None,
-                stopping: None,
+                since: now.boot,
                 stopped: (!alive).then_some(now.boot),
+                ..RunFacts::default()
             });
             if run.alive && !alive {
                 run.stopped = Some(now.boot);
@@ -366,15 +368,15 @@ impl State {
         self.note_change(grain);
         let start = self.starts.entry(grain).or_default();
         *start = start.saturating_add(1);
+        let relapses = self.facts.runs.get(&grain).map_or(0, |run| run.relapses);
         let run = RunFacts {
             epoch,
             alive: true,
             up: true,
             armed,
-            ready: None,
-            healthy: None,
-            stopping: None,
-            stopped: None,
+            since: clock::boot_time(),
+            relapses,
+            ..RunFacts::default()
         };
         self.facts.runs.insert(grain, run);
     }

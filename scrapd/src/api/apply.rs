@@ -73,7 +73,7 @@ pub(super) async fn apply(State(api): State<Api>, asked: Asked) -> Answer {
 fn protects(manifest: &Manifest) -> Option<(String, u32)> {
     match &manifest.kind {
         ManifestKind::Grain(spec) => Some((spec.protect.to_string(), manifest.line)),
-        ManifestKind::Policy(_) | ManifestKind::Node(_) => None,
+        ManifestKind::Policy(_) | ManifestKind::Node(_) | ManifestKind::Network(_) => None,
     }
 }
 
@@ -99,6 +99,7 @@ fn item(manifest: Manifest) -> ApplyItem {
         },
         ManifestKind::Policy(policy) => ApplyItem::Policy { name, policy },
         ManifestKind::Node(spec) => ApplyItem::Node { name, labels, spec },
+        ManifestKind::Network(network) => ApplyItem::Network { name, network },
     }
 }
 
@@ -149,6 +150,10 @@ fn changes(
             let old = before.policies.get(name).map(|state| spec(&state.policy));
             (old, spec(policy))
         }
+        ApplyItem::Network { name, network } => {
+            let old = before.networks.get(name).map(|state| spec(&state.network));
+            (old, spec(network))
+        }
         ApplyItem::Node { name, labels, spec } => {
             let old = before.node_named(name).map(|node| json(&view::node_manifest(node)));
             let mut new = before.node_named(name).map(view::node_manifest);
@@ -167,6 +172,7 @@ fn names(item: &ApplyItem) -> (&str, &Name) {
         ApplyItem::Grain { text, .. } => ("Grain", &text.name),
         ApplyItem::Policy { name, .. } => ("Policy", name),
         ApplyItem::Node { name, .. } => ("Node", name),
+        ApplyItem::Network { name, .. } => ("Network", name),
     }
 }
 
@@ -186,6 +192,6 @@ fn json(manifest: &Manifest) -> Value {
     serde_json::to_value(manifest).unwrap_or_default()
 }
 
-fn spec(policy: &scrap_schema::spec::Policy) -> Value {
-    serde_json::json!({ "spec": policy })
+fn spec(spec: &impl serde::Serialize) -> Value {
+    serde_json::json!({ "spec": spec })
 }

@@ -54,6 +54,7 @@ pub(super) fn status(code: Code) -> StatusCode {
         | Code::LossTooLarge
         | Code::OwnerAlive
         | Code::InUse
+        | Code::Exhausted
         | Code::LastNode
         | Code::NotCancellable
         | Code::OperationFailed => StatusCode::CONFLICT,
@@ -179,6 +180,8 @@ fn list_hint(what: &str) -> &'static str {
         "grain" => "`scrapctl ls` lists grains, `scrapctl ls --trashed` those in the trash",
         "node" => "`scrapctl node ls` lists nodes",
         "policy" => "`scrapctl policy ls` lists policies",
+        "network" => "`scrapctl network ls` lists networks",
+        "template" => "`scrapctl template ls` lists templates",
         "operation" => {
             "`scrapctl op ls` lists operations; old ones are forgotten when they are over"
         }
@@ -207,9 +210,7 @@ impl From<Refusal> for Failure {
             Refusal::Busy { operation, .. } => {
                 let id = operation.split_whitespace().next().unwrap_or_default().to_owned();
                 let hint = format!("wait for it (`scrapctl op attach {id}`) or cancel it");
-                let mut failure = with(Code::Busy, &hint);
-                failure.problem.operation = id.parse().ok();
-                failure
+                of_operation(with(Code::Busy, &hint), &id)
             }
             Refusal::WrongState { name, is } => wrong_state(detail, name.as_str(), &is),
             Refusal::InUse { what, name, by } => with(Code::InUse, &in_use_hint(&what, &name, &by)),
@@ -219,9 +220,7 @@ impl From<Refusal> for Failure {
             }
             Refusal::NotCancellable { operation, .. } => {
                 let hint = format!("wait for its end: `scrapctl op attach {operation}`");
-                let mut failure = with(Code::NotCancellable, &hint);
-                failure.problem.operation = operation.parse().ok();
-                failure
+                of_operation(with(Code::NotCancellable, &hint), &operation)
             }
             Refusal::OwnerAlive { name, .. } => {
                 with(Code::OwnerAlive, &format!("move it without loss: `scrapctl migrate {name}`"))
@@ -252,8 +251,43 @@ impl From<Refusal> for Failure {
             Refusal::Invalid { .. } => {
                 with(Code::BadManifest, "`scrapctl explain` lists what may be written")
             }
+            Refusal::AddressTaken { .. }
+            | Refusal::AddressUnfit { .. }
+            | Refusal::NetworksOverlap { .. }
+            | Refusal::Exhausted { .. } => {
+                let (code, hint) = nothing_to_give(&refusal);
+                with(code, &hint)
+            }
         }
     }
+}
+
+fn of_operation(mut failure: Failure, id: &str) -> Failure {
+    failure.problem.operation = id.parse().ok();
+    failure
+}
+
+/// Addresses and ids that a grain or a network cannot have, and what to do about it.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the caller sends only these here")]
+fn nothing_to_give(refusal: &Refusal) -> (Code, String) {
+    let (code, hint) = match refusal {
+        Refusal::AddressTaken { .. } => (
+            Code::Conflict,
+            "choose another address, or name none: then it gets the lowest free one",
+        ),
+        Refusal::NetworksOverlap { .. } => {
+            (Code::Conflict, "give each network addresses of its own")
+        }
+        Refusal::AddressUnfit { network, .. } => {
+            let hint = format!("`scrapctl network info {network}` shows what it has");
+            return (Code::BadManifest, hint);
+        }
+        _ => (
+            Code::Exhausted,
+            "purge grains that are in the trash (`scrapctl ls --trashed`), or make the pool larger",
+        ),
+    };
+    (code, hint.to_owned())
 }
 
 /// What to do about what still uses a thing.
@@ -278,6 +312,9 @@ fn wrong_state(detail: String, name: &str, is: &str) -> Failure {
     let (code, hint) = match is {
         "in the trash" => (Code::WrongState, format!("take it out: `scrapctl undelete {name}`")),
         "not in the trash" => (Code::InUse, format!("remove it first: `scrapctl rm {name}`")),
+        is if is.starts_with("running: an address") => {
+            (Code::WrongState, format!("stop it first: `scrapctl stop {name}`"))
+        }
         "stopped" => (Code::NotRunning, format!("start it: `scrapctl start {name}`")),
         _ => (Code::WrongState, format!("`scrapctl info {name}` shows what it does")),
     };

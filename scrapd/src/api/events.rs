@@ -266,6 +266,8 @@ fn topic(topic: Topic) -> &'static str {
         Topic::Orphan => "orphan",
         Topic::Operation => "operation",
         Topic::Policy => "policy",
+        Topic::Network => "network",
+        Topic::Template => "template",
     }
 }
 

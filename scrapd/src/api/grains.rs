@@ -196,7 +196,9 @@ pub(super) fn grain_text(manifest: Manifest) -> Answer<GrainText> {
             annotations: metadata.annotations,
             spec,
         }),
-        ManifestKind::Policy(_) | ManifestKind::Node(_) => Err(wrong_kind(&kind, "Grain")),
+        ManifestKind::Policy(_) | ManifestKind::Node(_) | ManifestKind::Network(_) => {
+            Err(wrong_kind(&kind, "Grain"))
+        }
     }
 }
 

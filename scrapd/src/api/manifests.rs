@@ -115,13 +115,14 @@ pub(super) fn wrong_kind(kind: &ManifestKind, wanted: &str) -> Failure {
     ])
 }
 
-/// Refuses what a manifest says and nobody would keep: labels of policies, annotations of policies and nodes.
+/// Refuses what a manifest says and nobody would keep: labels of policies and networks, annotations of those and of nodes.
 pub(super) fn nothing_lost(manifest: &Manifest) -> Answer<()> {
     let metadata = &manifest.metadata;
     let (kind, labels) = match manifest.kind {
         ManifestKind::Grain(_) => return Ok(()),
         ManifestKind::Policy(_) => ("policy", !metadata.labels.is_empty()),
         ManifestKind::Node(_) => ("node", false),
+        ManifestKind::Network(_) => ("network", !metadata.labels.is_empty()),
     };
     let mut errors = Vec::new();
     if labels {

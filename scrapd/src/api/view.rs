@@ -70,6 +70,9 @@ fn is_stuck(reason: &WaitReason) -> bool {
         | WaitReason::ManualPolicy { .. }
         | WaitReason::NoCopy { .. }
         | WaitReason::LossTooLarge { .. }
+        | WaitReason::NoTemplate { .. }
+        | WaitReason::CopyStopped { .. }
+        | WaitReason::Unwell { .. }
         | WaitReason::TooFewCopies { .. } => true,
         WaitReason::Countdown { .. }
         | WaitReason::OwnerSilent { .. }
@@ -81,6 +84,8 @@ fn is_stuck(reason: &WaitReason) -> bool {
         | WaitReason::Starting { trouble: None, .. }
         | WaitReason::Working { .. }
         | WaitReason::GrainBusy { .. }
+        | WaitReason::Fetching { .. }
+        | WaitReason::CopyFetches { .. }
         | WaitReason::Moving { .. } => false,
     }
 }

@@ -23,6 +23,9 @@ pub(crate) fn name_of(key: &Key) -> RowName {
         Key::Identity => ("identity", String::new()),
         Key::Node(node) => ("node", node.to_string()),
         Key::Policy(name) => ("policy", name.to_string()),
+        Key::Network(name) => ("network", name.to_string()),
+        Key::Template(template) => ("template", template.to_string()),
+        Key::RemovedTemplate(template) => ("removed-template", template.to_string()),
         Key::Grain(grain) => ("grain", grain.to_string()),
         Key::Purged(grain) => ("purged", grain.to_string()),
         Key::Operation(operation) => ("operation", operation.to_string()),
@@ -47,6 +50,9 @@ pub(crate) fn body_of(cluster: &Cluster, key: &Key) -> Result<Option<Vec<u8>>, s
         Key::Identity => body(cluster.identity.as_ref()),
         Key::Node(node) => body(cluster.nodes.get(node)),
         Key::Policy(name) => body(cluster.policies.get(name)),
+        Key::Network(name) => body(cluster.networks.get(name)),
+        Key::Template(template) => body(cluster.templates.get(template)),
+        Key::RemovedTemplate(template) => body(cluster.removed_templates.get(template)),
         Key::Grain(grain) => body(cluster.grains.get(grain)),
         Key::Purged(grain) => body(cluster.purged.get(grain)),
         Key::Operation(operation) => body(cluster.operations.get(operation)),
@@ -85,6 +91,9 @@ pub(crate) fn put_row(
             cluster.policies.insert(name.clone(), read(body).map_err(|error| bad(&error))?);
             Key::Policy(name)
         }
+        "network" | "template" | "removed-template" => {
+            put_system_row(cluster, kind, id, body).map_err(|error| bad(&error))?
+        }
         "grain" => {
             let grain = id.parse().map_err(|error| bad(&error))?;
             cluster.grains.insert(grain, read(body).map_err(|error| bad(&error))?);
@@ -120,6 +129,32 @@ pub(crate) fn put_row(
     if name_of(&key).id == id { Ok(key) } else { Err(bad(&"the id is not in its usual form")) }
 }
 
+/// What grains that are whole systems need: networks and templates.
+fn put_system_row(
+    cluster: &mut Cluster,
+    kind: &str,
+    id: &str,
+    body: &[u8],
+) -> Result<Key, Box<dyn std::error::Error>> {
+    Ok(match kind {
+        "network" => {
+            let name: scrap_schema::id::Name = id.parse()?;
+            cluster.networks.insert(name.clone(), serde_json::from_slice(body)?);
+            Key::Network(name)
+        }
+        "template" => {
+            let template = id.parse()?;
+            cluster.templates.insert(template, serde_json::from_slice(body)?);
+            Key::Template(template)
+        }
+        _ => {
+            let template = id.parse()?;
+            cluster.removed_templates.insert(template);
+            Key::RemovedTemplate(template)
+        }
+    })
+}
+
 fn orphan_key(id: &str) -> Option<OrphanKey> {
     let mut parts = id.splitn(3, '.');
     let grain = parts.next()?.parse().ok()?;
@@ -133,7 +168,7 @@ mod tests {
     use scrap_decide::apply::apply;
     use scrap_decide::cluster::Orphan;
     use scrap_schema::command::{Command, GrainText, IdempotencyKey, Proposal};
-    use scrap_schema::id::{GrainId, OperationId};
+    use scrap_schema::id::{GrainId, OperationId, TemplateId};
     use scrap_schema::snapshot::{Guid, Purpose, Snapshot, SnapshotName};
     use scrap_schema::spec::{Labels, Policy};
     use scrap_schema::time::Timestamp;
@@ -163,6 +198,21 @@ mod tests {
             serde_json::from_value(form).unwrap(),
             Command::CreateGrain { grain: GRAIN, operation: OperationId(8), text },
             Command::PutPolicy { name: "gold".parse().unwrap(), if_index: None, policy },
+            Command::PutNetwork {
+                name: "grains".parse().unwrap(),
+                if_index: None,
+                network: serde_json::from_str(r#"{"v4": "10.0.0.0/24"}"#).unwrap(),
+            },
+            Command::AddTemplate {
+                template: TemplateId(5),
+                name: "debian-13".parse().unwrap(),
+                guid: Guid(6),
+                size: Bytes(7),
+                arch: "x86_64".to_owned(),
+                os: "linux".to_owned(),
+                description: None,
+                node: NodeId(1),
+            },
         ];
         for (index, command) in commands.into_iter().enumerate() {
             // An id may be any text, also one with the separators of other ids.
@@ -171,6 +221,7 @@ mod tests {
             apply(&mut cluster, index as u64 + 1, &proposal).outcome.unwrap();
         }
         cluster.purged.insert(GrainId(9));
+        cluster.removed_templates.insert(TemplateId(10));
         let name = SnapshotName { epoch: Epoch(1), seq: 2, purpose: Purpose::Orphan };
         let head = Snapshot { name, guid: Guid(3), created: Timestamp(5) };
         let key = OrphanKey { grain: GRAIN, epoch: Epoch(1), node: NodeId(1) };
@@ -196,7 +247,7 @@ mod tests {
         }
         back.derive();
         assert_eq!(back, cluster);
-        assert_eq!(kinds.len(), 9, "{kinds:?}");
+        assert_eq!(kinds.len(), 12, "{kinds:?}");
     }
 
     #[test]

@@ -76,9 +76,8 @@ async fn turn(
 fn admitted(daemon: &Daemon, grain: GrainId, offer: &OfferBody) -> Result<Admitted, ReceiveError> {
     daemon.consensus.read(|cluster| {
         daemon.agent.with(|state| {
-            let (data, run) = (state.facts.data.get(&grain), state.facts.runs.get(&grain));
             let known = cluster.grains.get(&grain);
-            admit(daemon.me, known, &offer.to_offer(), data, run)
+            admit(daemon.me, known, &offer.to_offer(), &state.facts)
                 .map_err(|why| ReceiveError::NotAdmitted { grain, why })
         })
     })

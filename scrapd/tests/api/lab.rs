@@ -15,8 +15,8 @@ use scrap_host::clock;
 use scrap_host::mem::{MemDatasets, MemRuntime};
 use scrap_schema::command::{AssignCause, Command, NewNode, Proposal};
 use scrap_schema::id::{ClusterId, Epoch, GrainId, NodeId};
-use scrap_schema::node::{Addresses, NodeFacts, NodeRole};
-use scrap_schema::spec::{Labels, Template};
+use scrap_schema::node::{Addresses, NodeFacts, NodeRole, RuntimeKind};
+use scrap_schema::spec::Labels;
 use scrap_schema::timing::Timing;
 use scrap_schema::unit::{Bytes, MilliCpu};
 use scrapd::daemon::{Daemon, Host};
@@ -185,7 +185,8 @@ fn new_node(node: &Node) -> NewNode {
             disk: Bytes(100 << 30),
             arch: "x86_64".to_owned(),
             os: "linux".to_owned(),
-            templates: [Template::Process].into(),
+            runtimes: [RuntimeKind::Process].into(),
+            network: None,
             version: "0".to_owned(),
         },
     }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use scrap_decide::obey::{DataFacts, DataRole, Dirty};
 use scrap_schema::id::{Epoch, OperationId};
-use scrap_schema::snapshot::{Guid, Snapshot};
+use scrap_schema::snapshot::{Guid, Purpose, Snapshot, SnapshotName};
+use scrap_schema::time::Timestamp;
 use scrap_schema::unit::Bytes;
 
 /// The writes that a state holds, as half-open ranges of their numbers.
@@ -128,6 +129,16 @@ impl Dataset {
             restored: None,
             described: 0,
         }
+    }
+
+    /// A clone of a template: its line begins with the template's snapshot.
+    #[must_use]
+    pub fn of_template(epoch: Epoch, guid: Guid, created: Timestamp) -> Self {
+        let name = SnapshotName { epoch: Epoch(0), seq: 1, purpose: Purpose::Template };
+        let origin =
+            Frozen { snapshot: Snapshot { name, guid, created }, content: Content::default() };
+        let held = BTreeMap::from([("origin".to_owned(), guid)]);
+        Self { snapshots: vec![origin], held, ..Self::new(DataRole::Owner, epoch) }
     }
 
     /// Writes since the newest snapshot; one at least if the head was changed otherwise.

@@ -3,7 +3,7 @@
 
 use scrap_decide::obey::{DataRole, Dirty, Failure, HostAction, Lane, hold_tag};
 use scrap_decide::replicate::{Admitted, Offer, admit};
-use scrap_schema::id::{Epoch, GrainId, NodeId};
+use scrap_schema::id::{Epoch, GrainId, NodeId, TemplateId};
 use scrap_schema::snapshot::{Guid, Purpose, Snapshot, SnapshotName};
 use scrap_schema::unit::{Bytes, Span};
 
@@ -65,10 +65,20 @@ impl Sim {
             HostAction::Promote { .. }
             | HostAction::SetAside { .. }
             | HostAction::CloneFrom { .. }
+            | HostAction::CloneTemplate { .. }
+            | HostAction::DropTemplate { .. }
             | HostAction::Destroy { .. } => 100,
             HostAction::Restore { .. } | HostAction::Start { .. } => 200,
             // Never in a tight circle.
             HostAction::Ask { .. } => 500,
+            HostAction::Fetch { template, from } => {
+                let peer = self.machine_of(*from).ok_or("no such node")?;
+                if !self.streams(at, peer) {
+                    return Err("the stream cannot be opened".to_owned());
+                }
+                let size = self.truth.templates.get(template).map_or(0, |it| it.size.0);
+                (size * 1000 / self.rate).max(50)
+            }
             HostAction::Stop { grain, grace, .. } => {
                 self.slow_stops.get(grain).copied().unwrap_or(STOP_MS).min(grace.ms()).max(50)
             }
@@ -110,10 +120,9 @@ impl Sim {
         if receiver.flights.iter().any(|flight| flight.action.lane() == Lane::Shape(grain)) {
             return Err("its data are being worked on there".to_owned());
         }
-        let data = receiver.datasets.get(&grain).map(|data| data.facts(None, 0, 1));
-        let run = receiver.runs.get(&grain);
         let known = receiver.cluster.grains.get(&grain);
-        admit(receiver.id, known, &offer, data.as_ref(), run).map_err(|why| why.to_string())
+        admit(receiver.id, known, &offer, &receiver.host_facts(&self.sizes))
+            .map_err(|why| why.to_string())
     }
 
     /// The machine of a member.
@@ -208,6 +217,9 @@ impl Sim {
             HostAction::CloneFrom { grain, epoch, from, snapshot } => {
                 self.clone_from(at, grain, epoch, from, snapshot)
             }
+            HostAction::CloneTemplate { .. }
+            | HostAction::Fetch { .. }
+            | HostAction::DropTemplate { .. } => self.land_template(at, &action),
             HostAction::Restore { grain, operation, snapshot } => {
                 let dataset = self.dataset(at, grain)?;
                 let frozen = dataset.frozen(snapshot).ok_or("there is no such snapshot")?;
@@ -324,6 +336,33 @@ impl Sim {
         Ok(())
     }
 
+    fn land_template(&mut self, at: usize, action: &HostAction) -> Effect {
+        match action {
+            HostAction::CloneTemplate { grain, epoch, template, snapshot } => {
+                if self.machines[at].templates.get(template) != Some(snapshot) {
+                    return Err("the template is not here".to_owned());
+                }
+                let created = super::machine::wall(self.now);
+                let dataset = Dataset::of_template(*epoch, *snapshot, created);
+                self.machines[at].datasets.insert(*grain, dataset);
+                Ok(())
+            }
+            HostAction::Fetch { template, from } => self.fetch(at, *template, *from),
+            HostAction::DropTemplate { template } => {
+                self.machines[at].templates.remove(template);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn fetch(&mut self, at: usize, template: TemplateId, from: NodeId) -> Effect {
+        let peer = self.machine_of(from).ok_or("no such node")?;
+        let guid = *self.machines[peer].templates.get(&template).ok_or("it is not there")?;
+        self.machines[at].templates.insert(template, guid);
+        Ok(())
+    }
+
     fn freeze(
         &mut self,
         at: usize,
@@ -401,10 +440,15 @@ impl Sim {
         }
         let receiver = &mut self.machines[peer];
         receiver.changed = true;
-        let copy = receiver
-            .datasets
-            .entry(grain)
-            .or_insert_with(|| Dataset::new(DataRole::Standby, epoch));
+        let copy = receiver.datasets.entry(grain).or_insert_with(|| match from {
+            // A clone of the template that is here.
+            Some(origin) => {
+                let created = super::machine::wall(self.now);
+                let clone = Dataset::of_template(epoch, origin, created);
+                Dataset { role: DataRole::Standby, ..clone }
+            }
+            None => Dataset::new(DataRole::Standby, epoch),
+        });
         copy.epoch = epoch;
         copy.head = frozen.content.clone();
         copy.snapshots.push(frozen);

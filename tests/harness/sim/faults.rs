@@ -8,6 +8,9 @@ use scrap_schema::unit::Span;
 use super::Sim;
 use super::machine::{Clock, Machine};
 
+/// Time between two health checks.
+const CHECK_EVERY_MS: u64 = 1_000;
+
 impl Sim {
     /// Kills what has passed its deadline, whether the daemon lives or not.
     pub(super) fn end_leases(&mut self, at: usize) {
@@ -36,15 +39,27 @@ impl Sim {
         machine.changed = true;
     }
 
-    /// Notices grains that answer.
+    /// Notices grains that answer, and those that do not any more.
     pub(super) fn check_health(&mut self, at: usize) {
         let wall = self.machines[at].now(self.now).wall;
         let machine = &mut self.machines[at];
         if !machine.is_running() {
             return;
         }
-        for (grain, run) in &mut machine.runs {
-            if run.alive && run.ready.is_none() && !machine.sick.contains(grain) {
+        let now = self.now;
+        for (grain, run) in machine.runs.iter_mut().filter(|(_, run)| run.alive) {
+            let ill = machine.ill.get(grain);
+            if ill.is_some() && now.is_multiple_of(CHECK_EVERY_MS) {
+                run.healthy = Some(false);
+                run.failing += 1;
+                run.ailment = Some("port 80 is closed".to_owned());
+                machine.changed = true;
+            } else if ill.is_none() && run.failing > 0 {
+                (run.failing, run.relapses) = (0, 0);
+                (run.healthy, run.ailment) = (Some(true), None);
+                machine.changed = true;
+            }
+            if run.ready.is_none() && !machine.sick.contains(grain) && ill.is_none() {
                 run.ready = Some(wall);
                 run.healthy = Some(true);
                 machine.changed = true;
@@ -128,6 +143,7 @@ impl Sim {
         machine.boot = BootId(machine.boots);
         machine.next_renewal = now;
         machine.changed = true;
+        let since = machine.clock.read(now);
         // What runs is found again by whoever keeps it.
         let found = machine.instances.iter().map(|(grain, instance)| {
             let run = RunFacts {
@@ -136,9 +152,8 @@ impl Sim {
                 up: true,
                 armed: instance.deadline.is_some(),
                 ready: Some(wall),
-                healthy: None,
-                stopping: None,
-                stopped: None,
+                since,
+                ..RunFacts::default()
             };
             (*grain, run)
         });

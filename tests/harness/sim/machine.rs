@@ -10,9 +10,10 @@ use scrap_decide::obey::{
     CopyFacts, DataRole, Dirty, Failure, HostAction, HostFacts, Lane, OrphanFacts, RunFacts,
 };
 use scrap_decide::observed::Observed;
-use scrap_schema::id::{BootId, Epoch, GrainId, Name, NodeId};
+use scrap_schema::id::{BootId, Epoch, GrainId, Name, NodeId, TemplateId};
 use scrap_schema::node::{
-    CopyReport, DataReport, GrainReport, NodeFacts, NodeRole, NodeUsage, Renewal, RunReport,
+    CopyReport, DataReport, GrainReport, NodeFacts, NodeRole, NodeUsage, PoolFacts, PoolState,
+    Renewal, RunReport,
 };
 use scrap_schema::snapshot::Guid;
 use scrap_schema::spec::Labels;
@@ -166,8 +167,14 @@ pub struct Machine {
     pub obeyed: u64,
     /// Grains that never answer here.
     pub sick: BTreeSet<GrainId>,
+    /// Grains that answer here no more once they have answered, and since when.
+    pub ill: BTreeMap<GrainId, u64>,
     /// Disk that is used by something else.
     pub foreign_disk: u64,
+    /// Its templates.
+    pub templates: BTreeMap<TemplateId, Guid>,
+    /// How its storage is.
+    pub pool: PoolState,
 }
 
 impl Machine {
@@ -226,6 +233,8 @@ impl Machine {
             orphans: orphans.collect(),
             runs: self.runs.clone(),
             copies: copies.collect(),
+            templates: self.templates.clone(),
+            pool: Some(self.pool_facts(sizes)),
             busy: self.flights.iter().map(|flight| flight.action.lane()).collect(),
             failed: self.failed.clone(),
         }
@@ -240,20 +249,31 @@ impl Machine {
             let size = sizes.get(&grain).copied().unwrap_or((0, 1));
             (grain, Some(self.report(grain, size)))
         });
-        let used = self.datasets.iter().map(|(grain, dataset)| {
-            let (base, write) = sizes.get(grain).copied().unwrap_or((0, 1));
-            base + dataset.head.len() * write
-        });
-        let used = Bytes(self.foreign_disk + used.sum::<u64>());
+        let used = self.used(sizes);
         Renewal {
             node: self.id,
             boot: self.boot,
             sent: self.clock.read(now),
             wall: wall(now),
             usage: NodeUsage { cpu: MilliCpu(0), memory: Bytes(0), disk: used },
+            pool: Some(self.pool_facts(sizes)),
             full: true,
             grains: reports.collect(),
         }
+    }
+
+    fn used(&self, sizes: &BTreeMap<GrainId, (u64, u64)>) -> Bytes {
+        let used = self.datasets.iter().map(|(grain, dataset)| {
+            let (base, write) = sizes.get(grain).copied().unwrap_or((0, 1));
+            base + dataset.head.len() * write
+        });
+        Bytes(self.foreign_disk + used.sum::<u64>())
+    }
+
+    fn pool_facts(&self, sizes: &BTreeMap<GrainId, (u64, u64)>) -> PoolFacts {
+        let used = self.used(sizes);
+        let free = Bytes(self.facts.disk.0.saturating_sub(used.0));
+        PoolFacts { state: self.pool, used, free, ..PoolFacts::default() }
     }
 
     fn report(&self, grain: GrainId, (base, write): (u64, u64)) -> GrainReport {
@@ -269,6 +289,7 @@ impl Machine {
             epoch: run.epoch,
             up: run.up,
             healthy: run.healthy,
+            ailment: run.ailment.clone(),
             restarts: 0,
             cpu: MilliCpu(0),
             memory: Bytes(0),

@@ -1,6 +1,6 @@
 //! The simulated runtime, and reports to the cluster: the actions of `obey` that are not about data.
 
-use scrap_decide::obey::{HostAction, RunFacts};
+use scrap_decide::obey::{HostAction, RunFacts, StopReason};
 use scrap_schema::command::Command;
 use scrap_schema::id::GrainId;
 
@@ -22,22 +22,23 @@ impl Sim {
                     alive: true,
                     up: true,
                     armed: deadline.is_some(),
-                    ready: None,
-                    healthy: None,
-                    stopping: None,
-                    stopped: None,
+                    since: now.boot,
+                    relapses: machine.runs.get(grain).map_or(0, |run| run.relapses),
+                    ..RunFacts::default()
                 };
                 machine.runs.insert(*grain, run);
                 self.check_health(at);
                 Ok(())
             }
-            HostAction::Stop { grain, .. } => {
+            HostAction::Stop { grain, why, .. } => {
                 let machine = &mut self.machines[at];
                 let ran = machine.instances.remove(grain).is_some();
                 if let Some(run) = machine.runs.get_mut(grain) {
                     run.alive = false;
                     run.up = false;
                     run.stopped.get_or_insert(now.boot);
+                    let unwell = *why == StopReason::Unwell;
+                    run.relapses = if unwell && ran { run.relapses + 1 } else { 0 };
                 }
                 if ran {
                     self.host_says(at, *grain, "is stopped");

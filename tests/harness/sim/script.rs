@@ -6,7 +6,7 @@ use scrap_schema::command::{Command, GrainText};
 use scrap_schema::id::{GrainId, Name, NodeId, OperationId};
 use scrap_schema::operation::Work;
 use scrap_schema::snapshot::Purpose;
-use scrap_schema::spec::{GrainSpec, Labels};
+use scrap_schema::spec::{GrainNetwork, GrainSpec, Labels};
 use scrap_schema::unit::{Bytes, Span};
 
 use super::Sim;
@@ -130,6 +130,11 @@ impl Sim {
                 self.drift(at, percent * 10_000);
             }
             ["tell-streams", state] => self.tells_streams = is_on(state)?,
+            ["pool", node, state] => {
+                let at = self.at(node)?;
+                self.machines[at].pool = serde_json::from_value((*state).into())?;
+            }
+            ["import", template, node] => self.import(&name(template)?, &name(node)?)?,
             ["disk", node, used] => {
                 let at = self.at(node)?;
                 let used: Bytes = used.parse()?;
@@ -152,6 +157,13 @@ impl Sim {
                 match rest {
                     ["no", "more"] => drop(self.machines[at].sick.remove(&grain)),
                     _ => drop(self.machines[at].sick.insert(grain)),
+                }
+            }
+            ["ill", grain, "on", node, rest @ ..] => {
+                let (grain, at) = (self.grain(grain)?, self.at(node)?);
+                match rest {
+                    ["no", "more"] => drop(self.machines[at].ill.remove(&grain)),
+                    _ => drop(self.machines[at].ill.insert(grain, self.now)),
                 }
             }
             ["remove", grain] => {
@@ -306,6 +318,9 @@ impl Sim {
                 }
             }
             let epoch = grain.epoch;
+            if let Some(address) = grain.attachment().and_then(|attached| attached.v4) {
+                places.push(format!("address {address}"));
+            }
             if places.is_empty() {
                 places.push("nowhere".to_owned());
             }
@@ -338,6 +353,11 @@ fn setting(words: &[&str]) -> Result<GrainSetting> {
             "memory" => setting.memory = Some(value.parse()?),
             "size" => setting.size = value.parse()?,
             "write" => setting.write = value.parse()?,
+            "template" => setting.template = value.parse()?,
+            "network" => {
+                let (name, address, address6) = (value.parse()?, None, None);
+                setting.network = Some(GrainNetwork { name, address, address6 });
+            }
             other => bail!("`{other}` is nothing to say of a grain"),
         }
     }

@@ -26,6 +26,11 @@ pub fn action(name: impl Fn(GrainId) -> String, action: &HostAction) -> Option<S
         HostAction::CloneFrom { grain, from, .. } => {
             Some(format!("clone {} from {}", name(*grain), name(*from)))
         }
+        HostAction::CloneTemplate { grain, .. } => {
+            Some(format!("make {} from its template", name(*grain)))
+        }
+        HostAction::Fetch { from, .. } => Some(format!("get a template from node {from}")),
+        HostAction::DropTemplate { .. } => Some("remove a template".to_owned()),
         HostAction::Restore { grain, snapshot, .. } => {
             Some(format!("restore {} to snapshot {snapshot}", name(*grain)))
         }

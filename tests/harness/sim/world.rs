@@ -6,10 +6,12 @@ use anyhow::{Context, Result, bail};
 use scrap_decide::cluster::{Cluster, Outcome};
 use scrap_decide::lease::Lease;
 use scrap_schema::command::{Command, GrainText, NewNode};
-use scrap_schema::id::{BootId, ClusterId, GrainId, Name, NodeId, OperationId};
-use scrap_schema::node::{NodeFacts, NodeRole};
+use scrap_schema::id::{BootId, ClusterId, GrainId, Name, NodeId, OperationId, TemplateId};
+use scrap_schema::node::{NodeFacts, NodeRole, PoolState, RuntimeKind};
+use scrap_schema::snapshot::Guid;
 use scrap_schema::spec::{
-    GrainSpec, Health, Labels, Placement, Policy, Resources, Stop, TcpCheck, Template,
+    Check, Egress, GrainNetwork, GrainSpec, Health, Labels, NetworkSpec, Placement, Policy,
+    Resources, Stop, TcpCheck, Template,
 };
 use scrap_schema::time::BootTime;
 use scrap_schema::timing::Timing;
@@ -36,6 +38,10 @@ pub struct World {
     pub timing: Timing,
     /// Policies beside the standard ones.
     pub policy: BTreeMap<Name, Policy>,
+    /// Networks.
+    pub network: BTreeMap<Name, NetworkSpec>,
+    /// Templates, and the machine that each is imported on.
+    pub template: BTreeMap<Name, Name>,
     /// Grains.
     pub grain: BTreeMap<Name, GrainSetting>,
     /// Bytes per second between two machines.
@@ -56,6 +62,8 @@ pub struct NodeSetting {
     pub memory: Option<Bytes>,
     /// Space for datasets.
     pub disk: Option<Bytes>,
+    /// Ways of running grains beside programs of the machine.
+    pub runtimes: BTreeSet<RuntimeKind>,
 }
 
 /// A grain of the world.
@@ -80,6 +88,10 @@ pub struct GrainSetting {
     pub write: Bytes,
     /// Whether it is stopped.
     pub stopped: bool,
+    /// What it begins from.
+    pub template: Template,
+    /// Its network.
+    pub network: Option<GrainNetwork>,
 }
 
 impl Default for GrainSetting {
@@ -94,6 +106,8 @@ impl Default for GrainSetting {
             size: Bytes(10 << 20),
             write: Bytes(4 << 10),
             stopped: false,
+            template: Template::Process,
+            network: None,
         }
     }
 }
@@ -105,16 +119,18 @@ impl GrainSetting {
         let resources =
             Resources { memory: self.memory.unwrap_or(Bytes(64 << 20)), ..Resources::default() };
         let spec = GrainSpec {
-            template: Template::Process,
+            template: self.template.clone(),
             command: vec!["serve".to_owned()],
             env: BTreeMap::new(),
             resources,
+            network: self.network.clone(),
+            ingress: Vec::new(),
+            egress: Egress::default_rules(),
             // The simulated machines check it, and say so at once.
             health: Some(Health {
-                tcp: Some(TcpCheck { port: 80 }),
-                http: None,
                 every: Span::from_secs(1),
                 grace: Span::ZERO,
+                ..Health::of(Check { tcp: Some(TcpCheck { port: 80 }), ..Check::default() })
             }),
             protect: self.policy.clone(),
             place: Placement {
@@ -143,7 +159,8 @@ pub fn machine(name: &Name, setting: &NodeSetting, apply: Span) -> Machine {
         disk: setting.disk.unwrap_or(Bytes(100 << 30)),
         arch: "x86_64".to_owned(),
         os: "linux".to_owned(),
-        templates: BTreeSet::from([Template::Process]),
+        runtimes: setting.runtimes.iter().copied().chain([RuntimeKind::Process]).collect(),
+        network: setting.runtimes.contains(&RuntimeKind::Lxc).then(|| "lan0".to_owned()),
         version: "0.1.0".to_owned(),
     };
     Machine {
@@ -177,7 +194,10 @@ pub fn machine(name: &Name, setting: &NodeSetting, apply: Span) -> Machine {
         changed: true,
         obeyed: 0,
         sick: BTreeSet::new(),
+        ill: BTreeMap::new(),
         foreign_disk: 0,
+        templates: BTreeMap::new(),
+        pool: PoolState::Online,
     }
 }
 
@@ -217,6 +237,13 @@ impl World {
         }
         if self.from_the_beginning {
             return Ok(sim);
+        }
+        for (name, network) in &self.network {
+            let (name, network) = (name.clone(), network.clone());
+            sim.ask(Command::PutNetwork { name, if_index: None, network });
+        }
+        for (name, machine) in &self.template {
+            sim.import(name, machine)?;
         }
         sim.run_until(3_000);
         for (name, setting) in &self.grain {
@@ -304,6 +331,29 @@ impl Sim {
             }
             other => bail!("node {} did not join: {other:?}", self.machines[at].name),
         }
+    }
+
+    /// Imports a template of 100 MiB on a machine.
+    ///
+    /// # Errors
+    /// There is no such machine.
+    pub fn import(&mut self, name: &Name, machine: &Name) -> Result<()> {
+        let node = self.node(machine)?;
+        let at = self.machine_of(node).context("no such machine")?;
+        let (template, guid) =
+            (TemplateId(self.next_id()), Guid(1_000_000 + u64::from(self.truth.index as u32)));
+        self.machines[at].templates.insert(template, guid);
+        self.ask(Command::AddTemplate {
+            template,
+            name: name.clone(),
+            guid,
+            size: Bytes(100 << 20),
+            arch: "x86_64".to_owned(),
+            os: "linux".to_owned(),
+            description: None,
+            node,
+        });
+        Ok(())
     }
 
     /// Makes a grain.

@@ -113,13 +113,40 @@ fn resources() {
     grain(json!({"resources": {"cpu": 1025}}), &["/resources/cpu 1025 cores"]);
     grain(json!({"resources": {"memory": "4095KiB"}}), &["/resources/memory 4095KiB of memory"]);
     grain(json!({"resources": {"disk": "0B"}}), &["/resources/disk 0B of disk"]);
+    grain(json!({"resources": {"pids": 15}}), &["/resources/pids 15 processes"]);
+    grain(json!({"resources": {"pids": 16, "reserve": "1GiB", "recordSize": "4KiB"}}), &[]);
+    grain(json!({"resources": {"reserve": "1025MiB"}}), &["/resources/reserve 1025MiB are more"]);
+    for size in ["2KiB", "5KiB", "256KiB", "0B"] {
+        grain(json!({"resources": {"recordSize": size}}), &["/resources/recordSize blocks"]);
+    }
+}
+
+#[test]
+fn a_system_needs_no_command_and_has_a_limit_of_processes() {
+    let spec = |text: Value| serde_json::from_value::<GrainSpec>(text).unwrap();
+    let system = spec(json!({"template": "debian-13"}));
+    assert_eq!(system.validate(), []);
+    assert_eq!(system.pids(), 4096);
+    assert_eq!(spec(json!({"command": ["run"]})).pids(), 0);
+    assert_eq!(spec(json!({"resources": {"pids": 100}})).pids(), 100);
 }
 
 #[test]
 fn health() {
     let both = json!({"tcp": {"port": 1}, "http": {"port": 1}});
     grain(json!({"health": {}}), &["/health a health check needs"]);
-    grain(json!({"health": both}), &["/health `tcp` and `http` exclude each other"]);
+    grain(json!({"health": both}), &[]);
+    grain(json!({"health": {"checks": [both]}}), &["/health/checks/0 one item is one check"]);
+    grain(json!({"health": {"checks": [{}]}}), &["/health/checks/0 a check is one of"]);
+    let exec = |command: Value| json!({"health": {"exec": {"command": command}}});
+    grain(exec(json!(["/bin/true", "$(x)"])), &[]);
+    grain(exec(json!([])), &["/health/exec/command a check needs a program"]);
+    grain(exec(json!([""])), &["/health/exec/command/0 the program is an empty text"]);
+    grain(exec(json!(["a", "\0"])), &["/health/exec/command/1 the text holds a NUL"]);
+    grain(
+        json!({"health": {"tcp": {"port": 1}, "timeout": "10ms"}}),
+        &["/health/timeout 10ms is not between"],
+    );
     grain(json!({"health": {"tcp": {"port": 0}}}), &["/health/tcp/port port 0"]);
     grain(json!({"health": {"http": {"port": 0}}}), &["/health/http/port port 0"]);
     grain(

@@ -9,7 +9,7 @@ use scrap_schema::time::Timestamp;
 
 use super::operations::{enter, finish, running};
 use super::{About, Change};
-use crate::cluster::{Grain, Key, Orphan, OrphanKey, Outcome, Stage};
+use crate::cluster::{Ailment, Grain, Key, Orphan, OrphanKey, Outcome, Stage};
 use crate::refusal::Refusal;
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "the dispatcher sends only facts here")]
@@ -27,6 +27,9 @@ pub(super) fn apply(change: &mut Change<'_>, command: &Command) -> Result<Outcom
         }
         Command::GrainRestored { grain, epoch, operation, before } => {
             restored(change, *grain, *epoch, *operation, before)
+        }
+        Command::GrainHealth { grain, epoch, ailment } => {
+            health(change, *grain, *epoch, ailment.as_deref())
         }
         Command::OrphanKept { grain, orphan_epoch, node, base, head, newer, used } => {
             let key = OrphanKey { grain: *grain, epoch: *orphan_epoch, node: *node };
@@ -113,6 +116,7 @@ fn stopped(change: &mut Change<'_>, id: GrainId, epoch: Epoch) -> Result<Outcome
     }
     let grain = change.grain(id)?;
     grain.started = None;
+    grain.ailment = None;
     if restarting.is_some() {
         grain.stage = Stage::Settled;
     }
@@ -172,6 +176,29 @@ fn taken(
     };
     let summary = Summary { message: format!("snapshot {name} is taken"), ..Summary::default() };
     finish(change, operation, OperationState::Succeeded, &summary)
+}
+
+/// Only that it changed is written down, not every check.
+fn health(
+    change: &mut Change<'_>,
+    id: GrainId,
+    epoch: Epoch,
+    ailment: Option<&str>,
+) -> Result<Outcome, Refusal> {
+    if owned_in(change, id, epoch)?.ailment.is_some() == ailment.is_some() {
+        return Ok(Outcome::Unchanged);
+    }
+    let since = change.at;
+    let grain = change.grain(id)?;
+    grain.ailment = ailment.map(|why| Ailment { since, why: why.to_owned() });
+    let (name, owner) = (grain.name.clone(), grain.owner);
+    let node = owner.map_or_else(String::new, |owner| change.cluster.node_name(owner));
+    let (severity, message) = match ailment {
+        Some(why) => (Severity::Warning, format!("grain {name} is not well on node {node}: {why}")),
+        None => (Severity::Info, format!("grain {name} is well again on node {node}")),
+    };
+    change.tell(Topic::Grain, severity, About { node: owner, ..About::grain(id) }, message);
+    Ok(Outcome::Done)
 }
 
 fn remember(change: &mut Change<'_>, id: GrainId, snapshot: &Snapshot) -> Result<(), Refusal> {

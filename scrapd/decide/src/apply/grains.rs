@@ -9,6 +9,7 @@ use scrap_schema::operation::{OperationState, Phase, Summary, Work};
 use scrap_schema::spec::{GrainSpec, Labels};
 use scrap_schema::time::Timestamp;
 
+use super::lots::Lot;
 use super::operations::{begin, finish};
 use super::{About, Change, unchanged_since};
 use crate::cluster::{Cluster, Grain, Key, Outcome, Stage};
@@ -28,6 +29,8 @@ pub(super) fn insert(
         return Err(Refusal::out_of_date("its id is taken"));
     }
     known_policy(change, &text.spec)?;
+    let lot = Lot::of(change.cluster, id, None, &text.spec)?;
+    let Lot { template, address, address6, mac, ids } = lot;
     let grain = Grain {
         id,
         name: text.name.clone(),
@@ -50,6 +53,12 @@ pub(super) fn insert(
         snapshots: Vec::new(),
         last_failover: None,
         trashed_until: None,
+        template,
+        address,
+        address6,
+        mac,
+        ids,
+        ailment: None,
     };
     change.cluster.grains.insert(id, grain);
     change.cluster.names.insert(text.name.clone(), id);
@@ -142,9 +151,14 @@ pub(super) fn update(
         return Ok(Outcome::Unchanged);
     }
     known_policy(change, spec)?;
+    let lot = Lot::of(change.cluster, id, Some(grain), spec)?;
     let grain = change.grain(id)?;
+    lot.give(grain);
     // What a running program was started with changes only by starting it again.
-    let restart = grain.spec.command != spec.command || grain.spec.env != spec.env;
+    let restart = grain.spec.command != spec.command
+        || grain.spec.env != spec.env
+        || grain.spec.network != spec.network
+        || grain.spec.pids() != spec.pids();
     if grain.spec != *spec {
         grain.generation = grain.generation.saturating_add(1);
     }

@@ -8,7 +8,7 @@ use scrap_schema::id::{GrainId, Name, OperationId};
 use scrap_schema::spec::Labels;
 use scrap_schema::time::Timestamp;
 
-use super::{Change, grains, nodes, policies};
+use super::{Change, grains, networks, nodes, policies};
 use crate::cluster::{Cluster, Grain, Outcome};
 use crate::refusal::Refusal;
 
@@ -42,18 +42,26 @@ fn all(
     keep_until: Timestamp,
 ) -> Result<Outcome, Refusal> {
     let mut results = Vec::with_capacity(items.len());
-    // Policies first: a grain of the same set may use one.
+    // Policies and networks first: a grain of the same set may use one.
     for item in items {
-        if let ApplyItem::Policy { name, policy } = item {
-            let known = change.cluster.policies.contains_key(name);
-            let outcome = policies::put(change, name, None, policy)?;
-            results.push(result("Policy", name, known, &outcome, None));
+        match item {
+            ApplyItem::Policy { name, policy } => {
+                let known = change.cluster.policies.contains_key(name);
+                let outcome = policies::put(change, name, None, policy)?;
+                results.push(result("Policy", name, known, &outcome, None));
+            }
+            ApplyItem::Network { name, network } => {
+                let known = change.cluster.networks.contains_key(name);
+                let outcome = networks::put(change, name, None, network)?;
+                results.push(result("Network", name, known, &outcome, None));
+            }
+            ApplyItem::Grain { .. } | ApplyItem::Node { .. } => (),
         }
     }
     let mut named = BTreeSet::new();
     for item in items {
         match item {
-            ApplyItem::Policy { .. } => (),
+            ApplyItem::Policy { .. } | ApplyItem::Network { .. } => (),
             ApplyItem::Node { name, labels, spec } => {
                 let node = change.cluster.node_named(name).ok_or_else(|| Refusal::no_node(name))?;
                 let id = node.id;
@@ -86,6 +94,9 @@ fn unchanged(
         }
         ApplyItem::Policy { name, .. } => {
             Some(("policy", name, cluster.policies.get(name)?.modified))
+        }
+        ApplyItem::Network { name, .. } => {
+            Some(("network", name, cluster.networks.get(name)?.modified))
         }
         ApplyItem::Node { name, .. } => Some(("node", name, cluster.node_named(name)?.modified)),
     });

@@ -315,6 +315,7 @@ fn remove(
     for grain in kept {
         change.grain(grain)?.standbys.remove(&id);
     }
+    super::templates::forget_holder(change, id);
     for key in orphans {
         if let Some(orphan) = change.cluster.orphans.get_mut(&key) {
             orphan.left_on = Some(name.clone());
@@ -339,6 +340,13 @@ fn needed(cluster: &Cluster, id: NodeId) -> Option<String> {
     let (all, online) = (others().count(), others().filter(|node| is_online(*node)).count());
     if online * 2 <= all {
         return Some(format!("{online} of the other {all} is no majority"));
+    }
+    let mut templates = cluster.templates.values();
+    if let Some(template) = templates.find(|template| {
+        template.holders.contains(&id)
+            && !template.holders.iter().any(|it| *it != id && is_online(*it))
+    }) {
+        return Some(format!("it has the only reachable copy of template {}", template.name));
     }
     let last = cluster.grains.values().find(|grain| {
         let mut places = grain.standbys.iter().copied().chain(grain.owner);

@@ -151,6 +151,7 @@ fn take_over(
     grain.owner = Some(to);
     grain.stage = stage;
     grain.started = None;
+    grain.ailment = None;
     let tenure = Tenure { epoch: grain.epoch, node: to, base: base.cloned() };
     grain.tenures.push(tenure);
     if grain.tenures.len() > TENURES_MAX {

@@ -35,7 +35,20 @@ fn first(here: Here<'_>, actions: &mut Vec<HostAction>) {
         Stage::Cloning { operation, from, snapshot } => {
             clone(here, *operation, *from, *snapshot, actions);
         }
-        Stage::Settled => actions.push(HostAction::Create { grain, epoch }),
+        Stage::Settled => match here.grain.template {
+            None => actions.push(HostAction::Create { grain, epoch }),
+            // Once the template is here; until then it is on its way.
+            Some(template) => {
+                let here = here.host.templates.get(&template).copied();
+                let cloned = here.map(|snapshot| HostAction::CloneTemplate {
+                    grain,
+                    epoch,
+                    template,
+                    snapshot,
+                });
+                actions.extend(cloned);
+            }
+        },
         Stage::Unplaced
         | Stage::Warming { .. }
         | Stage::Quiescing { .. }

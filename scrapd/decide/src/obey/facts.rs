@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use scrap_schema::command::Command;
-use scrap_schema::id::{Epoch, GrainId, NodeId, OperationId};
+use scrap_schema::id::{Epoch, GrainId, NodeId, OperationId, TemplateId};
+use scrap_schema::node::PoolFacts;
 use scrap_schema::operation::{Operation, Work};
 use scrap_schema::snapshot::{Guid, Purpose, Snapshot};
 use scrap_schema::time::{BootTime, Timestamp};
@@ -28,6 +29,10 @@ pub struct HostFacts {
     pub runs: BTreeMap<GrainId, RunFacts>,
     /// What is known of copies on other nodes.
     pub copies: BTreeMap<(GrainId, NodeId), CopyFacts>,
+    /// Templates that are sealed here, with their snapshots.
+    pub templates: BTreeMap<TemplateId, Guid>,
+    /// How the storage is; `None`: not looked yet.
+    pub pool: Option<PoolFacts>,
     /// Lanes in which something is under way.
     pub busy: BTreeSet<Lane>,
     /// Lanes whose last action failed.
@@ -89,7 +94,7 @@ pub struct OrphanFacts {
 }
 
 /// A grain that runs or ran here.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RunFacts {
     /// In which epoch it was started.
     pub epoch: Epoch,
@@ -101,8 +106,17 @@ pub struct RunFacts {
     pub armed: bool,
     /// When it first answered in this run; without a health check, when it was started.
     pub ready: Option<Timestamp>,
+    /// Since when this run goes on: its start, or when the daemon first saw it.
+    pub since: BootTime,
     /// Result of its last health check.
     pub healthy: Option<bool>,
+    /// How many checks have failed in a row, those within the grace left out.
+    pub failing: u32,
+    /// What the last failed check said; `None` after one that passed.
+    pub ailment: Option<String>,
+    /// How often in a row it was stopped here because it was not well. Zero once a check has passed, and after a stop for any
+    /// other reason.
+    pub relapses: u32,
     /// When the order to stop it was given.
     pub stopping: Option<Timestamp>,
     /// When it was verified stopped.
@@ -170,7 +184,40 @@ fn fact(here: Here<'_>) -> Option<Command> {
     if here.cluster.needs_lease(here.grain) && !here.grain.armed && is_disciplined(here) {
         return Some(Command::GrainArmed { grain, epoch });
     }
-    ran(here).or_else(|| handed_over(here)).or_else(|| worked(here)).or_else(|| given_up(here))
+    ran(here)
+        .or_else(|| handed_over(here))
+        .or_else(|| worked(here))
+        .or_else(|| given_up(here))
+        .or_else(|| health(here))
+}
+
+/// That it is not well any more, or well again: the change only.
+fn health(here: Here<'_>) -> Option<Command> {
+    let (grain, epoch) = (here.grain.id, here.grain.epoch);
+    let run = here.run.filter(|run| run.epoch == epoch)?;
+    match &here.grain.ailment {
+        None => {
+            let ailment = Some(unwell(here)?);
+            Some(Command::GrainHealth { grain, epoch, ailment })
+        }
+        Some(_) => {
+            let well = run.healthy == Some(true) || here.grain.spec.health.is_none();
+            well.then_some(Command::GrainHealth { grain, epoch, ailment: None })
+        }
+    }
+}
+
+/// So many failed checks in a row, and a grain counts as not well: one alone may be bad luck.
+const UNWELL_AFTER: u32 = 3;
+
+/// Why a grain that runs here is not well, if it is not. What happens within the grace after its start does not count.
+pub(super) fn unwell(here: Here<'_>) -> Option<String> {
+    let health = here.grain.spec.health.as_ref()?;
+    let run = here.run.filter(|run| run.alive && run.epoch == here.grain.epoch)?;
+    let counts = here.now.boot.since(run.since) >= health.grace;
+    let fails = run.healthy == Some(false) && run.failing >= UNWELL_AFTER;
+    let said = || run.ailment.clone().unwrap_or_else(|| "its checks fail".to_owned());
+    (counts && fails).then(said)
 }
 
 /// Work for a person that has failed here so often that it is given up: otherwise nothing else could be asked of the grain.

@@ -2,7 +2,9 @@
 //! one, its lease.
 
 use scrap_schema::spec::Stop;
+use scrap_schema::unit::Span;
 
+use super::facts::unwell;
 use super::{Here, HostAction, Lane, StopReason};
 use crate::cluster::Stage;
 
@@ -10,6 +12,9 @@ pub(super) fn decide(here: Here<'_>, actions: &mut Vec<HostAction>) {
     match (should_run(here), here.is_alive()) {
         (Err(why), true) => stop(here, why, actions),
         (Ok(()), true) if is_of_old_epoch(here) => stop(here, StopReason::OldEpoch, actions),
+        // The owner tries what a person would try first. Another node takes it over only when this one is gone: a program that
+        // is not well here is mostly not well there either, and a move loses what was written since the last copy.
+        (Ok(()), true) if unwell(here).is_some() => stop(here, StopReason::Unwell, actions),
         (Ok(()), true) => arm(here, actions),
         (Ok(()), false) => start(here, actions),
         (Err(_), false) => (),
@@ -63,21 +68,23 @@ fn stop(here: Here<'_>, why: StopReason, actions: &mut Vec<HostAction>) {
         | StopReason::Restarts
         | StopReason::NotOwner
         | StopReason::OldEpoch
-        | StopReason::Removed => here.grain.spec.stop.timeout,
+        | StopReason::Removed
+        | StopReason::Unwell => here.grain.spec.stop.timeout,
         StopReason::LeaseEnds => Stop::default().timeout.min(here.grain.spec.stop.timeout),
     };
     // Never longer than what is left of the lease: the keeper would kill it harder.
     let left = here.host.lease.deadline(timing).map(|deadline| deadline.since(here.now.boot));
     let grace = match (why, left) {
         (StopReason::LeaseEnds, Some(left)) => wanted.min(left),
-        (StopReason::LeaseEnds, None) => scrap_schema::unit::Span::ZERO,
+        (StopReason::LeaseEnds, None) => Span::ZERO,
         (
             StopReason::Unwanted
             | StopReason::Moves
             | StopReason::Restarts
             | StopReason::NotOwner
             | StopReason::OldEpoch
-            | StopReason::Removed,
+            | StopReason::Removed
+            | StopReason::Unwell,
             _,
         ) => wanted,
     };
@@ -90,6 +97,9 @@ fn start(here: Here<'_>, actions: &mut Vec<HostAction>) {
     if here.host.busy.contains(&Lane::Shape(grain)) {
         return;
     }
+    if is_resting(here) {
+        return;
+    }
     let timing = here.cluster.timing();
     let deadline = match under_lease(here) {
         // A start under a lease that nobody has granted yet waits for the first grant.
@@ -98,6 +108,21 @@ fn start(here: Here<'_>, actions: &mut Vec<HostAction>) {
         false => None,
     };
     actions.push(HostAction::Start { grain, epoch, deadline });
+}
+
+/// The first pause before a grain that is not well is started again; the first time there is none. Doubles every time.
+const REST_FIRST: Span = Span::from_secs(10);
+/// The longest pause.
+const REST_MAX: Span = Span::from_secs(300);
+
+/// Whether a grain that was stopped because it was not well waits before it is started again.
+fn is_resting(here: Here<'_>) -> bool {
+    let Some(run) = here.run.filter(|run| run.epoch == here.grain.epoch) else { return false };
+    let (Some(stopped), Some(doublings)) = (run.stopped, run.relapses.checked_sub(2)) else {
+        return false;
+    };
+    let rest = REST_FIRST.ms().checked_shl(doublings.min(16)).unwrap_or(u64::MAX);
+    here.now.boot < stopped + Span::from_ms(rest.min(REST_MAX.ms()))
 }
 
 /// A grain that was started without the lease and needs one now (`docs/decisions/0005`).

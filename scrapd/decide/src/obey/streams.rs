@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 
 use scrap_schema::id::NodeId;
-use scrap_schema::snapshot::Purpose;
+use scrap_schema::snapshot::{Guid, Purpose};
 use scrap_schema::unit::Span;
 
 use super::data::next_name;
+use super::templates;
 use super::{DataFacts, DataRole, Here, HostAction, Lane};
 use crate::cluster::Stage;
 use crate::replicate::{Route, retain, route};
@@ -49,7 +50,12 @@ fn send(here: Here<'_>, data: &DataFacts, node: NodeId, actions: &mut Vec<HostAc
         actions.push(HostAction::Ask { grain, node });
         return;
     };
-    match route(&data.snapshots, known) {
+    let known = match template(here, data, node, known) {
+        Basis::Known => known.clone(),
+        Basis::Template(guid) => vec![guid],
+        Basis::OnItsWay => return,
+    };
+    match route(&data.snapshots, &known) {
         Route::Full { to } => actions.push(HostAction::Send { grain, node, from: None, to }),
         Route::Incremental { from, to } => {
             actions.push(HostAction::Send { grain, node, from: Some(from), to });
@@ -62,6 +68,36 @@ fn send(here: Here<'_>, data: &DataFacts, node: NodeId, actions: &mut Vec<HostAc
         }
         Route::Diverged { common: Some(_) } => actions.push(HostAction::Ask { grain, node }),
         Route::UpToDate | Route::Nothing => (),
+    }
+}
+
+/// What a stream to a copy can build on.
+enum Basis {
+    /// On the states that the copy has.
+    Known,
+    /// There is no copy, but its node has the template that the grain began from.
+    Template(Guid),
+    /// Its node is about to get that template: then the copy shares its blocks and the stream is small.
+    OnItsWay,
+}
+
+/// Whether the first stream to a node can build on the template that both sides have. If nobody has it any more, everything is
+/// sent.
+fn template(here: Here<'_>, data: &DataFacts, node: NodeId, known: &[Guid]) -> Basis {
+    let Some(template) = here.cluster.template_of(here.grain) else { return Basis::Known };
+    // A node without a copy may name its templates.
+    let bare = known
+        .iter()
+        .all(|guid| here.cluster.templates.values().any(|template| template.guid == *guid));
+    if !bare || data.snapshots.first().map(|first| first.guid) != Some(template.guid) {
+        return Basis::Known;
+    }
+    if known.contains(&template.guid) || template.holders.contains(&node) {
+        return Basis::Template(template.guid);
+    }
+    match templates::source(here.cluster, template, node) {
+        Some(_) => Basis::OnItsWay,
+        None => Basis::Known,
     }
 }
 

@@ -35,9 +35,7 @@ fn running(epoch: u64, armed: bool) -> RunFacts {
         up: true,
         armed,
         ready: Some(Timestamp(1)),
-        healthy: None,
-        stopping: None,
-        stopped: None,
+        ..RunFacts::default()
     }
 }
 

@@ -84,7 +84,7 @@ impl<'a> Loads<'a> {
     ) -> Ranking {
         let hostile = hostile(cluster, wanted, &self.wary, &self.placed);
         let mut silent = |_: &mut Vec<Part>, _: i64, _: &dyn Fn() -> String| ();
-        rank_with(View { cluster, wanted, hostile: &hostile }, spots, &mut silent)
+        rank_with(View::of(cluster, wanted, &hostile), spots, &mut silent)
     }
 
     fn position(&self, node: NodeId) -> Option<usize> {

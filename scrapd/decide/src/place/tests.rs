@@ -53,8 +53,8 @@ fn every_refusal_names_what_is_missing() {
     check(|world| node(world, 2).role = NodeRole::Storage, Run, role);
     check(|world| node(world, 2).role = NodeRole::Storage, Copy, "");
     check(|world| node(world, 2).role = NodeRole::Witness, Copy, role);
-    check(|world| node(world, 2).facts.templates.clear(), Run, "cannot run this template");
-    check(|world| node(world, 2).facts.templates.clear(), Copy, "");
+    check(|world| node(world, 2).facts.runtimes.clear(), Run, "cannot run this template");
+    check(|world| node(world, 2).facts.runtimes.clear(), Copy, "");
     let require = |world: &mut World| grain(world, WEB).spec.place.require = labels("ssd=yes");
     check(require, Run, "lacks label ssd=yes");
     check(require, Copy, "");

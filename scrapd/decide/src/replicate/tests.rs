@@ -10,7 +10,7 @@ use scrap_schema::unit::Bytes;
 use super::{Admitted, NotAdmitted, Offer, Route, admit, retain, route};
 use crate::cluster::Stage;
 use crate::fixture::{WEB, World, line, snapshot};
-use crate::obey::{DataFacts, DataRole, RunFacts};
+use crate::obey::{DataFacts, DataRole, HostFacts, RunFacts};
 
 /// `mine` and `theirs` as lines; the answer as words.
 fn check(mine: &str, theirs: &str, expected: &str) {
@@ -82,7 +82,9 @@ fn offer(from: Option<&str>, line_: &str) -> Offer {
 /// On n2, which keeps a copy of the grain that n1 owns in epoch 1.
 fn admitted(offer: &Offer, data: Option<&DataFacts>) -> Result<Admitted, NotAdmitted> {
     let world = World::web(&[2]);
-    admit(NodeId(2), Some(world.the(WEB)), offer, data, None)
+    let data = data.map(|data| (WEB, data.clone())).into_iter().collect();
+    let host = HostFacts { data, ..HostFacts::default() };
+    admit(NodeId(2), Some(world.the(WEB)), offer, &host)
 }
 
 #[test]
@@ -108,29 +110,23 @@ fn a_stream_comes_in_only_from_the_owner_in_its_epoch_to_a_copy_that_is_wanted()
     let world = World::web(&[2]);
     let grain = Some(world.the(WEB));
     let good = offer(None, "1.1");
-    assert_eq!(admit(NodeId(2), grain, &good, None, None), Ok(Admitted::Receive));
-    assert_eq!(admit(NodeId(2), None, &good, None, None), Err(NotAdmitted::UnknownGrain));
-    assert_eq!(admit(NodeId(3), grain, &good, None, None), Err(NotAdmitted::NotWanted));
+    let host = HostFacts::default();
+    assert_eq!(admit(NodeId(2), grain, &good, &host), Ok(Admitted::Receive));
+    assert_eq!(admit(NodeId(2), None, &good, &host), Err(NotAdmitted::UnknownGrain));
+    assert_eq!(admit(NodeId(3), grain, &good, &host), Err(NotAdmitted::NotWanted));
     let other = Offer { sender: NodeId(3), ..good.clone() };
     let not_owner = NotAdmitted::NotOwner { sender: NodeId(3), owner: Some(NodeId(1)) };
-    assert_eq!(admit(NodeId(2), grain, &other, None, None), Err(not_owner));
+    assert_eq!(admit(NodeId(2), grain, &other, &host), Err(not_owner));
     for epoch in [Epoch(0), Epoch(2)] {
         let other = Offer { epoch, ..good.clone() };
         let wrong = NotAdmitted::WrongEpoch { offered: epoch, held: Epoch(1) };
-        assert_eq!(admit(NodeId(2), grain, &other, None, None), Err(wrong));
+        assert_eq!(admit(NodeId(2), grain, &other, &host), Err(wrong));
     }
-    let run = RunFacts {
-        epoch: Epoch(1),
-        alive: true,
-        up: true,
-        armed: true,
-        ready: None,
-        healthy: None,
-        stopping: None,
-        stopped: None,
-    };
+    let run =
+        RunFacts { epoch: Epoch(1), alive: true, up: true, armed: true, ..RunFacts::default() };
+    let host = HostFacts { runs: [(WEB, run)].into(), ..HostFacts::default() };
     let writable = Err(NotAdmitted::WritableHere);
-    assert_eq!(admit(NodeId(2), grain, &good, None, Some(&run)), writable);
+    assert_eq!(admit(NodeId(2), grain, &good, &host), writable);
 }
 
 /// Which numbers of epoch 1 may go.

@@ -11,11 +11,11 @@ use scrap_schema::command::{AssignCause, Command, GrainText, NewNode, Proposal};
 use scrap_schema::id::{BootId, ClusterId, Epoch};
 use scrap_schema::node::{
     Addresses, CopyReport, DataReport, GrainReport, NodeFacts, NodeRole, NodeUsage, Renewal,
-    RunReport,
+    RunReport, RuntimeKind,
 };
 use scrap_schema::operation::{Summary, Work};
 use scrap_schema::snapshot::{Guid, Purpose, Snapshot, SnapshotName};
-use scrap_schema::spec::{GrainSpec, Labels, Template};
+use scrap_schema::spec::{GrainSpec, Labels};
 use scrap_schema::time::{BootTime, Timestamp};
 use scrap_schema::timing::Timing;
 use scrap_schema::unit::{Bytes, MilliCpu};
@@ -52,7 +52,8 @@ fn new_node(name: &str) -> NewNode {
         disk: Bytes(100 << 30),
         arch: "x86_64".into(),
         os: "linux".into(),
-        templates: [Template::Process].into(),
+        runtimes: [RuntimeKind::Process].into(),
+        network: None,
         version: "0".into(),
     };
     let addresses = Addresses { api: format!("{name}:1"), peer: format!("{name}:2") };
@@ -85,6 +86,7 @@ fn running() -> GrainReport {
             epoch: Epoch(1),
             up: true,
             healthy: Some(true),
+            ailment: None,
             restarts: 0,
             cpu: MilliCpu(20),
             memory: Bytes(30 << 20),
@@ -173,6 +175,7 @@ impl Fixture {
             sent: self.now.boot,
             wall: self.now.wall,
             usage: NodeUsage { cpu: MilliCpu(100), memory: Bytes(1 << 30), disk: Bytes(1 << 30) },
+            pool: None,
             full: true,
             grains,
         };
