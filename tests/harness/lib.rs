@@ -1,4 +1,6 @@
 //! What the suites share. Nothing here is part of the product.
 
 pub mod cluster;
+#[cfg(target_os = "linux")]
+pub mod platform;
 pub mod sim;
