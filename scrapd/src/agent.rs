@@ -5,6 +5,7 @@
 //! and its registration applied here: an older picture of the cluster never starts anything.
 
 mod health;
+mod reach;
 mod renew;
 mod report;
 mod state;
@@ -26,9 +27,10 @@ use crate::daemon::{Daemon, Host};
 use crate::execute::{self, Trouble};
 use crate::transfer::Turns;
 
+pub(crate) use reach::{after_start, before_start};
 pub use renew::renewals;
+pub use state::{Checked, Reading, Sending, State, Update};
 pub(crate) use state::{PROPERTY_GENERATION, PROPERTY_RESTORED};
-pub use state::{Reading, Sending, State, Update};
 
 /// Longest pause between two rounds.
 const ROUND: Duration = Duration::from_millis(500);
@@ -132,6 +134,7 @@ pub async fn run(daemon: Arc<Daemon>, shutdown: CancellationToken) -> bool {
     let mut looked = BootTime::default();
     let mut measured = BootTime::default();
     let mut look = None::<tokio::task::JoinHandle<()>>;
+    tasks.spawn(reach::keep(daemon.clone(), shutdown.clone()));
     while !shutdown.is_cancelled() {
         let now = clock::now();
         // In a task of its own: a keeper that is slow to answer must not hold up the lease of the others.
@@ -275,6 +278,7 @@ async fn measure(daemon: Arc<Daemon>) {
             updates.push(Update::Usage(grain, usage, clock::boot_time()));
         }
     }
+    updates.push(Update::Pool(execute::pool(&daemon).await));
     match execute::node_usage(&daemon).await {
         Ok(reading) => updates.push(Update::Node(reading)),
         Err(error) => {

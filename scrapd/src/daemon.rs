@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use scrap_host::any::{AnyDatasets, AnyRuntime};
+use scrap_host::net::AnyNet;
 use scrap_schema::id::{ClusterId, Name, NodeId};
 use scrap_schema::node::Addresses;
 use scrap_schema::time::BootTime;
@@ -19,6 +20,8 @@ pub struct Host {
     pub datasets: AnyDatasets,
     /// Its running grains.
     pub runtime: AnyRuntime,
+    /// The network of its grains.
+    pub net: AnyNet,
 }
 
 /// One daemon. Shared by everything that runs in it.

@@ -1,21 +1,28 @@
 //! Carries out what `obey` decided: one match over [`HostAction`]. No decision is made here; every action is safe to repeat.
 
+mod run;
+
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use scrap_decide::obey::{Dirty, HostAction, OrphanFacts, hold_tag};
 use scrap_host::clock;
-use scrap_host::datasets::{Dataset, DatasetId, Datasets, Role, Shape};
+use scrap_host::datasets::{
+    Dataset, DatasetError, DatasetId, Datasets, PoolState as HostPool, Role, Shape,
+};
 use scrap_host::machine;
-use scrap_host::runtime::{Runtime, Start};
+use scrap_host::runtime::Runtime;
 use scrap_schema::command::{Command, Proposal};
 use scrap_schema::id::{Epoch, GrainId, NodeId, OperationId};
+use scrap_schema::node::{PoolFacts, PoolState};
 use scrap_schema::snapshot::{Guid, Snapshot, SnapshotName};
+use scrap_schema::spec::Resources;
 use scrap_schema::time::BootTime;
-use scrap_schema::unit::{Bytes, Span};
+use scrap_schema::unit::Bytes;
 
 use crate::agent::{Reading, Update};
 use crate::daemon::{Daemon, Host};
-use crate::transfer;
+use crate::{templates, transfer};
 
 /// Trouble of any kind; the chain of its sources is printed once, where it is logged or reported.
 pub type Trouble = Box<dyn std::error::Error + Send + Sync>;
@@ -64,16 +71,11 @@ pub async fn snapshots(daemon: &Daemon, freezes: Vec<Freeze>) -> Vec<(Freeze, Do
     results
 }
 
-/// This node has no hands for templates.
-#[derive(Debug, thiserror::Error)]
-#[error("this node cannot keep templates")]
-struct NoTemplates;
-
 /// Carries one action out. Returns the facts that it changed.
 ///
 /// # Errors
 /// What the hands say.
-pub async fn execute(daemon: &Daemon, action: HostAction) -> Done {
+pub async fn execute(daemon: &Arc<Daemon>, action: HostAction) -> Done {
     let host = &*daemon.host;
     match action {
         HostAction::Create { grain, epoch } => create(daemon, grain, epoch).await,
@@ -85,9 +87,15 @@ pub async fn execute(daemon: &Daemon, action: HostAction) -> Done {
             host.datasets.clone_from(from, snapshot, grain, epoch, shape).await?;
             look_at(host, grain).await
         }
-        HostAction::CloneTemplate { .. }
-        | HostAction::Fetch { .. }
-        | HostAction::DropTemplate { .. } => Err(Box::new(NoTemplates)),
+        HostAction::CloneTemplate { grain, epoch, template, snapshot } => {
+            let (from, shape) = (DatasetId::Template(template), shape_of(daemon, grain));
+            host.datasets.clone_from(from, snapshot, grain, epoch, shape).await?;
+            // Here already, so that a start does not wait for it; what was broken off is finished there.
+            run::prepare(daemon, grain).await?;
+            look_at(host, grain).await
+        }
+        HostAction::Fetch { template, from } => templates::fetch(daemon, template, from).await,
+        HostAction::DropTemplate { template } => templates::forget(daemon, template).await,
         HostAction::Restore { grain, operation, snapshot } => {
             restore(host, grain, operation, snapshot).await
         }
@@ -115,8 +123,10 @@ pub async fn execute(daemon: &Daemon, action: HostAction) -> Done {
             Ok(vec![Update::Copy(grain, node, snapshots)])
         }
         HostAction::Send { grain, node, from, to } => send(daemon, grain, node, from, to).await,
-        HostAction::Start { grain, epoch, deadline } => start(daemon, grain, epoch, deadline).await,
-        HostAction::Stop { grain, grace, why: _ } => stop(daemon, grain, grace).await,
+        HostAction::Start { grain, epoch, deadline } => {
+            run::start(daemon, grain, epoch, deadline).await
+        }
+        HostAction::Stop { grain, grace, why } => run::stop(daemon, grain, grace, why).await,
         HostAction::Arm { grain, deadline } => {
             host.runtime.arm(grain, deadline).await?;
             Ok(vec![Update::Armed(grain)])
@@ -148,8 +158,11 @@ pub async fn look_at_everything(host: &Host) -> Done {
                     updates.push(Update::Orphan(grain, epoch, orphan));
                 }
             }
-            // No fact of any grain.
-            DatasetId::Template(_) => (),
+            // One that was not sealed is nobody's: whoever was unpacking into it is gone.
+            DatasetId::Template(template) => match dataset.snapshots.last() {
+                Some(sealed) => updates.push(Update::Template(template, Some(sealed.guid))),
+                None => host.datasets.destroy(dataset.id).await?,
+            },
         }
     }
     Ok(updates)
@@ -175,10 +188,19 @@ async fn orphan_facts(host: &Host, orphan: &Dataset) -> Result<Option<OrphanFact
 }
 
 fn shape_of(daemon: &Daemon, grain: GrainId) -> Shape {
-    let quota = daemon.consensus.read(|cluster| {
-        cluster.grains.get(&grain).map_or(Bytes(0), |grain| grain.spec.resources.disk)
-    });
-    Shape::of(quota)
+    daemon.consensus.read(|cluster| {
+        let grain = cluster.grains.get(&grain);
+        grain.map(|grain| shape(&grain.spec.resources)).unwrap_or_default()
+    })
+}
+
+/// What a spec wants of its dataset.
+fn shape(resources: &Resources) -> Shape {
+    Shape {
+        quota: resources.disk,
+        reservation: resources.reserve.unwrap_or_default(),
+        record_size: resources.record_size.unwrap_or_default(),
+    }
 }
 
 async fn create(daemon: &Daemon, grain: GrainId, epoch: Epoch) -> Done {
@@ -231,9 +253,9 @@ async fn describe(daemon: &Daemon, grain: GrainId, generation: u64) -> Done {
     let described = daemon.consensus.read(|cluster| {
         let grain = cluster.grains.get(&grain)?;
         let manifest = serde_json::to_string(&grain.spec).ok()?;
-        Some((grain.name.to_string(), manifest, grain.spec.resources.disk))
+        Some((grain.name.to_string(), manifest, shape(&grain.spec.resources)))
     });
-    let Some((name, manifest, quota)) = described else { return Ok(Vec::new()) };
+    let Some((name, manifest, shape)) = described else { return Ok(Vec::new()) };
     let properties = BTreeMap::from([
         ("scrap:cluster".to_owned(), daemon.cluster_id.to_string()),
         ("scrap:name".to_owned(), name),
@@ -242,7 +264,7 @@ async fn describe(daemon: &Daemon, grain: GrainId, generation: u64) -> Done {
     ]);
     let host = &*daemon.host;
     host.datasets.set_properties(DatasetId::Grain(grain), properties).await?;
-    host.datasets.set_shape(grain, Shape::of(quota)).await?;
+    host.datasets.set_shape(grain, shape).await?;
     look_at(host, grain).await
 }
 
@@ -258,44 +280,6 @@ async fn send(daemon: &Daemon, grain: GrainId, node: NodeId, from: Option<Guid>,
     Ok(updates)
 }
 
-async fn start(daemon: &Daemon, grain: GrainId, epoch: Epoch, deadline: Option<BootTime>) -> Done {
-    let host = &*daemon.host;
-    let wanted = daemon.consensus.read(|cluster| {
-        cluster.grains.get(&grain).map(|grain| (grain.name.to_string(), grain.spec.clone()))
-    });
-    let Some((name, spec)) = wanted else { return Ok(Vec::new()) };
-    let data = host.datasets.path(grain);
-    let mut env = spec.env;
-    let own = [
-        ("SCRAP_GRAIN", name),
-        ("SCRAP_GRAIN_ID", grain.to_string()),
-        ("SCRAP_EPOCH", epoch.to_string()),
-        ("SCRAP_NODE", daemon.name.to_string()),
-        ("SCRAP_DATA", data.display().to_string()),
-    ];
-    env.extend(own.map(|(key, value)| (key.to_owned(), value)));
-    let order = Start {
-        grain,
-        epoch,
-        command: spec.command,
-        env,
-        data,
-        memory: spec.resources.memory,
-        cpu: spec.resources.cpu,
-        deadline,
-        grace: spec.stop.timeout,
-        system: None,
-    };
-    host.runtime.start(order).await?;
-    Ok(vec![Update::Started(grain, epoch, deadline.is_some())])
-}
-
-async fn stop(daemon: &Daemon, grain: GrainId, grace: Span) -> Done {
-    daemon.agent.with(|state| state.take(Update::Stopping(grain, clock::wall())));
-    daemon.host.runtime.stop(grain, grace).await?;
-    Ok(vec![Update::Stopped(grain)])
-}
-
 async fn tell(daemon: &Daemon, command: Command) -> Done {
     let proposal = Proposal { at: clock::wall(), key: None, command };
     let committed = daemon.consensus.propose(proposal).await?;
@@ -307,6 +291,46 @@ async fn tell(daemon: &Daemon, command: Command) -> Done {
         tracing::debug!(index = committed.index, "told, and not applied here yet");
     }
     Ok(Vec::new())
+}
+
+/// How the storage is now. What does not answer is a state too.
+pub async fn pool(daemon: &Daemon) -> PoolFacts {
+    let datasets = &daemon.host.datasets;
+    let space = datasets.space().await;
+    let health = datasets.health().await;
+    let (used, free) = space
+        .as_ref()
+        .map(|space| (Bytes(space.total.0.saturating_sub(space.free.0)), space.free))
+        .unwrap_or_default();
+    let unanswered = |error: &DatasetError| PoolFacts {
+        state: PoolState::Faulted,
+        used,
+        free,
+        what: Some(crate::logging::chain(error)),
+        ..PoolFacts::default()
+    };
+    match (health, &space) {
+        (Err(error), _) => unanswered(&error),
+        (Ok(health), Err(error)) if health.state == HostPool::Online => unanswered(error),
+        (Ok(health), _) => PoolFacts {
+            state: pool_state(health.state),
+            errors: health.errors,
+            used,
+            free,
+            scrubbed: health.scrubbed,
+            what: health.what,
+        },
+    }
+}
+
+fn pool_state(state: HostPool) -> PoolState {
+    match state {
+        HostPool::Online => PoolState::Online,
+        HostPool::Degraded => PoolState::Degraded,
+        HostPool::ReadOnly => PoolState::ReadOnly,
+        HostPool::Suspended => PoolState::Suspended,
+        HostPool::Faulted => PoolState::Faulted,
+    }
 }
 
 /// What the node uses now; processor time on average since the last call.

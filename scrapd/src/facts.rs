@@ -7,7 +7,7 @@ use scrap_host::machine;
 use scrap_schema::node::{NodeFacts, NodeRole, RuntimeKind};
 use scrap_schema::unit::{Bytes, MilliCpu};
 
-use crate::config::Config;
+use crate::config::{self, Config};
 
 /// Measures the machine; the data folder must exist.
 ///
@@ -30,13 +30,30 @@ pub fn measure(config: &Config) -> anyhow::Result<NodeFacts> {
         None => disk(&config.data_dir)?,
     };
     let runtimes = match config.role {
-        NodeRole::Data => [RuntimeKind::Process].into(),
+        NodeRole::Data => [runtime(config)].into(),
         NodeRole::Storage | NodeRole::Witness => [].into(),
     };
     let arch = rustix::system::uname().machine().to_string_lossy().into_owned();
     let os = std::env::consts::OS.to_owned();
     let version = env!("CARGO_PKG_VERSION").to_owned();
-    Ok(NodeFacts { cpu, memory, disk, arch, os, runtimes, network: None, version })
+    Ok(NodeFacts {
+        cpu,
+        memory,
+        disk,
+        arch,
+        os,
+        runtimes,
+        network: config.network.uplink.clone(),
+        version,
+    })
+}
+
+fn runtime(config: &Config) -> RuntimeKind {
+    match config.host.runtime {
+        // A node that only notes that it would run takes everything that a program of the machine is.
+        config::RuntimeKind::Process | config::RuntimeKind::Mem => RuntimeKind::Process,
+        config::RuntimeKind::Lxc => RuntimeKind::Lxc,
+    }
 }
 
 fn disk(path: &Path) -> anyhow::Result<Bytes> {

@@ -32,6 +32,7 @@ pub mod peer;
 pub mod raft;
 pub mod setup;
 pub mod store;
+pub mod templates;
 pub mod transfer;
 
 use std::sync::Arc;
@@ -41,7 +42,11 @@ use anyhow::Context;
 use scrap_host::any::{AnyDatasets, AnyRuntime};
 use scrap_host::clock;
 use scrap_host::dir::DirDatasets;
+use scrap_host::lxc::LxcRuntime;
 use scrap_host::mem::{MemDatasets, MemRuntime};
+use scrap_host::net::AnyNet;
+#[cfg(target_os = "linux")]
+use scrap_host::net::{HostNet, NetSettings};
 use scrap_host::process::ProcessRuntime;
 use scrap_schema::command::{Command, Proposal};
 use scrap_schema::node::{NodeFacts, NodeRole};
@@ -195,16 +200,35 @@ async fn hands(config: &Config) -> anyhow::Result<Host> {
     };
     let runtime = match config.host.runtime {
         RuntimeKind::Process => {
-            let keeper = match &config.host.keeper {
-                Some(keeper) => keeper.clone(),
-                None => beside_me("scrap-keeper")?,
-            };
-            AnyRuntime::Process(ProcessRuntime::open(&config.run_dir, keeper).await?)
+            AnyRuntime::Process(ProcessRuntime::open(&config.run_dir, keeper(config)?).await?)
         }
-        RuntimeKind::Lxc => anyhow::bail!("merge"),
+        RuntimeKind::Lxc => {
+            AnyRuntime::Lxc(LxcRuntime::open(&config.run_dir, keeper(config)?).await?)
+        }
         RuntimeKind::Mem => AnyRuntime::Mem(MemRuntime::new()),
     };
-    Ok(Host { datasets, runtime })
+    Ok(Host { datasets, runtime, net: net(config)? })
+}
+
+fn keeper(config: &Config) -> anyhow::Result<std::path::PathBuf> {
+    match &config.host.keeper {
+        Some(keeper) => Ok(keeper.clone()),
+        None => beside_me("scrap-keeper"),
+    }
+}
+
+/// The network of grains, if the configuration names one.
+#[cfg(target_os = "linux")]
+fn net(config: &Config) -> anyhow::Result<AnyNet> {
+    let Some(uplink) = config.network.uplink.clone() else { return Ok(AnyNet::Off) };
+    let memory = config.run_dir.join("network.json");
+    let settings = NetSettings { uplink, table: "scrap".to_owned(), memory };
+    Ok(AnyNet::Host(HostNet::open(settings)?))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn net(_: &Config) -> anyhow::Result<AnyNet> {
+    Ok(AnyNet::Off)
 }
 
 /// A program that is installed beside this one.

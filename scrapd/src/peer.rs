@@ -224,7 +224,8 @@ async fn copy(State(daemon): State<Arc<Daemon>>, Path(grain): Path<String>) -> R
     };
     let copy: Result<Vec<Guid>, &str> =
         daemon.agent.with(|state| match state.facts.data.get(&grain) {
-            None => Ok(Vec::new()),
+            // A first stream may begin from a template that is here.
+            None => Ok(state.facts.templates.values().copied().collect()),
             Some(data) => match data.role {
                 DataRole::Standby => {
                     Ok(data.snapshots.iter().map(|snapshot| snapshot.guid).collect())

@@ -71,7 +71,7 @@ pub struct Wanted {
     /// Its name.
     pub name: Name,
     /// For people.
-    pub description: String,
+    pub description: Option<String>,
 }
 
 /// Unpacks an archive into a new template, freezes it and tells the cluster. What was begun and not finished is removed.
@@ -118,7 +118,7 @@ where
     let sealed = datasets.seal_template(id, clock::wall()).await.map_err(refused)?;
     let dataset = datasets.get(DatasetId::Template(id)).await.map_err(refused)?;
     let command = Command::AddTemplate {
-        id,
+        template: id,
         name: name.clone(),
         guid: sealed.guid,
         size: dataset.map(|dataset| dataset.used).unwrap_or_default(),
@@ -144,10 +144,8 @@ where
 {
     let input = SyncIoBridge::new(StreamReader::new(stream));
     let work = tokio::task::spawn_blocking(move || {
-        std::fs::create_dir(&tree).map_err(|source| ArchiveError::Write {
-            path: tree.display().to_string(),
-            source,
-        })?;
+        std::fs::create_dir(&tree)
+            .map_err(|source| ArchiveError::Write { path: tree.display().to_string(), source })?;
         let plain = archive::plain(input).map_err(ArchiveError::Damaged)?;
         let unpacked = archive::unpack(plain, &tree, Limits::default())?;
         tracing::info!(entries = unpacked.entries, bytes = unpacked.bytes.0, "archive unpacked");

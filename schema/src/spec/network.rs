@@ -162,6 +162,31 @@ impl Range {
         (begins && block.last() == self.last).then_some(block)
     }
 
+    /// The same as blocks, the fewest that there are, in order.
+    #[must_use]
+    pub fn blocks(&self) -> Vec<Cidr> {
+        let (mut first, last) = (number(self.first), number(self.last));
+        let width = width(self.first);
+        let mut blocks = Vec::new();
+        loop {
+            // The largest block that begins here and does not go beyond the end.
+            let address = of_family(self.first, first);
+            let fits = |prefix: &u8| {
+                let bits = host_bits(self.first, *prefix);
+                first & bits == 0 && first.checked_add(bits).is_some_and(|end| end <= last)
+            };
+            let prefix = (0..=width).find(fits).unwrap_or(width);
+            blocks.push(Cidr { address, prefix });
+            match first
+                .checked_add(host_bits(self.first, prefix))
+                .and_then(|end| end.checked_add(1))
+            {
+                Some(next) if next <= last => first = next,
+                Some(_) | None => return blocks,
+            }
+        }
+    }
+
     /// The lowest address for which nobody objects. `beyond` names the last one of a stretch that is not free.
     pub fn lowest(&self, mut beyond: impl FnMut(IpAddr) -> Option<IpAddr>) -> Option<IpAddr> {
         let mut candidate = self.first;

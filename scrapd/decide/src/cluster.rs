@@ -569,6 +569,12 @@ impl Grain {
         self.address.map(IpAddr::V4).into_iter().chain(self.address6.map(IpAddr::V6))
     }
 
+    /// Whether it has never answered anywhere: nobody knows it by its address yet.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        self.started.is_none() && self.tenures.len() <= 1 && self.last_failover.is_none()
+    }
+
     /// Whether it should run now.
     #[must_use]
     pub fn wants_to_run(&self) -> bool {

@@ -23,6 +23,7 @@ pub mod obey;
 pub mod observed;
 pub mod place;
 pub mod preview;
+pub mod reach;
 pub mod refusal;
 pub mod replicate;
 pub mod voters;

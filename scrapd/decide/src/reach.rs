@@ -46,8 +46,7 @@ pub fn reaches(me: NodeId, cluster: &Cluster, host: &HostFacts) -> BTreeMap<Grai
 
 fn is_here(grain: &Grain, host: &HostFacts) -> bool {
     let head = host.data.get(&grain.id);
-    let head =
-        head.is_some_and(|data| data.role == DataRole::Owner && data.epoch == grain.epoch);
+    let head = head.is_some_and(|data| data.role == DataRole::Owner && data.epoch == grain.epoch);
     let alive = host.runs.get(&grain.id).is_some_and(|run| run.alive);
     head && (alive || grain.wants_to_run())
 }
@@ -55,13 +54,11 @@ fn is_here(grain: &Grain, host: &HostFacts) -> bool {
 /// A grain's place in the network, if it wants one and has an address.
 #[must_use]
 pub fn reach(grain: &Grain) -> Option<Reach> {
-    grain.spec.network.as_ref()?;
-    let (v4, v6) = (grain.address, grain.address6);
-    (v4.is_some() || v6.is_some()).then_some(())?;
-    Some(Reach {
-        mac: grain.mac?,
-        v4,
-        v6,
+    let attachment = grain.attachment()?;
+    (attachment.v4.is_some() || attachment.v6.is_some()).then(|| Reach {
+        mac: attachment.mac,
+        v4: attachment.v4,
+        v6: attachment.v6,
         ingress: grain.spec.ingress.clone(),
         egress: grain.spec.egress.clone(),
     })

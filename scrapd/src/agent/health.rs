@@ -1,26 +1,29 @@
 //! Health checks: whether a started grain answers. One task for each running grain; closely until it answers, then as often as its
 //! spec says. A grain without a check counts as answering once its program runs.
 
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use scrap_host::clock;
+use scrap_host::runtime::{Exec, Runtime};
 use scrap_schema::id::{Epoch, GrainId};
-use scrap_schema::spec::Health;
+use scrap_schema::spec::{Health, Probe};
+use scrap_schema::unit::Span;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::Update;
+use super::{Checked, Update};
 use crate::daemon::Daemon;
+use crate::logging::chain;
 
 /// Pause between two checks of a grain that has not answered yet.
 const CLOSELY: Duration = Duration::from_millis(15);
 /// Longest such pause: a grain that takes long is not asked a hundred times a second for ever.
 const CLOSELY_MAX: Duration = Duration::from_secs(1);
-/// Limit for one check.
-const LIMIT: Duration = Duration::from_secs(5);
 
 /// Starts a watcher for every running grain that has none.
 pub(super) fn watch(daemon: &Arc<Daemon>, tasks: &TaskTracker, shutdown: &CancellationToken) {
@@ -58,28 +61,26 @@ async fn watcher(
         if !current {
             return;
         }
-        let (health, stopping) = daemon.consensus.read(|cluster| {
-            let spec = cluster.grains.get(&grain).map(|grain| grain.spec.health.clone());
-            (spec.flatten(), !cluster.grains.contains_key(&grain))
+        let known = daemon.consensus.read(|cluster| {
+            let grain = cluster.grains.get(&grain)?;
+            let own = grain
+                .attachment()
+                .and_then(|own| own.v4.map(IpAddr::V4).or(own.v6.map(IpAddr::V6)));
+            // A program of the machine itself answers on the machine's own address.
+            let address = own.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+            Some((grain.spec.health.clone(), address))
         });
-        if stopping {
-            return;
-        }
-        let healthy = match &health {
-            Some(health) => check(health).await,
+        let Some((health, address)) = known else { return };
+        let result = match &health {
+            Some(health) => check(&daemon, grain, address, health).await,
             None => {
-                daemon.agent.with(|state| state.facts.runs.get(&grain).is_some_and(|run| run.up))
+                let run = daemon.agent.with(|state| state.facts.runs.get(&grain).cloned());
+                let up = run.is_some_and(|run| run.up);
+                up.then_some(()).ok_or_else(|| "its program does not run".to_owned())
             }
         };
-        let at = clock::wall();
-        let changed = daemon.agent.with(|state| {
-            let before = state.facts.runs.get(&grain).and_then(|run| run.healthy);
-            state.take(Update::Health(grain, start, healthy, at));
-            before != Some(healthy)
-        });
-        if changed {
-            daemon.agent.wake();
-        }
+        let healthy = result.is_ok();
+        note(&daemon, grain, start, health.as_ref(), result);
         let every =
             health.as_ref().map_or(CLOSELY_MAX, |health| Duration::from_millis(health.every.ms()));
         let pause = if healthy { every.max(CLOSELY) } else { closely.min(every.max(CLOSELY)) };
@@ -90,6 +91,31 @@ async fn watcher(
             () = tokio::time::sleep(pause) => (),
             () = shutdown.cancelled() => return,
         }
+    }
+}
+
+fn note(
+    daemon: &Daemon,
+    grain: GrainId,
+    start: u64,
+    health: Option<&Health>,
+    result: Result<(), String>,
+) {
+    let (now, grace) = (clock::now(), health.map_or(Span::ZERO, |health| health.grace));
+    let changed = daemon.agent.with(|state| {
+        let before = state.facts.runs.get(&grain).cloned();
+        // What has answered once is expected to go on, whatever its grace is.
+        let counts = before
+            .as_ref()
+            .is_some_and(|run| run.ready.is_some() || now.boot.since(run.since) >= grace);
+        let checked = Checked { start, result, counts, at: now.wall };
+        state.take(Update::Health(grain, checked));
+        let after = state.facts.runs.get(&grain);
+        before.as_ref().map(|run| (run.healthy, run.failing))
+            != after.map(|run| (run.healthy, run.failing))
+    });
+    if changed {
+        daemon.agent.wake();
     }
 }
 

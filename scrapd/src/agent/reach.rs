@@ -93,7 +93,7 @@ pub(crate) async fn before_start(
 ) -> Result<Option<Interface>, Trouble> {
     let (own, new) = daemon.consensus.read(|cluster| {
         let grain = cluster.grains.get(&grain);
-        (grain.and_then(reach), grain.is_some_and(|grain| grain.is_first_start()))
+        (grain.and_then(reach), grain.is_some_and(|grain| grain.is_new()))
     });
     let Some(own) = own else { return Ok(None) };
     let own = attachment(grain, own);

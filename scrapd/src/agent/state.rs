@@ -8,13 +8,14 @@ use scrap_decide::cluster::{Cluster, Grain};
 use scrap_decide::lease::Lease;
 use scrap_decide::obey::{
     CopyFacts, DataFacts, DataRole, Dirty, Failure, HostFacts, Lane, OrphanFacts, RunFacts,
+    StopReason,
 };
 use scrap_host::clock;
 use scrap_host::datasets::{Dataset, Role};
 use scrap_host::machine::Meter;
 use scrap_host::runtime::{Instance, InstanceState, Listing, RuntimeError, Usage};
-use scrap_schema::id::{BootId, Epoch, GrainId, NodeId, OperationId};
-use scrap_schema::node::{GrainReport, NodeUsage};
+use scrap_schema::id::{BootId, Epoch, GrainId, NodeId, OperationId, TemplateId};
+use scrap_schema::node::{GrainReport, NodeUsage, PoolFacts};
 use scrap_schema::snapshot::{Guid, Snapshot};
 use scrap_schema::time::{BootTime, Timestamp};
 use scrap_schema::unit::{Bytes, MilliCpu, Span};
@@ -47,6 +48,8 @@ pub struct State {
     pub disk: Bytes,
     /// Streams that are under way and how they went, by copy.
     pub streams: BTreeMap<(GrainId, NodeId), Stream>,
+    /// What is wrong with the network of grains here.
+    pub(crate) network: Vec<String>,
     /// Grains whose health is watched, by epoch and number of starts.
     pub(crate) watched: BTreeMap<GrainId, (Epoch, u64)>,
     pub(crate) restarts: BTreeMap<GrainId, (u32, Option<String>)>,
@@ -147,10 +150,16 @@ pub enum Update {
     Armed(GrainId),
     /// The order to stop it was given.
     Stopping(GrainId, Timestamp),
-    /// It is verified stopped.
-    Stopped(GrainId),
+    /// It is verified stopped, for this reason.
+    Stopped(GrainId, StopReason),
     /// A health check's result.
-    Health(GrainId, u64, bool, Timestamp),
+    Health(GrainId, Checked),
+    /// A template is sealed here, with this snapshot; `None`: it is here no more.
+    Template(TemplateId, Option<Guid>),
+    /// What is wrong with the network of grains here.
+    Network(Vec<String>),
+    /// How the storage is.
+    Pool(PoolFacts),
     /// What a copy has.
     Copy(GrainId, NodeId, Vec<Guid>),
     /// A stream has arrived: the copy has this snapshot; so many bytes in so many milliseconds.
@@ -163,6 +172,19 @@ pub enum Update {
     Usage(GrainId, Usage, BootTime),
     /// What the node uses.
     Node(Reading),
+}
+
+/// What a health check has found.
+#[derive(Debug, Clone)]
+pub struct Checked {
+    /// Of which start of the grain.
+    pub start: u64,
+    /// What is wrong, in words.
+    pub result: Result<(), String>,
+    /// Whether a failure counts: the grace after the start is over.
+    pub counts: bool,
+    /// When it ended.
+    pub at: Timestamp,
 }
 
 impl State {
@@ -193,8 +215,18 @@ impl State {
                     run.stopping = Some(at);
                 }
             }
-            Update::Stopped(grain) => self.stopped(grain),
-            Update::Health(grain, start, healthy, at) => self.health(grain, start, healthy, at),
+            Update::Stopped(grain, why) => self.stopped(grain, why),
+            Update::Health(grain, checked) => self.health(grain, checked),
+            Update::Template(template, sealed) => match sealed {
+                Some(guid) => {
+                    self.facts.templates.insert(template, guid);
+                }
+                None => {
+                    self.facts.templates.remove(&template);
+                }
+            },
+            Update::Network(troubles) => self.network = troubles,
+            Update::Pool(pool) => self.facts.pool = Some(pool),
             Update::Copy(grain, node, snapshots) => {
                 self.facts.copies.insert((grain, node), CopyFacts { snapshots: Some(snapshots) });
             }
@@ -381,7 +413,7 @@ impl State {
         self.facts.runs.insert(grain, run);
     }
 
-    fn stopped(&mut self, grain: GrainId) {
+    fn stopped(&mut self, grain: GrainId, why: StopReason) {
         self.note_change(grain);
         let now = clock::boot_time();
         if let Some(run) = self.facts.runs.get_mut(&grain) {
@@ -390,18 +422,36 @@ impl State {
             run.ready = None;
             run.healthy = None;
             run.stopped = Some(now);
+            run.relapses = match why {
+                StopReason::Unwell => run.relapses.saturating_add(1),
+                StopReason::Unwanted
+                | StopReason::NotOwner
+                | StopReason::OldEpoch
+                | StopReason::LeaseEnds
+                | StopReason::Moves
+                | StopReason::Restarts
+                | StopReason::Removed => 0,
+            };
         }
         // What was seen before the stop says nothing about what was written until then.
         self.watched.remove(&grain);
         self.measured.remove(&grain);
     }
 
-    fn health(&mut self, grain: GrainId, start: u64, healthy: bool, at: Timestamp) {
+    fn health(&mut self, grain: GrainId, checked: Checked) {
+        let Checked { start, result, counts, at } = checked;
         let current = self.starts.get(&grain).copied().unwrap_or(0) == start;
         if let Some(run) = self.facts.runs.get_mut(&grain).filter(|run| current && run.alive) {
-            run.healthy = Some(healthy);
-            if healthy && run.ready.is_none() {
-                run.ready = Some(at);
+            run.healthy = Some(result.is_ok());
+            match result {
+                Ok(()) => {
+                    (run.failing, run.relapses, run.ailment) = (0, 0, None);
+                    run.ready.get_or_insert(at);
+                }
+                Err(why) => {
+                    run.failing = run.failing.saturating_add(u32::from(counts));
+                    run.ailment = Some(why);
+                }
             }
         }
     }
