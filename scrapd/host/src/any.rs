@@ -18,6 +18,7 @@ use crate::process::ProcessRuntime;
 use crate::runtime::{
     self, Exec, ExecChild, Listing, LogChunk, Runtime, RuntimeError, Start, Usage,
 };
+use crate::zfs::ZfsDatasets;
 
 /// Datasets of whichever backend.
 #[derive(Debug, Clone)]
@@ -26,6 +27,8 @@ pub enum AnyDatasets {
     Dir(DirDatasets),
     /// In memory.
     Mem(MemDatasets),
+    /// In a ZFS pool.
+    Zfs(ZfsDatasets),
 }
 
 /// A runtime of whichever backend.
@@ -37,17 +40,23 @@ pub enum AnyRuntime {
     Mem(MemRuntime),
 }
 
+/// The same call of whichever variant there is.
+macro_rules! whichever {
+    ($any:ident [$($variant:ident)*] $this:ident, $backend:ident => $call:expr) => {
+        match $this {
+            $($any::$variant($backend) => $call,)*
+        }
+    };
+}
+
 /// One method that every backend has, by the variants of its enum.
 macro_rules! pass_on {
-    ($any:ident: $first:ident $second:ident; $(
+    ($any:ident: $variants:tt; $(
         fn $name:ident(&self $(, $argument:ident: $kind:ty)*) -> $result:ty;
     )*) => {
         $(
             async fn $name(&self $(, $argument: $kind)*) -> $result {
-                match self {
-                    $any::$first(backend) => backend.$name($($argument),*).await,
-                    $any::$second(backend) => backend.$name($($argument),*).await,
-                }
+                whichever!($any $variants self, backend => backend.$name($($argument),*).await)
             }
         )*
     };
@@ -55,13 +64,10 @@ macro_rules! pass_on {
 
 impl Datasets for AnyDatasets {
     fn path(&self, grain: GrainId) -> PathBuf {
-        match self {
-            Self::Dir(backend) => backend.path(grain),
-            Self::Mem(backend) => backend.path(grain),
-        }
+        whichever!(AnyDatasets [Dir Mem Zfs] self, backend => backend.path(grain))
     }
 
-    pass_on! { AnyDatasets: Dir Mem;
+    pass_on! { AnyDatasets: [Dir Mem Zfs];
         fn list(&self) -> datasets::Result<Vec<Dataset>>;
         fn get(&self, id: DatasetId) -> datasets::Result<Option<Dataset>>;
         fn create(&self, grain: GrainId, epoch: Epoch, shape: Shape) -> datasets::Result<()>;
@@ -119,7 +125,7 @@ impl Datasets for AnyDatasets {
 }
 
 impl Runtime for AnyRuntime {
-    pass_on! { AnyRuntime: Process Mem;
+    pass_on! { AnyRuntime: [Process Mem];
         fn list(&self) -> runtime::Result<Listing>;
         fn start(&self, order: Start) -> runtime::Result<()>;
         fn stop(&self, grain: GrainId, grace: Span) -> runtime::Result<()>;

@@ -17,3 +17,4 @@ pub mod process;
 mod processes;
 mod run;
 pub mod runtime;
+pub mod zfs;
