@@ -21,6 +21,7 @@ use crate::runtime::{
     self, Exec, ExecChild, IdRange, Listing, LogChunk, Runtime, RuntimeError, ServiceState, Start,
     Usage, Window,
 };
+use crate::zfs::ZfsDatasets;
 
 /// Datasets of whichever backend.
 #[derive(Debug, Clone)]
@@ -29,6 +30,8 @@ pub enum AnyDatasets {
     Dir(DirDatasets),
     /// In memory.
     Mem(MemDatasets),
+    /// In a ZFS pool.
+    Zfs(ZfsDatasets),
 }
 
 /// A runtime of whichever backend.
@@ -43,33 +46,34 @@ pub enum AnyRuntime {
     Mem(MemRuntime),
 }
 
-/// Methods that every backend has, by the variants of their enum.
+/// The same call of whichever variant there is.
+macro_rules! whichever {
+    ($any:ident [$($(#[$when:meta])? $variant:ident)*] $this:ident, $backend:ident => $call:expr) => {
+        match $this {
+            $($(#[$when])? $any::$variant($backend) => $call,)*
+        }
+    };
+}
+
+/// One method that every backend has, by the variants of its enum.
 macro_rules! pass_on {
     ($any:ident: $variants:tt; $(
         fn $name:ident(&self $(, $argument:ident: $kind:ty)*) -> $result:ty;
     )*) => {
         $(
             async fn $name(&self $(, $argument: $kind)*) -> $result {
-                pass_on!(@one self, $any, $variants, $name, ($($argument),*))
+                whichever!($any $variants self, backend => backend.$name($($argument),*).await)
             }
         )*
-    };
-    (@one $self:ident, $any:ident, ($($(#[$only:meta])* $variant:ident)*), $name:ident, $arguments:tt) => {
-        match $self {
-            $($(#[$only])* $any::$variant(backend) => backend.$name $arguments.await,)*
-        }
     };
 }
 
 impl Datasets for AnyDatasets {
     fn path(&self, grain: GrainId) -> PathBuf {
-        match self {
-            Self::Dir(backend) => backend.path(grain),
-            Self::Mem(backend) => backend.path(grain),
-        }
+        whichever!(AnyDatasets [Dir Mem Zfs] self, backend => backend.path(grain))
     }
 
-    pass_on! { AnyDatasets: (Dir Mem);
+    pass_on! { AnyDatasets: [Dir Mem Zfs];
         fn list(&self) -> datasets::Result<Vec<Dataset>>;
         fn get(&self, id: DatasetId) -> datasets::Result<Option<Dataset>>;
         fn create(&self, grain: GrainId, epoch: Epoch, shape: Shape) -> datasets::Result<()>;
@@ -127,7 +131,7 @@ impl Datasets for AnyDatasets {
 }
 
 impl Runtime for AnyRuntime {
-    pass_on! { AnyRuntime: (Process #[cfg(target_os = "linux")] Lxc Mem);
+    pass_on! { AnyRuntime: [Process #[cfg(target_os = "linux")] Lxc Mem];
         fn list(&self) -> runtime::Result<Listing>;
         fn start(&self, order: Start) -> runtime::Result<()>;
         fn stop(&self, grain: GrainId, grace: Span) -> runtime::Result<()>;

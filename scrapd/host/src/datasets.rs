@@ -56,6 +56,10 @@ pub struct Shape {
     pub record_size: Bytes,
 }
 
+/// Begins the tags under which snapshots are held that another dataset here shares: the backend's own, released with what
+/// shares them. The rest of the tag says which that is.
+pub const CLONE_TAG: &str = "clone:";
+
 /// What the one snapshot of every template is called.
 pub(crate) fn template_name() -> SnapshotName {
     SnapshotName { epoch: Epoch(0), seq: 1, purpose: Purpose::Template }
@@ -283,7 +287,7 @@ pub trait Datasets: Send + Sync + 'static {
     /// Releases a tag; a missing one is fine, and [`ORIGIN_TAG`] stays.
     fn release(&self, grain: GrainId, tag: &str) -> impl Future<Output = Result<()>> + Send;
 
-    /// Tags and the snapshots that they hold.
+    /// Tags and the snapshots that they hold, with [`ORIGIN_TAG`] and those that begin with [`CLONE_TAG`].
     fn holds(&self, grain: GrainId) -> impl Future<Output = Result<BTreeMap<String, Guid>>> + Send;
 
     /// Writes a stream of one snapshot: everything, or what changed since `from`. Returns its length in bytes.

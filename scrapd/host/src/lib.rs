@@ -24,3 +24,4 @@ mod processes;
 mod run;
 pub mod runtime;
 mod terminal;
+pub mod zfs;

@@ -21,6 +21,10 @@ pub(crate) trait Bench: Sized {
     const EXACT: bool;
     /// Clones share the data of their template.
     const SHARES: bool;
+    /// Whether there is a place for such a pool; if not, it was said why.
+    fn available() -> bool {
+        true
+    }
     /// An empty pool; pools of one test have different seeds.
     fn new(seed: u64) -> Self;
     fn datasets(&self) -> &Self::D;

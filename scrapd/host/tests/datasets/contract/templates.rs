@@ -11,8 +11,8 @@ use scrap_schema::time::Timestamp;
 use scrap_schema::unit::Bytes;
 
 use super::{
-    COPY, E1, ID, QUOTA, WEB, assert_cause, cause, copy, line, name, orphan_name, receive, snap,
-    stream,
+    COPY, E1, ID, QUOTA, WEB, assert_cause, cause, copy, holds, line, name, orphan_name, receive,
+    snap, stream,
 };
 use crate::bench::{Bench, noise};
 
@@ -90,7 +90,7 @@ pub(crate) async fn clones_begin_with_their_template<B: Bench>() {
     let dataset = d.get(ID).await.unwrap().unwrap();
     assert_eq!((dataset.role, dataset.epoch, dataset.quota), (Role::Owner, Epoch(3), QUOTA));
     assert_eq!((&dataset.snapshots, dataset.base), (&vec![sealed.clone()], None));
-    assert_eq!(d.holds(WEB).await.unwrap(), origin(sealed.guid));
+    assert_eq!(holds(d, WEB).await, origin(sealed.guid));
     assert_eq!(d.written(ID).await.unwrap().bytes, Bytes(0));
     bench.write(WEB, "rootfs/etc/os", b"changed");
     bench.write(WEB, "own", b"own");
@@ -104,7 +104,7 @@ pub(crate) async fn clones_begin_with_their_template<B: Bench>() {
     d.release(WEB, ORIGIN_TAG).await.unwrap();
     let mut held = origin(sealed.guid);
     held.insert("last:2".to_owned(), sealed.guid);
-    assert_eq!(d.holds(WEB).await.unwrap(), held);
+    assert_eq!(holds(d, WEB).await, held);
 
     if B::SHARES {
         assert_cause!(d.destroy(TEMPLATE).await, Cause::Held(_));
@@ -136,7 +136,7 @@ pub(crate) async fn templates_travel<B: Bench>() {
     assert_cause!(refused, Cause::BadStream(_));
     b.reopen();
     let d = b.datasets();
-    assert_eq!(d.get(TEMPLATE).await.unwrap().unwrap().snapshots, [sealed.clone()]);
+    assert_eq!(d.get(TEMPLATE).await.unwrap().unwrap().snapshots, vec![sealed.clone()]);
     d.clone_from(TEMPLATE, sealed.guid, WEB, E1, Shape::default()).await.unwrap();
     assert_eq!(b.read(WEB, "rootfs/bin/sh").unwrap(), noise(300_000, 1));
     assert_eq!(b.read(WEB, "half"), None);
@@ -165,7 +165,7 @@ pub(crate) async fn a_clone_comes_in_where_its_template_is<B: Bench>() {
     let db = b.datasets();
     assert_eq!(line(db, ID).await, [base, one]);
     assert_eq!(db.get(ID).await.unwrap().unwrap().role, Role::Standby);
-    assert_eq!(db.holds(WEB).await.unwrap(), origin(base));
+    assert_eq!(holds(db, WEB).await, origin(base));
     a.write(WEB, "own", b"two");
     let two = snap(d, 2).await.guid;
     copy(d, db, Some(one), two).await;
@@ -204,7 +204,7 @@ pub(crate) async fn a_clone_that_never_changed_travels_as_a_whole<B: Bench>() {
         db.set_properties(ID, properties).await.unwrap();
         receive(db, Some(base), &more).await.unwrap();
         assert_eq!(line(db, ID).await, [base, one], "templated: {templated}");
-        assert_eq!(db.holds(WEB).await.unwrap()["last:1"], base);
+        assert_eq!(holds(db, WEB).await["last:1"], base);
         assert_eq!(db.get(ID).await.unwrap().unwrap().properties["name"], "web");
         db.set_role(WEB, Role::Owner, Epoch(2)).await.unwrap();
         assert_eq!(b.read(WEB, "own").unwrap(), b"one");
@@ -227,7 +227,7 @@ pub(crate) async fn a_clone_is_set_aside_down_to_its_template<B: Bench>() {
     let last = orphan.snapshots.last().unwrap().guid;
     assert_eq!(line(db, orphan.id).await, [base, mine, last]);
     assert_eq!(line(db, ID).await, [base]);
-    assert_eq!(db.holds(WEB).await.unwrap(), origin(base));
+    assert_eq!(holds(db, WEB).await, origin(base));
     a.write(WEB, "own", b"theirs");
     let theirs = snap(a.datasets(), 1).await.guid;
     copy(a.datasets(), db, Some(base), theirs).await;
@@ -264,7 +264,7 @@ pub(crate) async fn a_clone_of_a_clone_stands_by_itself<B: Bench>() {
     d.clone_from(ID, one.guid, COPY, Epoch(4), Shape::of(QUOTA)).await.unwrap();
     let copied = DatasetId::Grain(COPY);
     assert_eq!(bench.read(COPY, "own").unwrap(), b"one");
-    assert_eq!(d.holds(COPY).await.unwrap()[ORIGIN_TAG], line(d, copied).await[0]);
+    assert_eq!(holds(d, COPY).await[ORIGIN_TAG], line(d, copied).await[0]);
     assert!(line(d, copied).await.contains(&one.guid));
     d.destroy(ID).await.unwrap();
     bench.reopen();
