@@ -18,6 +18,8 @@ pub(crate) const SYSTEM: &str = "system";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Hierarchy {
     pub(crate) mount: PathBuf,
+    /// Where groups of grains are made in it.
+    pub(crate) base: PathBuf,
     /// Of the second kind: one tree for all controllers.
     pub(crate) unified: bool,
     pub(crate) controllers: BTreeSet<String>,
@@ -38,17 +40,42 @@ fn parse(mounts: &str) -> Vec<Hierarchy> {
         }
         let controllers =
             if unified { BTreeSet::new() } else { options.split(',').map(str::to_owned).collect() };
-        found.push(Hierarchy { mount: PathBuf::from(mount), unified, controllers });
+        let mount = PathBuf::from(mount);
+        found.push(Hierarchy { base: mount.clone(), mount, unified, controllers });
     }
     found
+}
+
+/// The group of a process in a hierarchy, from its lines in `/proc/<pid>/cgroup`.
+fn group_in<'a>(hierarchy: &Hierarchy, lines: &'a str) -> Option<&'a str> {
+    lines.lines().find_map(|line| {
+        let mut words = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (words.next()?, words.next()?);
+        let mut names = controllers.split(',');
+        let same = if hierarchy.unified {
+            controllers.is_empty()
+        } else {
+            names.any(|name| !name.is_empty() && hierarchy.controllers.contains(name))
+        };
+        same.then_some(path)
+    })
 }
 
 /// Every tree of groups of this machine.
 pub(crate) fn hierarchies() -> io::Result<Vec<Hierarchy>> {
     let mut found = parse(&fs::read_to_string("/proc/self/mounts")?);
-    for hierarchy in found.iter_mut().filter(|hierarchy| hierarchy.unified) {
-        let text = fs::read_to_string(hierarchy.mount.join("cgroup.controllers"))?;
-        hierarchy.controllers = text.split_ascii_whitespace().map(str::to_owned).collect();
+    let first = fs::read_to_string("/proc/1/cgroup")?;
+    for hierarchy in &mut found {
+        if hierarchy.unified {
+            let text = fs::read_to_string(hierarchy.mount.join("cgroup.controllers"))?;
+            hierarchy.controllers = text.split_ascii_whitespace().map(str::to_owned).collect();
+        }
+        // Groups are made beside that of the machine's first process, which may be in one of its own.
+        let group = group_in(hierarchy, &first).unwrap_or_default();
+        let group = group.trim_end_matches("/init.scope").trim_start_matches('/');
+        if !group.split('/').any(|name| name == "..") {
+            hierarchy.base = hierarchy.mount.join(group);
+        }
     }
     Ok(found)
 }
@@ -92,7 +119,7 @@ impl Group<'_> {
         let mut found = Vec::new();
         for hierarchy in hierarchies()? {
             let mut below = Vec::new();
-            tree(&hierarchy.mount.join(self.path), &mut below)?;
+            tree(&hierarchy.base.join(self.path), &mut below)?;
             found.extend(below.into_iter().map(|folder| (hierarchy.clone(), folder)));
         }
         Ok(found)
@@ -117,7 +144,7 @@ impl Group<'_> {
     pub(crate) fn kill(&self) {
         self.thaw();
         for (hierarchy, folder) in self.folders().unwrap_or_default() {
-            if hierarchy.mount.join(self.path) != folder {
+            if hierarchy.base.join(self.path) != folder {
                 let _ = fs::write(folder.join("pids.max"), "0");
             }
             if hierarchy.unified {
@@ -130,19 +157,19 @@ impl Group<'_> {
     pub(crate) fn freeze(&self) -> io::Result<()> {
         let path = format!("{}/{SYSTEM}", self.path);
         let all = hierarchies()?;
-        let there = |hierarchy: &&Hierarchy| hierarchy.mount.join(&path).is_dir();
+        let there = |hierarchy: &&Hierarchy| hierarchy.base.join(&path).is_dir();
         if let Some(unified) = all.iter().filter(there).find(|hierarchy| hierarchy.unified) {
-            return fs::write(unified.mount.join(&path).join("cgroup.freeze"), "1");
+            return fs::write(unified.base.join(&path).join("cgroup.freeze"), "1");
         }
         let first = all.iter().filter(there).find(|one| one.controllers.contains("freezer"));
         let first = first.ok_or(io::ErrorKind::Unsupported)?;
-        fs::write(first.mount.join(&path).join("freezer.state"), "FROZEN")
+        fs::write(first.base.join(&path).join("freezer.state"), "FROZEN")
     }
 
     /// Whether its system is frozen, and nothing of it runs any more.
     pub(crate) fn is_frozen(&self) -> io::Result<bool> {
         for hierarchy in hierarchies()? {
-            let folder = hierarchy.mount.join(self.path).join(SYSTEM);
+            let folder = hierarchy.base.join(self.path).join(SYSTEM);
             let events = optional(fs::read_to_string(folder.join("cgroup.events")))?;
             let state = optional(fs::read_to_string(folder.join("freezer.state")))?;
             if events.is_some_and(|text| text.lines().any(|line| line == "frozen 1"))
@@ -181,7 +208,7 @@ impl Group<'_> {
     pub(crate) fn usage(&self) -> io::Result<(u64, Bytes, u32)> {
         let (mut cpu_ms, mut memory) = (0, 0);
         for hierarchy in hierarchies()? {
-            let folder = hierarchy.mount.join(self.path).join(SYSTEM);
+            let folder = hierarchy.base.join(self.path).join(SYSTEM);
             let read = |name: &str| optional(fs::read_to_string(folder.join(name)));
             let number = |text: String| text.trim().parse::<u64>().ok();
             let controls = |name: &str| hierarchy.controllers.contains(name);
@@ -210,20 +237,29 @@ impl Group<'_> {
 
     /// Whether one of the lines of `/proc/<pid>/cgroup` is of this group.
     pub(crate) fn holds(&self, lines: &str) -> bool {
-        paths(lines).any(|path| {
-            let rest = path.trim_start_matches('/').strip_prefix(self.path);
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        })
+        groups_of_grains(lines).any(|group| group == self.path)
     }
 }
 
 /// Whether one of the lines of `/proc/<pid>/cgroup` is of a grain, of whichever run directory.
 pub(crate) fn is_of_a_grain(lines: &str) -> bool {
-    paths(lines).any(|path| path.trim_start_matches('/').starts_with(PREFIX))
+    groups_of_grains(lines).next().is_some()
 }
 
-fn paths(lines: &str) -> impl Iterator<Item = &str> {
-    lines.lines().filter_map(|line| line.splitn(3, ':').nth(2))
+/// The groups of grains in lines of `/proc/<pid>/cgroup`. The outermost of each counts: below its own, a grain may name groups
+/// as it likes.
+fn groups_of_grains(lines: &str) -> impl Iterator<Item = &str> {
+    let paths = lines.lines().filter_map(|line| line.splitn(3, ':').nth(2));
+    paths.filter_map(|path| path.split('/').find(|name| is_name_of_a_group(name)))
+}
+
+/// Letters and digits of a run directory, and of a grain.
+const NAME: (usize, usize) = (16, 26);
+
+fn is_name_of_a_group(name: &str) -> bool {
+    let parts = name.strip_prefix(PREFIX).and_then(|rest| rest.split_once('-'));
+    let plain = |part: &str| part.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    parts.is_some_and(|(run, grain)| (run.len(), grain.len()) == NAME && plain(run) && plain(grain))
 }
 
 fn field(text: &str, name: &str) -> u64 {
@@ -249,20 +285,33 @@ mod tests {
 
     #[test]
     fn a_group_holds_what_is_below_it_and_nothing_beside_it() {
-        let group = Group { path: "scrap-1-g" };
+        const ONE: &str = "scrap-0123456789abcdef-00000000000000000000000001";
+        const TWO: &str = "scrap-0123456789abcdef-00000000000000000000000002";
+        let group = Group { path: ONE };
         for (lines, held) in [
-            ("0::/scrap-1-g", true),
-            ("4:memory:/\n0::/scrap-1-g/system/init.scope", true),
-            ("7:pids:/scrap-1-g/system\n0::/", true),
-            ("0::/scrap-1-g2", false),
-            ("0::/scrap-1", false),
-            ("0::/other/scrap-1-g", false),
-            ("", false),
+            (format!("0::/{ONE}"), true),
+            (format!("4:memory:/\n0::/{ONE}/system/init.scope"), true),
+            (format!("7:pids:/{ONE}/system\n0::/"), true),
+            (format!("0::/init/{ONE}/monitor"), true),
+            (format!("0::/{TWO}"), false),
+            (format!("0::/{TWO}/system/{ONE}"), false),
+            (format!("0::/{ONE}x"), false),
+            (String::new(), false),
         ] {
-            assert_eq!(group.holds(lines), held, "{lines}");
+            assert_eq!(group.holds(&lines), held, "{lines}");
         }
-        assert!(is_of_a_grain("0::/scrap-2/x/system"));
-        assert!(!is_of_a_grain("0::/user.slice/scrap-2"));
+        assert!(is_of_a_grain(&format!("0::/a/{TWO}/system")));
+        assert!(!is_of_a_grain("0::/scrap-lab/scrap-0123456789abcdef-2"));
+    }
+
+    #[test]
+    fn the_group_of_a_process_is_known_in_every_hierarchy() {
+        let mounts =
+            "c /a cgroup rw,cpu 0 0\nc /b cgroup rw,name=systemd 0 0\nc /c cgroup2 rw 0 0\n";
+        let lines = "3:cpu,cpuacct:/one\n2:name=systemd:/two:x\n0::/three\n";
+        let found = parse(mounts);
+        let groups: Vec<_> = found.iter().map(|one| group_in(one, lines)).collect();
+        assert_eq!(groups, [Some("/one"), Some("/two:x"), Some("/three")]);
     }
 
     #[test]

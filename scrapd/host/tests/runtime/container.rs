@@ -8,8 +8,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use scrap_host::lxc::LxcRuntime;
-use scrap_host::runtime::{IdRange, Runtime, Start, System};
-use scrap_schema::id::GrainId;
+use scrap_host::runtime::{Exec, IdRange, Runtime, Start, System};
 
 use crate::bench::{Bench, WEB, kill, start};
 
@@ -37,9 +36,11 @@ pub(crate) fn claim() -> (IdRange, File) {
     fs::create_dir_all(&folder).unwrap();
     for number in 0..count / COUNT {
         let file = File::create(folder.join(number.to_string())).unwrap();
+        let ids = IdRange { base: first + number * COUNT, count: COUNT };
         match file.try_lock() {
-            Ok(()) => return (IdRange { base: first + number * COUNT, count: COUNT }, file),
-            Err(TryLockError::WouldBlock) => (),
+            // A test that was killed may have left something.
+            Ok(()) if living(ids).is_empty() => return (ids, file),
+            Ok(()) | Err(TryLockError::WouldBlock) => (),
             Err(TryLockError::Error(error)) => panic!("{error}"),
         }
     }
@@ -130,6 +131,21 @@ impl Bench for LxcBench {
     }
 }
 
+/// A test that needs containers.
+macro_rules! contained {
+    ($($name:ident)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                if <crate::container::LxcBench as crate::bench::Bench>::is_possible() {
+                    super::$name().await;
+                }
+            }
+        )*
+    };
+}
+pub(crate) use contained;
+
 impl LxcBench {
     pub(crate) fn data(&self) -> PathBuf {
         self.root.path().join("data")
@@ -180,6 +196,47 @@ impl LxcBench {
     }
 }
 
+impl LxcBench {
+    /// What a command line inside prints, and how it ended.
+    pub(crate) async fn inside(&self, command: &[&str]) -> (String, Option<i32>) {
+        let exec = exec(command);
+        let child = self.runtime.exec(exec).await.unwrap().child;
+        let output = child.wait_with_output().await.unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (String::from_utf8_lossy(&text).into_owned(), output.status.code())
+    }
+
+    /// Waits until a file of the system has something in it.
+    pub(crate) async fn appears(&self, name: &str) -> String {
+        let path = self.rootfs().join(name);
+        let read = || fs::read_to_string(&path).ok().filter(|text| text.ends_with('\n'));
+        crate::bench::wait_until(async || read().is_some()).await;
+        read().unwrap()
+    }
+
+    /// The program that makes the system.
+    pub(crate) fn maker_pid(&self) -> i32 {
+        let keeper = self.keeper_pid();
+        let children = format!("/proc/{keeper}/task/{keeper}/children");
+        fs::read_to_string(children).unwrap().split_whitespace().next().unwrap().parse().unwrap()
+    }
+
+    /// Nothing is left: no process, no group.
+    #[track_caller]
+    pub(crate) fn assert_gone(&self) {
+        let read = |pid: i32, name: &str| fs::read_to_string(format!("/proc/{pid}/{name}"));
+        let show = |pid| ["cmdline", "cgroup", "stat"].map(|name| read(pid, name));
+        let left: Vec<_> = self.living().into_iter().map(show).collect();
+        assert!(left.is_empty(), "{left:#?}");
+        assert_eq!(self.groups(), Vec::<PathBuf>::new());
+    }
+}
+
+pub(crate) fn exec(command: &[&str]) -> Exec {
+    let command = command.iter().map(|word| (*word).to_owned()).collect();
+    Exec { grain: WEB, command, env: [].into(), tty: None, user: None }
+}
+
 /// The folders of a group in every hierarchy where it is.
 pub(crate) fn groups(group: &str) -> Vec<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
@@ -214,12 +271,9 @@ impl Drop for LxcBench {
             self.living().into_iter().for_each(kill);
         }
         for folder in groups(record["cage"]["group"].as_str().unwrap()) {
-            for below in ["system", "monitor", "."] {
+            for below in ["system/.lxc", "system", "monitor", "."] {
                 let _ = fs::remove_dir(folder.join(below));
             }
         }
     }
 }
-
-/// The other grain of a test.
-pub(crate) const OTHER: GrainId = GrainId(2);

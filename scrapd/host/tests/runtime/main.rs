@@ -9,6 +9,8 @@ mod contract;
 mod lxc;
 #[cfg(target_os = "linux")]
 mod process;
+#[cfg(target_os = "linux")]
+mod walls;
 
 mod mem {
     crate::contract::suite!(crate::bench::MemBench);
