@@ -13,6 +13,7 @@ use super::kernel::{self, Kernel, Setting};
 use super::program::{IP, NFT};
 use super::routing::{self, Entry, Need};
 use super::rules::{self, Ground};
+use super::witness::Witness;
 use super::{Attachment, NetSettings, Surroundings, check, filter, interface};
 
 /// The network of grains on this machine.
@@ -30,9 +31,16 @@ struct Inner {
     loaded: Option<(String, String)>,
     /// Interfaces that have their filter, by the number they had then.
     filtered: BTreeMap<String, usize>,
+    /// What was arranged the last time without a failure, and how often it was only compared since.
+    done: Option<(Plan, u32)>,
+    witness: Option<Witness>,
 }
 
+/// The witness does not hear of proxy entries and settings of the kernel: every so many times they are looked at anyway.
+const COMPARED_MAX: u32 = 5;
+
 /// Everything that should be, and what it is made for.
+#[derive(Debug, PartialEq, Eq)]
 struct Plan {
     interfaces: Interfaces,
     table: String,
@@ -40,6 +48,31 @@ struct Plan {
     settings: Vec<Setting>,
     /// Interfaces of grains that are there.
     grains: BTreeSet<String>,
+}
+
+impl Inner {
+    /// Whether the same was done before and nobody has changed anything since. Our own changes are heard too, so the
+    /// next time everything is looked at once more.
+    fn is_done(&mut self, plan: &Plan) -> bool {
+        let happened = match &self.witness {
+            Some(witness) => witness.something_happened(),
+            None => {
+                // Without an ear everything is looked at every time.
+                self.witness = Witness::new().ok();
+                true
+            }
+        };
+        match &mut self.done {
+            Some((done, compared)) if !happened && done == plan && *compared < COMPARED_MAX => {
+                *compared += 1;
+                true
+            }
+            Some(_) | None => {
+                self.done = None;
+                false
+            }
+        }
+    }
 }
 
 impl HostNet {
@@ -68,6 +101,9 @@ impl HostNet {
     pub async fn arrange(&self, wanted: &BTreeMap<GrainId, Attachment>) -> Result<(), NetError> {
         let mut inner = self.inner.lock().await;
         let plan = self.plan(wanted, &inner.surroundings)?;
+        if inner.is_done(&plan) {
+            return Ok(());
+        }
         // Rules first: they close, the table opens.
         let mut failures = Vec::new();
         for need in &plan.needs {
@@ -78,6 +114,9 @@ impl HostNet {
         failures.extend(arrange_filters(&mut inner.filtered, &plan).await.err());
         if !plan.interfaces.all.contains_key(&self.settings.uplink) {
             failures.push(NetError::NoUplink { uplink: self.settings.uplink.clone() });
+        }
+        if failures.is_empty() {
+            inner.done = Some((plan, 0));
         }
         failures.into_iter().next().map_or(Ok(()), Err)
     }
@@ -240,6 +279,7 @@ impl HostNet {
         }
         inner.loaded = None;
         inner.filtered.clear();
+        inner.done = None;
         let families: &[bool] = if self.kernel.has_v6() { &[true, false] } else { &[true] };
         for v4 in families.iter().copied() {
             change(v4, &routing::changes(&routing::untouched(), &present(v4).await?)).await?;
@@ -258,9 +298,15 @@ fn addresses(attachment: &Attachment) -> impl Iterator<Item = IpAddr> + use<> {
 }
 
 fn ground(uplink: &str, interfaces: &Interfaces, surroundings: &Surroundings) -> Ground {
-    let nodes = surroundings.nodes.iter().copied().chain(interfaces.own_addresses());
+    let own = interfaces.own_addresses();
+    // Those that no router knows are closed always. They come and go with the interfaces of grains.
+    let own = own.into_iter().filter(|address| match address {
+        IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local(),
+        IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local(),
+    });
+    let nodes = surroundings.nodes.iter().copied().chain(own);
     let mut never: BTreeSet<super::Prefix> = nodes.map(super::Prefix::of).collect();
-    never.extend(interfaces.others(uplink));
+    never.extend(interfaces.others(uplink).into_iter().filter(|network| !network.is_link_local()));
     Ground {
         uplink: uplink.to_owned(),
         lans: interfaces.lans(uplink),
@@ -288,20 +334,19 @@ async fn change(v4: bool, changes: &[String]) -> Result<(), NetError> {
     IP.run(&[family(v4), "-batch", "-"], &lines).await.map(drop)
 }
 
-/// Gives interfaces that were made since the last time their filter.
+/// Gives interfaces that have no filter one.
 async fn arrange_filters(
     filtered: &mut BTreeMap<String, usize>,
     plan: &Plan,
 ) -> Result<(), NetError> {
-    let now: BTreeMap<String, usize> = plan
-        .grains
-        .iter()
-        .filter_map(|grain| Some((grain.clone(), plan.interfaces.all.get(grain)?.index)))
-        .collect();
-    if now == *filtered {
-        return Ok(());
-    }
-    filter::arrange(&plan.grains).await?;
-    *filtered = now;
+    let number = |grain: &String| plan.interfaces.all.get(grain).map(|link| link.index);
+    let missing = filter::missing(&plan.grains).await?;
+    let mut without = missing.clone();
+    without.extend(
+        plan.grains.iter().filter(|grain| filtered.get(*grain).copied() != number(grain)).cloned(),
+    );
+    filter::arrange(&missing, &without).await?;
+    let now = plan.grains.iter().filter_map(|grain| Some((grain.clone(), number(grain)?)));
+    *filtered = now.collect();
     Ok(())
 }
