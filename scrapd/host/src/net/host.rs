@@ -36,7 +36,8 @@ struct Inner {
     witness: Option<Witness>,
 }
 
-/// The witness does not hear of proxy entries and settings of the kernel: every so many times they are looked at anyway.
+/// The witness does not hear of proxy entries, nor of settings of the kernel: after so many times everything is looked at
+/// anyway.
 const COMPARED_MAX: u32 = 5;
 
 /// Everything that should be, and what it is made for.
@@ -45,7 +46,9 @@ struct Plan {
     interfaces: Interfaces,
     table: String,
     needs: Vec<Need>,
-    settings: Vec<Setting>,
+    /// Of the kernel, for the uplink and for the interfaces of grains.
+    uplink_settings: Vec<Setting>,
+    grain_settings: Vec<Setting>,
     /// Interfaces of grains that are there.
     grains: BTreeSet<String>,
 }
@@ -101,7 +104,8 @@ impl HostNet {
     pub async fn arrange(&self, wanted: &BTreeMap<GrainId, Attachment>) -> Result<(), NetError> {
         let mut inner = self.inner.lock().await;
         let plan = self.plan(wanted, &inner.surroundings)?;
-        if inner.is_done(&plan) {
+        let is_set = self.kernel.look(&plan.uplink_settings).is_empty();
+        if inner.is_done(&plan) && is_set {
             return Ok(());
         }
         // Rules first: they close, the table opens.
@@ -110,7 +114,8 @@ impl HostNet {
             failures.extend(self.arrange_routing(need).await.err());
         }
         failures.extend(self.arrange_table(&mut inner, &plan.table).await.err());
-        failures.extend(self.kernel.arrange(&plan.settings).err());
+        failures.extend(self.kernel.arrange(&plan.uplink_settings).err());
+        failures.extend(self.kernel.arrange(&plan.grain_settings).err());
         failures.extend(arrange_filters(&mut inner.filtered, &plan).await.err());
         if !plan.interfaces.all.contains_key(&self.settings.uplink) {
             failures.push(NetError::NoUplink { uplink: self.settings.uplink.clone() });
@@ -163,9 +168,10 @@ impl HostNet {
         if has_v6 {
             needs.push(need(false, self.kernel.is_router6()?));
         }
-        let mut settings = kernel::of_uplink(uplink, has_v6);
-        settings.extend(grains.iter().flat_map(|grain| kernel::of_grain(grain, has_v6)));
-        Ok(Plan { interfaces, table, needs, settings, grains })
+        let uplink_settings = kernel::of_uplink(uplink, has_v6);
+        let grain_settings =
+            grains.iter().flat_map(|grain| kernel::of_grain(grain, has_v6)).collect();
+        Ok(Plan { interfaces, table, needs, uplink_settings, grain_settings, grains })
     }
 
     async fn arrange_routing(&self, need: &Need) -> Result<(), NetError> {
@@ -248,7 +254,8 @@ impl HostNet {
                 }
             }
         }
-        troubles.extend(self.kernel.look(&plan.settings));
+        troubles.extend(self.kernel.look(&plan.uplink_settings));
+        troubles.extend(self.kernel.look(&plan.grain_settings));
         match filter::missing(&plan.grains).await {
             Ok(missing) => troubles.extend(missing.into_iter().map(NetTrouble::NoFilter)),
             Err(error) => troubles.push(NetTrouble::Unclear(error)),

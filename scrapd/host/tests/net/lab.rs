@@ -280,10 +280,16 @@ fn enter<T: Send>(space: &str, work: impl FnOnce() -> T + Send) -> T {
     })
 }
 
-#[expect(clippy::disallowed_methods, reason = "tests build their own network")]
 pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{program} {}: {said}", arguments.join(" "));
-    String::from_utf8(output.stdout).unwrap()
+    let said = attempt(program, arguments);
+    said.unwrap_or_else(|said| panic!("{program} {}: {said}", arguments.join(" ")))
+}
+
+/// What a program says, or what it complains about.
+#[expect(clippy::disallowed_methods, reason = "tests build their own network")]
+pub(crate) fn attempt(program: &str, arguments: &[&str]) -> Result<String, String> {
+    let output =
+        Command::new(program).args(arguments).output().map_err(|error| error.to_string())?;
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
 }
