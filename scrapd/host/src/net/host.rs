@@ -21,7 +21,7 @@ use super::{Attachment, NetSettings, Surroundings, check, filter, interface};
 pub struct HostNet {
     settings: NetSettings,
     kernel: Kernel,
-    inner: Mutex<Inner>,
+    inner: Box<Mutex<Inner>>,
 }
 
 #[derive(Debug, Default)]
@@ -86,7 +86,7 @@ impl HostNet {
     pub fn open(settings: NetSettings) -> Result<Self, NetError> {
         check::settings(&settings)?;
         let kernel = Kernel::new(&settings.memory);
-        Ok(Self { settings, kernel, inner: Mutex::default() })
+        Ok(Self { settings, kernel, inner: Box::default() })
     }
 
     /// What else belongs to the cluster; counts from the next [`Self::arrange`].
@@ -269,7 +269,7 @@ impl HostNet {
             (Err(NetError::Refused { .. }), _) | (Ok(_), None) => Some(NetTrouble::NoTable(table)),
             (Err(error), _) => Some(NetTrouble::Unclear(error)),
             (Ok(now), Some((loaded, listing))) => {
-                (now != *listing || loaded != text).then(|| NetTrouble::TableChanged(table))
+                (now != *listing || loaded != text).then_some(NetTrouble::TableChanged(table))
             }
         }
     }

@@ -13,6 +13,7 @@ mod openings;
 mod probe;
 
 /// Whether tests that change interfaces may run. Says so if not.
+#[expect(clippy::print_stdout, reason = "who runs the tests reads it")]
 fn may_run() -> bool {
     let may = std::env::var_os("SCRAP_TEST_NET").is_some_and(|value| value == "1");
     if !may {
