@@ -33,6 +33,8 @@ mod prefix;
 mod program;
 pub mod routing;
 pub mod rules;
+#[cfg(target_os = "linux")]
+mod witness;
 
 pub use error::{NetError, NetTrouble};
 #[cfg(target_os = "linux")]

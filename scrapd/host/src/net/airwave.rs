@@ -30,6 +30,7 @@ pub(super) struct Airwave {
     mac: [u8; 6],
     index: u32,
     address: nix::sys::socket::LinkAddr,
+    v4: Option<Ipv4Addr>,
     link_local: Option<Ipv6Addr>,
 }
 
@@ -45,6 +46,10 @@ impl Airwave {
             mac,
             index: u32::try_from(link.index).unwrap_or(0),
             address,
+            v4: link.addresses.keys().find_map(|address| match address {
+                IpAddr::V4(v4) => Some(*v4),
+                IpAddr::V6(_) => None,
+            }),
             link_local: interfaces.link_local(uplink),
         })
     }
@@ -94,13 +99,23 @@ impl Airwave {
 
     fn in_use4(&self, address: Ipv4Addr) -> io::Result<bool> {
         let socket = self.link_socket()?;
-        // Without a sender, so that nobody learns a wrong one (RFC 5227).
-        let sender = (self.mac, Ipv4Addr::UNSPECIFIED);
-        let question = Arp { reply: false, sender, target: ([0; 6], address) }.broadcast();
+        // Without a sender, so that nobody learns a wrong one (RFC 5227). A node answers that for itself only; for its
+        // grains it answers who asks with an address of his own.
+        let senders = [Some(Ipv4Addr::UNSPECIFIED), self.v4].into_iter().flatten();
+        let questions: Vec<Vec<u8>> = senders
+            .map(|sender| Arp {
+                reply: false,
+                sender: (self.mac, sender),
+                target: ([0; 6], address),
+            })
+            .map(Arp::broadcast)
+            .collect();
         let claims =
             |frame: &[u8]| Arp::read(frame).is_some_and(|arp| arp.claims(address, self.mac));
         for _ in 0..QUESTIONS {
-            rustix::net::send(&socket, &question, SendFlags::empty())?;
+            for question in &questions {
+                rustix::net::send(&socket, question, SendFlags::empty())?;
+            }
             if hears(&socket, claims)? {
                 return Ok(true);
             }

@@ -38,9 +38,9 @@ struct Queue {
 }
 
 /// Those of the interfaces that have no place for a filter, so none.
-pub(super) async fn missing(interfaces: &BTreeSet<String>) -> Result<Vec<String>, NetError> {
+pub(super) async fn missing(interfaces: &BTreeSet<String>) -> Result<BTreeSet<String>, NetError> {
     if interfaces.is_empty() {
-        return Ok(Vec::new());
+        return Ok(BTreeSet::new());
     }
     let answer = TC.run(&["-j", "qdisc", "show"], "").await?;
     let queues: Vec<Queue> = serde_json::from_str(&answer)
@@ -50,15 +50,16 @@ pub(super) async fn missing(interfaces: &BTreeSet<String>) -> Result<Vec<String>
     Ok(interfaces.difference(&places).cloned().collect())
 }
 
-/// Gives every one of the interfaces its filter.
-pub(super) async fn arrange(interfaces: &BTreeSet<String>) -> Result<(), NetError> {
-    let missing = missing(interfaces).await?;
-    let places = missing.iter().map(|interface| format!("qdisc add dev {interface} clsact\n"));
-    let filters = interfaces.iter().map(|interface| {
-        let program = program();
-        format!(
-            "filter replace dev {interface} ingress prio 1 handle 1 protocol all bpf da bytecode \"{program}\"\n"
-        )
+/// Makes a place for a filter at some interfaces, and gives some theirs.
+pub(super) async fn arrange(
+    places: &BTreeSet<String>,
+    filters: &BTreeSet<String>,
+) -> Result<(), NetError> {
+    let places = places.iter().map(|interface| format!("qdisc add dev {interface} clsact\n"));
+    let program = program();
+    let filters = filters.iter().map(|interface| {
+        let place = format!("dev {interface} ingress prio 1 handle 1 protocol all");
+        format!("filter replace {place} bpf da bytecode \"{program}\"\n")
     });
     let lines: String = places.chain(filters).collect();
     if lines.is_empty() { Ok(()) } else { TC.run(&["-batch", "-"], &lines).await.map(drop) }

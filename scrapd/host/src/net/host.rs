@@ -13,6 +13,7 @@ use super::kernel::{self, Kernel, Setting};
 use super::program::{IP, NFT};
 use super::routing::{self, Entry, Need};
 use super::rules::{self, Ground};
+use super::witness::Witness;
 use super::{Attachment, NetSettings, Surroundings, check, filter, interface};
 
 /// The network of grains on this machine.
@@ -20,7 +21,7 @@ use super::{Attachment, NetSettings, Surroundings, check, filter, interface};
 pub struct HostNet {
     settings: NetSettings,
     kernel: Kernel,
-    inner: Mutex<Inner>,
+    inner: Box<Mutex<Inner>>,
 }
 
 #[derive(Debug, Default)]
@@ -30,16 +31,51 @@ struct Inner {
     loaded: Option<(String, String)>,
     /// Interfaces that have their filter, by the number they had then.
     filtered: BTreeMap<String, usize>,
+    /// What was arranged the last time without a failure, and how often it was only compared since.
+    done: Option<(Plan, u32)>,
+    witness: Option<Witness>,
 }
 
+/// The witness does not hear of proxy entries, nor of settings of the kernel: after so many times everything is looked at
+/// anyway.
+const COMPARED_MAX: u32 = 5;
+
 /// Everything that should be, and what it is made for.
+#[derive(Debug, PartialEq, Eq)]
 struct Plan {
     interfaces: Interfaces,
     table: String,
     needs: Vec<Need>,
-    settings: Vec<Setting>,
+    /// Of the kernel, for the uplink and for the interfaces of grains.
+    uplink_settings: Vec<Setting>,
+    grain_settings: Vec<Setting>,
     /// Interfaces of grains that are there.
     grains: BTreeSet<String>,
+}
+
+impl Inner {
+    /// Whether the same was done before and nobody has changed anything since. Our own changes are heard too, so the
+    /// next time everything is looked at once more.
+    fn is_done(&mut self, plan: &Plan) -> bool {
+        let happened = match &self.witness {
+            Some(witness) => witness.something_happened(),
+            None => {
+                // Without an ear everything is looked at every time.
+                self.witness = Witness::new().ok();
+                true
+            }
+        };
+        match &mut self.done {
+            Some((done, compared)) if !happened && done == plan && *compared < COMPARED_MAX => {
+                *compared += 1;
+                true
+            }
+            Some(_) | None => {
+                self.done = None;
+                false
+            }
+        }
+    }
 }
 
 impl HostNet {
@@ -50,7 +86,7 @@ impl HostNet {
     pub fn open(settings: NetSettings) -> Result<Self, NetError> {
         check::settings(&settings)?;
         let kernel = Kernel::new(&settings.memory);
-        Ok(Self { settings, kernel, inner: Mutex::default() })
+        Ok(Self { settings, kernel, inner: Box::default() })
     }
 
     /// What else belongs to the cluster; counts from the next [`Self::arrange`].
@@ -68,16 +104,24 @@ impl HostNet {
     pub async fn arrange(&self, wanted: &BTreeMap<GrainId, Attachment>) -> Result<(), NetError> {
         let mut inner = self.inner.lock().await;
         let plan = self.plan(wanted, &inner.surroundings)?;
+        let is_set = self.kernel.look(&plan.uplink_settings).is_empty();
+        if inner.is_done(&plan) && is_set {
+            return Ok(());
+        }
         // Rules first: they close, the table opens.
         let mut failures = Vec::new();
         for need in &plan.needs {
             failures.extend(self.arrange_routing(need).await.err());
         }
         failures.extend(self.arrange_table(&mut inner, &plan.table).await.err());
-        failures.extend(self.kernel.arrange(&plan.settings).err());
+        failures.extend(self.kernel.arrange(&plan.uplink_settings).err());
+        failures.extend(self.kernel.arrange(&plan.grain_settings).err());
         failures.extend(arrange_filters(&mut inner.filtered, &plan).await.err());
         if !plan.interfaces.all.contains_key(&self.settings.uplink) {
             failures.push(NetError::NoUplink { uplink: self.settings.uplink.clone() });
+        }
+        if failures.is_empty() {
+            inner.done = Some((plan, 0));
         }
         failures.into_iter().next().map_or(Ok(()), Err)
     }
@@ -124,9 +168,10 @@ impl HostNet {
         if has_v6 {
             needs.push(need(false, self.kernel.is_router6()?));
         }
-        let mut settings = kernel::of_uplink(uplink, has_v6);
-        settings.extend(grains.iter().flat_map(|grain| kernel::of_grain(grain, has_v6)));
-        Ok(Plan { interfaces, table, needs, settings, grains })
+        let uplink_settings = kernel::of_uplink(uplink, has_v6);
+        let grain_settings =
+            grains.iter().flat_map(|grain| kernel::of_grain(grain, has_v6)).collect();
+        Ok(Plan { interfaces, table, needs, uplink_settings, grain_settings, grains })
     }
 
     async fn arrange_routing(&self, need: &Need) -> Result<(), NetError> {
@@ -209,7 +254,8 @@ impl HostNet {
                 }
             }
         }
-        troubles.extend(self.kernel.look(&plan.settings));
+        troubles.extend(self.kernel.look(&plan.uplink_settings));
+        troubles.extend(self.kernel.look(&plan.grain_settings));
         match filter::missing(&plan.grains).await {
             Ok(missing) => troubles.extend(missing.into_iter().map(NetTrouble::NoFilter)),
             Err(error) => troubles.push(NetTrouble::Unclear(error)),
@@ -223,7 +269,7 @@ impl HostNet {
             (Err(NetError::Refused { .. }), _) | (Ok(_), None) => Some(NetTrouble::NoTable(table)),
             (Err(error), _) => Some(NetTrouble::Unclear(error)),
             (Ok(now), Some((loaded, listing))) => {
-                (now != *listing || loaded != text).then(|| NetTrouble::TableChanged(table))
+                (now != *listing || loaded != text).then_some(NetTrouble::TableChanged(table))
             }
         }
     }
@@ -240,6 +286,7 @@ impl HostNet {
         }
         inner.loaded = None;
         inner.filtered.clear();
+        inner.done = None;
         let families: &[bool] = if self.kernel.has_v6() { &[true, false] } else { &[true] };
         for v4 in families.iter().copied() {
             change(v4, &routing::changes(&routing::untouched(), &present(v4).await?)).await?;
@@ -258,9 +305,15 @@ fn addresses(attachment: &Attachment) -> impl Iterator<Item = IpAddr> + use<> {
 }
 
 fn ground(uplink: &str, interfaces: &Interfaces, surroundings: &Surroundings) -> Ground {
-    let nodes = surroundings.nodes.iter().copied().chain(interfaces.own_addresses());
+    let own = interfaces.own_addresses();
+    // Those that no router knows are closed always. They come and go with the interfaces of grains.
+    let own = own.into_iter().filter(|address| match address {
+        IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local(),
+        IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local(),
+    });
+    let nodes = surroundings.nodes.iter().copied().chain(own);
     let mut never: BTreeSet<super::Prefix> = nodes.map(super::Prefix::of).collect();
-    never.extend(interfaces.others(uplink));
+    never.extend(interfaces.others(uplink).into_iter().filter(|network| !network.is_link_local()));
     Ground {
         uplink: uplink.to_owned(),
         lans: interfaces.lans(uplink),
@@ -288,20 +341,19 @@ async fn change(v4: bool, changes: &[String]) -> Result<(), NetError> {
     IP.run(&[family(v4), "-batch", "-"], &lines).await.map(drop)
 }
 
-/// Gives interfaces that were made since the last time their filter.
+/// Gives interfaces that have no filter one.
 async fn arrange_filters(
     filtered: &mut BTreeMap<String, usize>,
     plan: &Plan,
 ) -> Result<(), NetError> {
-    let now: BTreeMap<String, usize> = plan
-        .grains
-        .iter()
-        .filter_map(|grain| Some((grain.clone(), plan.interfaces.all.get(grain)?.index)))
-        .collect();
-    if now == *filtered {
-        return Ok(());
-    }
-    filter::arrange(&plan.grains).await?;
-    *filtered = now;
+    let number = |grain: &String| plan.interfaces.all.get(grain).map(|link| link.index);
+    let missing = filter::missing(&plan.grains).await?;
+    let mut without = missing.clone();
+    without.extend(
+        plan.grains.iter().filter(|grain| filtered.get(*grain).copied() != number(grain)).cloned(),
+    );
+    filter::arrange(&missing, &without).await?;
+    let now = plan.grains.iter().filter_map(|grain| Some((grain.clone(), number(grain)?)));
+    *filtered = now.collect();
     Ok(())
 }

@@ -11,14 +11,14 @@ use super::error::NetError;
 use super::{INTERFACE_PREFIX, Prefix};
 
 /// What is there now.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Interfaces {
     /// Every interface.
     pub(super) all: BTreeMap<String, Link>,
 }
 
 /// One interface.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Link {
     /// The kernel's number: another one when it was made again.
     pub(super) index: usize,

@@ -188,6 +188,8 @@ impl Kernel {
 pub(super) fn of_uplink(uplink: &str, v6: bool) -> Vec<Setting> {
     let mut all = vec![
         (format!("ipv4/conf/{uplink}/forwarding"), "1"),
+        // The way back to a sender is looked up as if a packet came from the other side: a grain without its mark.
+        (format!("ipv4/conf/{uplink}/src_valid_mark"), "1"),
         // An answer for somebody else waits for up to 0.8 seconds otherwise.
         (format!("ipv4/neigh/{uplink}/proxy_delay"), "0"),
     ];
@@ -208,6 +210,7 @@ pub(super) fn of_uplink(uplink: &str, v6: bool) -> Vec<Setting> {
 pub(super) fn of_grain(interface: &str, v6: bool) -> Vec<Setting> {
     let mut all = vec![
         (format!("ipv4/conf/{interface}/rp_filter"), "1"),
+        (format!("ipv4/conf/{interface}/src_valid_mark"), "1"),
         (format!("ipv4/conf/{interface}/accept_redirects"), "0"),
         (format!("ipv4/conf/{interface}/secure_redirects"), "0"),
         (format!("ipv4/conf/{interface}/send_redirects"), "0"),

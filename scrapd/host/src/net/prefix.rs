@@ -42,6 +42,15 @@ impl Prefix {
         self.address.is_ipv4()
     }
 
+    /// Whether its addresses are of one link, or of the machine itself.
+    #[must_use]
+    pub fn is_link_local(self) -> bool {
+        match self.address {
+            IpAddr::V4(v4) => v4.is_link_local() || v4.is_loopback(),
+            IpAddr::V6(v6) => v6.is_unicast_link_local() || v6.is_loopback(),
+        }
+    }
+
     /// Whether an address is in it.
     #[must_use]
     pub fn contains(self, address: IpAddr) -> bool {

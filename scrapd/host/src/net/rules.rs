@@ -118,7 +118,7 @@ const INET_CHAINS: &str = r"
 	}
 	chain from_grain {
 		icmpv6 type nd-neighbor-solicit ip6 hoplimit 255 ip6 daddr { $gateway6, $solicited_gateway6 } @th,64,128 $gateway6_as_number meta pkttype set host goto pass
-		icmpv6 type nd-neighbor-advert ip6 hoplimit 255 ip6 daddr fe80::/10 goto pass
+		icmpv6 type nd-neighbor-advert ip6 hoplimit 255 ip6 daddr fe80::/10 iifname vmap @advertising
 		ct direction reply ct state established goto pass
 		ct state related meta l4proto { icmp, ipv6-icmp } iifname . ct original ip saddr @address4 goto pass
 		ct state related meta l4proto { icmp, ipv6-icmp } iifname . ct original ip daddr @address4 goto pass
@@ -245,6 +245,11 @@ fn inet_sets(text: &mut String, ground: &Ground, wanted: &BTreeMap<GrainId, Atta
         set(text, &format!("set inside{name}"), kind, intervals, inside.chain(addresses));
     }
 
+    let advertising = grains().filter(|grain| grain.v6.is_some()).map(|grain| {
+        let name = interface(grain).host;
+        format!("\"{name}\" : goto advertise_{name}")
+    });
+    set(text, "map advertising", "ifname : verdict", "", advertising);
     let leaving = grains().filter(|grain| !grain.egress.is_empty()).map(|grain| {
         let name = interface(grain).host;
         format!("\"{name}\" : jump leave_{name}")
@@ -270,18 +275,30 @@ fn own4(grain: &Attachment) -> Option<String> {
 }
 
 /// Its own address, and the link-local one that follows from its hardware address.
-fn own6(grain: &Attachment) -> Vec<String> {
-    let (name, mac) = (interface(grain).host, mac_text(grain.mac));
-    let Some(address) = grain.v6 else { return Vec::new() };
+fn both6(grain: &Attachment) -> Option<[Ipv6Addr; 2]> {
     let [a, b, c, d, e, f] = grain.mac;
     let low = u64::from_be_bytes([a ^ 2, b, c, 0xff, 0xfe, d, e, f]);
     let link = Ipv6Addr::from_bits((0xfe80_u128 << 112) | u128::from(low));
-    let both = [address, link];
-    both.iter().map(|address| format!("\"{name}\" . {mac} . {address}")).collect()
+    grain.v6.map(|address| [address, link])
+}
+
+fn own6(grain: &Attachment) -> Vec<String> {
+    let (name, mac) = (interface(grain).host, mac_text(grain.mac));
+    let both = both6(grain).into_iter().flatten();
+    both.map(|address| format!("\"{name}\" . {mac} . {address}")).collect()
 }
 
 fn grain_chains(text: &mut String, grain: &Attachment) {
     let name = interface(grain).host;
+    if let Some(both) = both6(grain) {
+        line(text, 1, format_args!("chain advertise_{name} {{"));
+        // Where the address stands that it speaks of: this nft has no word for it.
+        for address in both {
+            line(text, 2, format_args!("@th,64,128 {:#x} goto pass", address.to_bits()));
+        }
+        line(text, 2, format_args!("drop"));
+        line(text, 1, format_args!("}}"));
+    }
     if !grain.egress.is_empty() {
         line(text, 1, format_args!("chain leave_{name} {{"));
         // A grain that goes mad fills no table of connections but its share.
