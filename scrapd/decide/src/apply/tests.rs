@@ -13,6 +13,7 @@ use crate::cluster::{Outcome, Stage};
 use crate::fixture::{WEB, World, snapshot, text};
 use crate::refusal::Refusal;
 
+mod lots;
 mod random;
 
 const AT: Timestamp = Timestamp(5);

@@ -11,6 +11,8 @@ use crate::cluster::Stage;
 use crate::fixture::{WEB, World, line, snapshot};
 use crate::lease::Lease;
 
+mod systems;
+
 fn head(snapshots: &str, epoch: u64) -> DataFacts {
     DataFacts {
         role: DataRole::Owner,

@@ -1,8 +1,10 @@
 //! Table tests of placement: every refusal, every part of a score, order and ties.
 
-use scrap_schema::id::{GrainId, Name, NodeId};
-use scrap_schema::node::NodeRole;
-use scrap_schema::spec::Labels;
+use scrap_schema::command::Command;
+use scrap_schema::id::{GrainId, Name, NodeId, TemplateId};
+use scrap_schema::node::{NodeRole, PoolFacts, PoolState, RuntimeKind};
+use scrap_schema::snapshot::Guid;
+use scrap_schema::spec::{GrainNetwork, Labels};
 use scrap_schema::unit::{Bytes, MilliCpu};
 
 use super::{Loads, Purpose, Ranking, Wanted, place};
@@ -55,6 +57,12 @@ fn every_refusal_names_what_is_missing() {
     check(|world| node(world, 2).role = NodeRole::Witness, Copy, role);
     check(|world| node(world, 2).facts.runtimes.clear(), Run, "cannot run this template");
     check(|world| node(world, 2).facts.runtimes.clear(), Copy, "");
+    let network = |world: &mut World| {
+        let name = "grains".parse().unwrap();
+        grain(world, WEB).spec.network = Some(GrainNetwork { name, address: None, address6: None });
+    };
+    check(network, Run, "has no network on which grains can have addresses");
+    check(network, Copy, "");
     let require = |world: &mut World| grain(world, WEB).spec.place.require = labels("ssd=yes");
     check(require, Run, "lacks label ssd=yes");
     check(require, Copy, "");
@@ -66,6 +74,72 @@ fn every_refusal_names_what_is_missing() {
     let disk = |world: &mut World| node(world, 2).facts.disk = Bytes(1 << 29);
     check(disk, Run, "needs 512.0 MiB more disk");
     check(disk, Copy, "needs 512.0 MiB more disk");
+}
+
+/// The grain of most tests begins from a template that was imported on n1.
+fn from_template(world: &mut World) {
+    let template = TemplateId(7);
+    world.done(Command::AddTemplate {
+        template,
+        name: "debian-13".parse().unwrap(),
+        guid: Guid(70),
+        size: Bytes(1),
+        arch: "x86_64".to_owned(),
+        os: "linux".to_owned(),
+        description: None,
+        node: NodeId(1),
+    });
+    let grain = grain(world, WEB);
+    grain.template = Some(template);
+    grain.spec.template = "debian-13".parse().unwrap();
+}
+
+#[test]
+fn a_system_lives_where_its_kind_can_run() {
+    use Purpose::{Copy, Run};
+    let with = |runtimes: &'static [RuntimeKind], arch: &'static str| {
+        move |world: &mut World| {
+            from_template(world);
+            node(world, 2).facts.runtimes = runtimes.iter().copied().collect();
+            arch.clone_into(&mut node(world, 2).facts.arch);
+        }
+    };
+    use RuntimeKind::{Jail, Lxc, Process};
+    check(with(&[Process, Lxc], "x86_64"), Run, "");
+    check(with(&[Process], "x86_64"), Run, "cannot run this template");
+    check(with(&[Jail], "x86_64"), Run, "cannot run this template");
+    check(with(&[Lxc], "aarch64"), Run, "is aarch64, its template is x86_64");
+    // A copy is safe there all the same, but is rather kept where it can run.
+    check(with(&[Process], "x86_64"), Copy, "");
+    let mut world = World::web(&[]);
+    with(&[Lxc], "x86_64")(&mut world);
+    assert_eq!(ranking(&world, Copy).fit.first().map(|best| best.node), Some(NodeId(2)));
+}
+
+#[test]
+fn full_and_broken_storage_takes_nothing_new() {
+    use Purpose::{Copy, Run};
+    let with = |state: PoolState, used: u64, has_copy: bool| {
+        move |world: &mut World| {
+            let (used, free) = (Bytes(used), Bytes(100 - used));
+            let what = (state == PoolState::Suspended).then(|| "a disk is gone".to_owned());
+            let pool = PoolFacts { state, used, free, what, ..PoolFacts::default() };
+            world.pools.insert(2, pool);
+            let reports = has_copy.then(|| (WEB, copy("1.1"))).into_iter().collect();
+            world.hear(2, reports);
+        }
+    };
+    for purpose in [Run, Copy] {
+        check(with(PoolState::Online, 90, false), purpose, "");
+        check(with(PoolState::Degraded, 1, false), purpose, "");
+        let full = "has storage that is 91 % full and takes new data up to 90 %";
+        check(with(PoolState::Online, 91, false), purpose, full);
+        // What is there already may be used.
+        check(with(PoolState::Online, 91, true), purpose, "");
+        check(with(PoolState::ReadOnly, 1, true), purpose, "has storage that is read-only");
+        let gone = "has storage that is suspended (a disk is gone)";
+        check(with(PoolState::Suspended, 1, true), purpose, gone);
+    }
 }
 
 #[test]

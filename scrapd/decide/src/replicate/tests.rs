@@ -1,8 +1,9 @@
 //! Table tests of copies. Snapshots are written as `epoch.number`, see [`crate::fixture::snapshot`].
 
 use scrap_schema::id::{Epoch, NodeId, OperationId};
+use scrap_schema::node::{PoolFacts, PoolState};
 use scrap_schema::operation::Work;
-use scrap_schema::snapshot::Guid;
+use scrap_schema::snapshot::{Guid, Purpose};
 use scrap_schema::spec::Keep;
 use scrap_schema::time::Timestamp;
 use scrap_schema::unit::Bytes;
@@ -127,6 +128,58 @@ fn a_stream_comes_in_only_from_the_owner_in_its_epoch_to_a_copy_that_is_wanted()
     let host = HostFacts { runs: [(WEB, run)].into(), ..HostFacts::default() };
     let writable = Err(NotAdmitted::WritableHere);
     assert_eq!(admit(NodeId(2), grain, &good, &host), writable);
+}
+
+#[test]
+fn a_stream_continues_a_template_only_where_it_is() {
+    let mut world = World::web(&[2]);
+    let template = scrap_schema::id::TemplateId(7);
+    world.cluster.grains.get_mut(&WEB).unwrap().template = Some(template);
+    let grain = Some(world.the(WEB));
+    let clone = offer(Some("1.1"), "1.1 1.2");
+    let mut host = HostFacts::default();
+    let missing = NotAdmitted::DoesNotContinue { from: Some(Guid(101)), newest: None };
+    assert_eq!(admit(NodeId(2), grain, &clone, &host), Err(missing));
+    host.templates.insert(template, Guid(101));
+    assert_eq!(admit(NodeId(2), grain, &clone, &host), Ok(Admitted::Receive));
+}
+
+#[test]
+fn full_storage_lets_in_only_what_somebody_stands_still_for() {
+    let mut world = World::web(&[2]);
+    let good = offer(None, "1.1");
+    let pool = |state, used: u64| HostFacts {
+        pool: Some(PoolFacts {
+            state,
+            used: Bytes(used),
+            free: Bytes(100 - used),
+            ..PoolFacts::default()
+        }),
+        ..HostFacts::default()
+    };
+    let says = |world: &World, host: &HostFacts| {
+        let admitted = admit(NodeId(2), Some(world.the(WEB)), &good, host);
+        admitted.map_or_else(|why| why.to_string(), |_| String::new())
+    };
+    assert_eq!(says(&world, &pool(PoolState::Online, 90)), "");
+    let full = "the storage of that node is 91 % full: it takes copies up to 90 %";
+    assert_eq!(says(&world, &pool(PoolState::Online, 91)), full);
+    let read_only = "the storage of that node is read-only";
+    assert_eq!(says(&world, &pool(PoolState::ReadOnly, 1)), read_only);
+    let (to, operation, ordered) = (NodeId(2), OperationId(1), 1);
+    world.cluster.grains.get_mut(&WEB).unwrap().stage = Stage::Quiescing { to, operation, ordered };
+    assert_eq!(says(&world, &pool(PoolState::Online, 91)), "");
+    assert_eq!(says(&world, &pool(PoolState::ReadOnly, 1)), read_only);
+}
+
+#[test]
+fn the_state_of_the_template_stays() {
+    let world = World::web(&[2]);
+    let mut data = facts(DataRole::Owner, "1.1 1.2 1.3 1.4");
+    data.snapshots[0].name.purpose = Purpose::Template;
+    let keep = Keep { keep_last: 1, keep_hourly: 0, keep_daily: 0 };
+    let goes = retain(&world.cluster, world.the(WEB), &data, &keep);
+    assert_eq!(goes, [Guid(103), Guid(102)]);
 }
 
 /// Which numbers of epoch 1 may go.
