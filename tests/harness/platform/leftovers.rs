@@ -14,7 +14,9 @@ pub fn of(name: &str) -> Vec<String> {
     left.extend(processes(&folder));
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let place = folder.display().to_string();
-    left.extend(mounts.lines().filter(|line| line.contains(&place)).map(|line| format!("mount {line}")));
+    left.extend(
+        mounts.lines().filter(|line| line.contains(&place)).map(|line| format!("mount {line}")),
+    );
     groups(Path::new("/sys/fs/cgroup"), &format!("scrap-lab.{name}"), 2, &mut left);
     left.extend(loop_devices(&place));
     left
@@ -51,5 +53,8 @@ fn loop_devices(place: &str) -> Vec<String> {
     let devices = fs::read_dir("/sys/block").into_iter().flatten().flatten();
     let file = |device: PathBuf| fs::read_to_string(device.join("loop/backing_file")).ok();
     let files = devices.filter_map(|device| file(device.path()));
-    files.filter(|file| file.starts_with(place)).map(|file| format!("loop device of {file}")).collect()
+    files
+        .filter(|file| file.starts_with(place))
+        .map(|file| format!("loop device of {file}"))
+        .collect()
 }
