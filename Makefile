@@ -8,6 +8,8 @@ DEMO_DIR ?= .demo
 # Folder and options of the lab, such as `make lab LAB_UP="--nodes 2 --size 20G"`.
 LAB ?= tests/lab/lab
 LAB_UP ?=
+# Parts of the platform lane: `make platform PLATFORM=host`, or `cluster`; both if nobody says.
+PLATFORM ?=
 # Names of benches, such as `writes list`; all if nobody says.
 BENCH ?=
 
@@ -42,6 +44,10 @@ test: tools ## Run every test (with cargo-nextest if it is installed)
 		echo "cargo-nextest is not installed: plain cargo test it is"; \
 		$(CARGO) test --workspace --no-fail-fast; \
 	fi
+	@$(MAKE) platform
+
+platform: tools ## As root: the suites on real ZFS, LXC and networks, and whole clusters in labs; part of `make test`
+	@CARGO="$(CARGO)" tests/lab/platform $(PLATFORM)
 
 soak: build ## Kill daemons a hundred times under load, watch an idle cluster for a minute
 	@SCRAP_KILL_ROUNDS=100 SCRAP_IDLE_SECS=60 $(CARGO) test $(CARGO_FLAGS) -p scrap-tests --test cluster -- \
@@ -58,7 +64,7 @@ verify: tools ## What CI asks for: format, lints, tests, documentation; changes 
 	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --log-level error check bans licenses sources; \
 	else echo "SKIPPED: dependency bans of deny.toml (cargo-deny is not installed)"; fi
-	@if command -v shellcheck >/dev/null 2>&1; then shellcheck -x .ci/run .ci/tools tests/lab/lab tests/lab/lib/* tests/lab/recipes/*.sh \
+	@if command -v shellcheck >/dev/null 2>&1; then shellcheck -x .ci/run .ci/tools tests/lab/lab tests/lab/platform tests/lab/host-suites tests/lab/lib/* tests/lab/recipes/*.sh \
 		tests/lab/recipes/busybox tests/lab/recipes/debian tests/lab/recipes/debian-setup tests/lab/recipes/system/sbin/init; \
 	else echo "SKIPPED: shellcheck of .ci and tests/lab (shellcheck is not installed)"; fi
 
@@ -78,4 +84,4 @@ man: build ## Write the manual pages of scrapctl into target/man
 tools:
 	@./.ci/tools
 
-.PHONY: help build demo demo-stop lab lab-stop test soak bench verify fix bless man tools
+.PHONY: help build demo demo-stop lab lab-stop test platform soak bench verify fix bless man tools

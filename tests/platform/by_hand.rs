@@ -1,0 +1,165 @@
+//! ZFS states that somebody has made by hand: each is named where an operator looks, and the daemon neither dies nor spins.
+
+use anyhow::Context;
+use scrap_schema::api::GrainState;
+use scrap_tests::cluster::wait_for;
+use scrap_tests::platform::book::{Book, Kind};
+use scrap_tests::platform::{Lab, SOON, Spec};
+
+use crate::{launched, prepared};
+
+/// The dataset of a grain on a node.
+async fn dataset(lab: &Lab, node: &str, grain: &str) -> anyhow::Result<String> {
+    let id = lab.api.grain(grain).await?.metadata.id.context("a grain has an id")?;
+    let list = lab.sh(node, &format!("zfs list -H -o name -r {}", lab.dataset(node))).await?;
+    let found = list.lines().find(|name| name.contains(&id) && name.contains("/grains/"));
+    found.map(ToOwned::to_owned).with_context(|| format!("{node} has no dataset of {id}: {list}"))
+}
+
+/// The daemon of a node: its number, and the processor time that it and its children have used, in ticks.
+async fn daemon(lab: &Lab, node: &str) -> anyhow::Result<(String, u64)> {
+    let file = lab.dir.join("nodes").join(node).join("scrapd.pid");
+    let text = format!("pid=$(cat {}); echo $pid; cat /proc/$pid/stat", file.display());
+    let said = lab.sh(node, &text).await?;
+    let (pid, stat) = said.split_once('\n').context("no stat")?;
+    let fields: Vec<&str> =
+        stat.rsplit_once(')').context("no stat")?.1.split_whitespace().collect();
+    let ticks = fields.get(11..15).context("no ticks")?.iter();
+    let ticks = ticks.filter_map(|field| field.parse::<u64>().ok()).sum();
+    Ok((pid.to_owned(), ticks))
+}
+
+/// While the trouble lasts the daemon lives and rests: over some seconds it uses less than most of one processor.
+async fn lives_and_rests(lab: &Lab, node: &str, before: &str, trouble: &str) -> anyhow::Result<()> {
+    let (pid, from) = daemon(lab, node).await?;
+    lab.sh(node, "sleep 5").await?;
+    let (again, until) = daemon(lab, node).await?;
+    assert_eq!((pid.as_str(), again.as_str()), (before, before), "scrapd died of: {trouble}");
+    let ticks = until - from;
+    eprintln!("{trouble}: scrapd and its children used {ticks} of 500 ticks");
+    assert!(ticks < 400, "scrapd spins: {trouble}");
+    Ok(())
+}
+
+/// A grain on ada with its copy on ben, and the daemons' numbers.
+async fn one(lab: &Lab) -> anyhow::Result<Book> {
+    let web = Book::new("web", Kind::Busybox, 73)?.on("ada");
+    launched(lab, &web, 1).await?;
+    wait_for(SOON, "the copy is on ben", async || {
+        let grain = lab.api.grain("web").await?;
+        let there = grain.status.copies.iter().any(|copy| copy.node.as_str() == "ben");
+        Ok(there.then_some(()))
+    })
+    .await?;
+    Ok(web)
+}
+
+fn two_nodes() -> Spec {
+    Spec::default().option("--nodes", "2").option("--size", "2G")
+}
+
+#[tokio::test]
+async fn a_foreign_snapshot_on_a_copy_is_named_and_nothing_is_rolled_back() -> anyhow::Result<()> {
+    let Some(lab) = prepared(two_nodes(), Kind::Busybox, 1).await? else { return Ok(()) };
+    let web = one(&lab).await?;
+    let copy = dataset(&lab, "ben", "web").await?;
+    let (pid, _) = daemon(&lab, "ben").await?;
+    lab.sh("ben", &format!("zfs snapshot {copy}@mine")).await?;
+    web.write(1).await?;
+    // Either the next increment goes on top of it, or it is named; it is there in both cases.
+    lives_and_rests(&lab, "ben", &pid, "a foreign snapshot").await?;
+    lab.sh("ben", &format!("zfs get -Hp guid {copy}@mine")).await?;
+    let info = lab.ctl(&["info", "web"]).await?;
+    eprintln!("{info}");
+    assert_eq!(lab.api.grain("web").await?.status.state, GrainState::Running);
+    lab.end().await
+}
+
+#[tokio::test]
+async fn a_copy_that_was_renamed_or_destroyed_is_named_and_made_again() -> anyhow::Result<()> {
+    let Some(lab) = prepared(two_nodes(), Kind::Busybox, 1).await? else { return Ok(()) };
+    let web = one(&lab).await?;
+    let (pid, _) = daemon(&lab, "ben").await?;
+    for (number, deed) in ["rename", "destroy"].into_iter().enumerate() {
+        let copy = dataset(&lab, "ben", "web").await?;
+        let aside = format!("{}-ben/aside", lab.name);
+        let how = match deed {
+            "rename" => format!("zfs rename {copy} {aside}"),
+            _ => format!(
+                "for name in $(zfs get -Hp -r -o name userrefs {copy} | grep @); do \
+                 for tag in $(zfs get -Hp -o value scrap:holds $name); do \
+                 zfs release $tag $name 2>/dev/null || true; done; done; \
+                 zfs destroy -r {copy} || zfs rename {copy} {aside}2"
+            ),
+        };
+        lab.sh("ben", &how).await?;
+        web.write(u64::try_from(number)?).await?;
+        lives_and_rests(&lab, "ben", &pid, deed).await?;
+        lab.is_protected("web", 1).await?;
+        dataset(&lab, "ben", "web").await?;
+        if deed == "rename" {
+            // What a person has put elsewhere is that person's.
+            lab.sh("ben", &format!("zfs get -Hp guid {aside}")).await?;
+        }
+    }
+    lab.end().await
+}
+
+#[tokio::test]
+async fn the_head_of_a_running_grain_that_is_gone_is_named() -> anyhow::Result<()> {
+    let Some(lab) = prepared(two_nodes(), Kind::Busybox, 1).await? else { return Ok(()) };
+    let _web = one(&lab).await?;
+    let head = dataset(&lab, "ada", "web").await?;
+    let (pid, _) = daemon(&lab, "ada").await?;
+    lab.ctl(&["stop", "web"]).await?;
+    lab.sh("ada", &format!("zfs rename {head} {}-ada/taken", lab.name)).await?;
+    let _ = lab.ctl_said(&["--timeout", "20s", "start", "web"]).await?;
+    lives_and_rests(&lab, "ada", &pid, "a head that is gone").await?;
+    let said = lab.ctl(&["info", "web"]).await?;
+    assert_ne!(lab.api.grain("web").await?.status.state, GrainState::Running, "{said}");
+    let status = lab.ctl_said(&["status"]).await?.all();
+    assert!(status.contains("web"), "the grain is not named:\n{status}");
+    // It is put back, and the grain runs again.
+    lab.sh("ada", &format!("zfs rename {}-ada/taken {head}", lab.name)).await?;
+    let _ = lab.ctl_said(&["--timeout", "60s", "start", "web"]).await?;
+    lab.grain_is("web", "runs again", |grain| grain.status.state == GrainState::Running).await?;
+    lab.end().await
+}
+
+#[tokio::test]
+async fn a_zfs_that_hangs_is_named_and_harms_nobody_else() -> anyhow::Result<()> {
+    let Some(lab) = prepared(two_nodes(), Kind::Busybox, 1).await? else { return Ok(()) };
+    let web = one(&lab).await?;
+    let (pid, _) = daemon(&lab, "ben").await?;
+    // A program of the same name stands in front, as long as a file says so.
+    let bin = lab.dir.join("nodes/ben/bin");
+    for tool in ["zfs", "zpool"] {
+        let text = format!(
+            "real=$(command -v {tool}); \
+             printf '#!/bin/sh\\n[ ! -e /run/hang ] || sleep 100000\\nexec %s \"$@\"\\n' $real >{0}/{tool}; \
+             chmod 755 {0}/{tool}",
+            bin.display()
+        );
+        lab.exec("ben", &["env", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "sh", "-ec", &text])
+            .await?
+            .good()?;
+    }
+    lab.verb(&["daemon", "ben", "stop"]).await?;
+    lab.verb(&["daemon", "ben", "start"]).await?;
+    lab.is_protected("web", 1).await?;
+    let (restarted, _) = daemon(&lab, "ben").await?;
+    assert_ne!(restarted, pid);
+    lab.sh("ben", ": >/run/hang").await?;
+    web.write(1).await?;
+    lab.says(&["status"], "ben").await?;
+    lives_and_rests(&lab, "ben", &restarted, "a zfs that hangs").await?;
+    // The owner has nothing to do with it.
+    web.write(2).await?;
+    assert_eq!(web.pages().await?.len(), 2);
+    let hanging = lab.sh("ben", "ps -e -o args | grep -c '[s]leep 100000' || true").await?;
+    eprintln!("programs that hang at the same time: {}", hanging.trim());
+    assert!(hanging.trim().parse::<u32>()? < 20, "they pile up");
+    lab.sh("ben", "rm /run/hang").await?;
+    lab.is_protected("web", 1).await?;
+    lab.end().await
+}

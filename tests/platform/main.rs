@@ -1,0 +1,39 @@
+//! Whole clusters with real ZFS, LXC and networks, each in a lab of its own: what an operator, a visitor and an intruder see.
+//! `make platform` runs them; no test measures speed, what is measured is printed.
+#![cfg(target_os = "linux")]
+#![expect(
+    clippy::print_stderr,
+    reason = "what was measured is told to whoever reads the test's output"
+)]
+
+mod by_hand;
+mod full;
+mod isolation;
+mod lab;
+mod names;
+mod planted;
+mod share;
+mod story;
+
+use scrap_tests::platform::book::{Book, Kind, NETWORK, policy};
+use scrap_tests::platform::{Lab, Spec, template};
+
+/// A lab with a network, the policy `test`, and a template.
+async fn prepared(spec: Spec, kind: Kind, copies: u32) -> anyhow::Result<Option<Lab>> {
+    let Some(lab) = scrap_tests::platform::up(spec).await? else { return Ok(None) };
+    let file = template::cook(kind, &[]).await?;
+    lab.import(kind, &file).await?;
+    lab.apply(&format!("{NETWORK}---\n{}", policy(copies))).await?;
+    Ok(Some(lab))
+}
+
+/// Makes a grain of a book and waits until it answers its visitor.
+async fn launched(lab: &Lab, book: &Book, copies: usize) -> anyhow::Result<()> {
+    lab.apply(&book.manifest()).await?;
+    lab.is_protected(&book.name, copies).await?;
+    scrap_tests::cluster::wait_for(scrap_tests::platform::SOON, "the book answers", async || {
+        book.front().await.map(Some)
+    })
+    .await?;
+    Ok(())
+}
