@@ -48,6 +48,7 @@ use scrap_host::net::AnyNet;
 #[cfg(target_os = "linux")]
 use scrap_host::net::{HostNet, NetSettings};
 use scrap_host::process::ProcessRuntime;
+use scrap_host::zfs::{ZfsDatasets, ZfsSettings};
 use scrap_schema::command::{Command, Proposal};
 use scrap_schema::node::{NodeFacts, NodeRole};
 use tokio::net::TcpListener;
@@ -195,7 +196,12 @@ async fn hands(config: &Config) -> anyhow::Result<Host> {
             let root = config.data_dir.join("pool");
             AnyDatasets::Dir(DirDatasets::open(&root).await?)
         }
-        DatasetsKind::Zfs => anyhow::bail!("merge"),
+        DatasetsKind::Zfs => {
+            let zfs = config.host.zfs.as_ref().context("`dataset` is missing under `[host]`")?;
+            let settings = ZfsSettings::new(&zfs.dataset, &zfs.mount);
+            let what = || format!("the datasets below `{}` cannot be opened", zfs.dataset);
+            AnyDatasets::Zfs(ZfsDatasets::open(settings).await.with_context(what)?)
+        }
         DatasetsKind::Mem => AnyDatasets::Mem(MemDatasets::new(std::process::id().into())),
     };
     let runtime = match config.host.runtime {
