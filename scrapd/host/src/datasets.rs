@@ -290,7 +290,8 @@ pub trait Datasets: Send + Sync + 'static {
     /// Tags and the snapshots that they hold, with [`ORIGIN_TAG`] and those that begin with [`CLONE_TAG`].
     fn holds(&self, grain: GrainId) -> impl Future<Output = Result<BTreeMap<String, Guid>>> + Send;
 
-    /// Writes a stream of one snapshot: everything, or what changed since `from`. Returns its length in bytes.
+    /// Writes a stream of one snapshot: everything, or what changed since `from`. Returns its length in bytes. A `from` that
+    /// does not come before `to` is [`Cause::Diverged`].
     fn send(
         &self,
         id: DatasetId,

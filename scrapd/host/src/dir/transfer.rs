@@ -25,6 +25,13 @@ const RESERVE: u64 = 64 << 20;
 pub(super) fn plan(folder: &Folder, from: Option<Guid>, to: Guid) -> Result<Plan> {
     let meta = folder.must()?;
     let row = meta.row(to)?;
+    if let Some(guid) = from {
+        meta.row(guid)?;
+        let at = |guid| meta.line.iter().position(|row| row.snapshot.guid == guid);
+        if at(guid) >= at(to) {
+            return Err(Cause::Diverged { newest: Some(to), from });
+        }
+    }
     let old = from.map(|from| folder.manifest(meta.row(from)?)).transpose()?;
     Plan::new(old.as_ref(), &folder.manifest(row)?, row.manifest)
 }

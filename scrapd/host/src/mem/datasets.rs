@@ -488,9 +488,13 @@ impl Datasets for MemDatasets {
 
 fn encode(stored: &Stored, from: Option<Guid>, to: Guid) -> std::result::Result<Vec<u8>, Cause> {
     let empty = Tree::new();
-    let (snapshot, new) = stored.line.get(stored.position(to)?).ok_or(Cause::NoSnapshot(to))?;
+    let at = stored.position(to)?;
+    let (snapshot, new) = stored.line.get(at).ok_or(Cause::NoSnapshot(to))?;
     let old = match from {
-        Some(from) => stored.tree(from)?,
+        Some(guid) if stored.position(guid)? >= at => {
+            return Err(Cause::Diverged { newest: Some(to), from });
+        }
+        Some(guid) => stored.tree(guid)?,
         None => &empty,
     };
     stream::encode(from, snapshot, old, new)

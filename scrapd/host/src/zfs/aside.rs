@@ -9,7 +9,7 @@ use super::found::Found;
 use super::names::{self, BASE};
 use super::role::{SHUT, pairs, role_text, state};
 use super::{Inner, Result};
-use crate::datasets::{Cause, Dataset, DatasetId, ORIGIN_TAG, Role};
+use crate::datasets::{Cause, Dataset, DatasetId, Role};
 
 /// What to set aside.
 #[derive(Debug, Clone)]
@@ -146,17 +146,12 @@ impl SetAside {
     /// The tags stay with the Standby. What only the orphan has is kept by being an orphan.
     async fn let_go(&self, inner: &Inner, id: DatasetId) -> Result<()> {
         let orphan = inner.must(id).await?;
-        let held: Vec<String> = orphan
-            .snaps
-            .own
-            .iter()
-            .filter(|snap| snap.userrefs > 0)
-            .map(|snap| snap.full.clone())
-            .collect();
+        let own = orphan.snaps.own.iter().filter(|snap| snap.userrefs > 0);
+        let held: Vec<String> = own.map(|snap| snap.full.clone()).collect();
+        inner.let_go(&held).await?;
         let tags: Vec<String> =
             orphan.properties.keys().filter_map(|name| names::held(name)).collect();
-        inner.let_go(&held, &tags).await?;
-        for tag in tags.iter().filter(|tag| *tag != ORIGIN_TAG) {
+        for tag in &tags {
             inner.unset(&orphan.name, &names::hold(tag)).await?;
         }
         Ok(())

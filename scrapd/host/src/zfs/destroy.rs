@@ -1,8 +1,7 @@
 //! Taking datasets away. What others need is given to them first; what somebody else made is never taken away with it.
 
 use super::found::Found;
-use super::names;
-use super::{Inner, Result, random, words};
+use super::{Inner, Result, random};
 use crate::datasets::{Cause, DatasetId};
 
 /// More dependents than this are no work of ours.
@@ -50,12 +49,12 @@ impl Inner {
     /// Takes a dataset away with its snapshots, by its name; a missing one is fine. What is a clone of it gets what it
     /// needs.
     pub(super) async fn remove_named(&self, name: &str) -> Result<()> {
-        let columns = "name,property,value,source";
-        let properties = match self.tools.zfs(&["get", "-Hp", "-o", columns, "all", name]).await {
-            Ok(out) => words::properties(&out).remove(name).unwrap_or_default(),
+        let snaps = match self.snapshots_of(name).await {
+            Ok(snaps) => snaps,
             Err(Cause::Missing) => return Ok(()),
             Err(cause) => return Err(cause),
         };
+        self.let_go_for_good(&snaps.own.iter().collect::<Vec<_>>()).await?;
         for _ in 0..DEPENDENTS_MAX {
             let dependents = self.dependents(name).await?;
             let Some((clone, _)) = dependents.first() else { break };
@@ -63,14 +62,6 @@ impl Inner {
         }
         self.unmount(name).await?;
         let snaps = self.snapshots_of(name).await?;
-        let held: Vec<String> = snaps
-            .own
-            .iter()
-            .filter(|snap| snap.userrefs > 0)
-            .map(|snap| snap.full.clone())
-            .collect();
-        let tags: Vec<String> = properties.keys().filter_map(|name| names::held(name)).collect();
-        self.let_go(&held, &tags).await?;
         let own = snaps.own.iter().map(|snap| snap.full.clone());
         let doomed: Vec<String> = own.chain(snaps.temporary).collect();
         self.destroy_snapshots(name, &doomed).await?;

@@ -23,6 +23,8 @@ pub(super) const ORIGIN: &str = "scrap:origin";
 pub(super) const CREATED: &str = "scrap:created";
 /// Of a view: the dataset that it is of.
 pub(super) const VIEW_OF: &str = "scrap:view-of";
+/// The pool's own hold on whatever a tag of ours holds: a protection against people.
+pub(super) const POOL_TAG: &str = "scrap:held";
 const HOLD: &str = "scrap:hold:";
 const TEXT: &str = "scrap:text:";
 /// Longer values are split: old tools end themselves over one of a kilobyte.
@@ -132,11 +134,6 @@ pub(super) fn hold(tag: &str) -> String {
 /// The tag that such a property is for.
 pub(super) fn held(property: &str) -> Option<String> {
     decode(property.strip_prefix(HOLD)?)
-}
-
-/// A tag as the pool itself knows it.
-pub(super) fn pool_tag(tag: &str) -> String {
-    format!("scrap:{}", encode(tag))
 }
 
 /// Names of properties and tags have only small letters, digits and `:-.`; all else is `_` and two hex digits. The dot

@@ -18,8 +18,6 @@ pub(super) struct Capabilities {
     pub(super) estimate: bool,
     /// Several properties by one `set`, several snapshots by one `snapshot` or `destroy`. Else: one after the other.
     pub(super) many: bool,
-    /// `zfs holds`. Else: the tags that are known are tried.
-    pub(super) holds: bool,
     /// `zfs diff`. Else: both trees are walked.
     pub(super) diff: bool,
     /// `zpool get -Hp` and `zpool sync`. Else: `zpool list`, and a snapshot where a sync is needed.
@@ -41,7 +39,6 @@ impl Capabilities {
             compressed: all,
             estimate: all,
             many: all,
-            holds: all,
             diff: all,
             pool: all,
             modern_properties: all,

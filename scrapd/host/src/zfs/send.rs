@@ -23,6 +23,13 @@ impl Inner {
 
     fn plan_of(&self, found: &Found, from: Option<Guid>, to: Guid) -> Result<Plan> {
         let to = found.snap(to)?;
+        if let Some(guid) = from {
+            found.snap(guid)?;
+            let at = |guid| found.line().position(|snap| snap.snapshot.guid == guid);
+            if at(guid) >= at(to.snapshot.guid) {
+                return Err(Cause::Diverged { newest: Some(to.snapshot.guid), from });
+            }
+        }
         let from = from.map(|from| found.snap(from)).transpose()?;
         let dataset = |full: &str| full.split('@').next().unwrap_or_default().to_owned();
         let clone = from.is_some_and(|from| dataset(&from.full) != dataset(&to.full));

@@ -8,7 +8,7 @@ use scrap_schema::snapshot::{Guid, Snapshot, SnapshotName};
 use scrap_schema::time::Timestamp;
 
 use super::found::{Found, Snap};
-use super::names::{self, CREATED};
+use super::names::{self, CREATED, POOL_TAG};
 use super::{Inner, Result};
 use crate::datasets::{self, CLONE_TAG, Cause, DatasetError, DatasetId, ORIGIN_TAG, Role};
 
@@ -130,13 +130,11 @@ impl Inner {
         if tag == ORIGIN_TAG || tag.starts_with(CLONE_TAG) {
             return Err(Cause::Held(format!("the tag `{tag}` is the backend's own")));
         }
-        let before = found.holds().get(tag).copied();
-        self.pool_hold(&found, snap, tag).await?;
-        if before != Some(guid) {
-            self.set(&found.name, &[(names::hold(tag), guid.to_string())]).await?;
-        }
-        match before.filter(|before| *before != guid) {
-            Some(before) => self.pool_release(&found, found.snap(before)?, tag).await,
+        let before = found.holds().get(tag).copied().filter(|before| *before != guid);
+        self.pool_hold(&found, snap).await?;
+        self.set(&found.name, &[(names::hold(tag), guid.to_string())]).await?;
+        match before {
+            Some(before) => self.pool_release(&found, before, tag).await,
             None => Ok(()),
         }
     }
@@ -148,50 +146,52 @@ impl Inner {
             return Ok(());
         };
         self.unset(&found.name, &names::hold(tag)).await?;
-        self.pool_release(&found, found.snap(guid)?, tag).await
+        self.pool_release(&found, guid, tag).await
     }
 
     /// A snapshot of another dataset is held by being cloned.
-    async fn pool_hold(&self, found: &Found, snap: &Snap, tag: &str) -> Result<()> {
+    async fn pool_hold(&self, found: &Found, snap: &Snap) -> Result<()> {
         if !found.snaps.own.contains(snap) {
             return Ok(());
         }
-        match self.tools.zfs(&["hold", &names::pool_tag(tag), &snap.full]).await {
-            // The tag is there already.
+        match self.tools.zfs(&["hold", POOL_TAG, &snap.full]).await {
             Err(Cause::Exists) => Ok(()),
             Err(Cause::Program { said, .. }) if said.contains("tag already exists") => Ok(()),
             result => result.map(|_| ()),
         }
     }
 
-    async fn pool_release(&self, found: &Found, snap: &Snap, tag: &str) -> Result<()> {
-        if !found.snaps.own.contains(snap) {
+    /// Lets go in the pool of what no other tag holds.
+    async fn pool_release(&self, found: &Found, guid: Guid, tag: &str) -> Result<()> {
+        let snap = found.snap(guid)?;
+        let mut others = found.holds().into_iter();
+        if !found.snaps.own.contains(snap) || others.any(|(other, of)| of == guid && other != tag) {
             return Ok(());
         }
-        self.pool_release_named(&snap.full, &names::pool_tag(tag)).await
+        self.let_go(std::slice::from_ref(&snap.full)).await
     }
 
-    async fn pool_release_named(&self, full: &str, pool_tag: &str) -> Result<()> {
-        match self.tools.zfs(&["release", pool_tag, full]).await {
-            Err(Cause::Missing) => Ok(()),
-            Err(Cause::Program { said, .. }) if said.contains("no such tag") => Ok(()),
-            result => result.map(|_| ()),
-        }
-    }
-
-    /// Lets go of every hold of ours on snapshots that are about to go. `tags` are those that may be there, for tools that
-    /// cannot list them.
-    pub(super) async fn let_go(&self, snapshots: &[String], tags: &[String]) -> Result<()> {
+    /// Lets go of our hold on snapshots, whether there is one or not.
+    pub(super) async fn let_go(&self, snapshots: &[String]) -> Result<()> {
         for full in snapshots {
-            let pool_tags: Vec<String> = if self.can.holds {
-                let out = self.tools.zfs(&["holds", "-H", full]).await?;
-                let tags = out.lines().filter_map(|line| line.split('\t').nth(1));
-                tags.filter(|tag| tag.starts_with("scrap:")).map(str::to_owned).collect()
-            } else {
-                tags.iter().map(|tag| names::pool_tag(tag)).collect()
-            };
-            for tag in pool_tags {
-                self.pool_release_named(full, &tag).await?;
+            match self.tools.zfs(&["release", POOL_TAG, full]).await {
+                Ok(_) | Err(Cause::Missing) => (),
+                Err(Cause::Program { said, .. }) if said.contains("no such tag") => (),
+                Err(cause) => return Err(cause),
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets go of snapshots that are about to be destroyed, and says so if somebody else holds one.
+    pub(super) async fn let_go_for_good(&self, snaps: &[&Snap]) -> Result<()> {
+        for snap in snaps.iter().filter(|snap| snap.userrefs > 0) {
+            self.let_go(std::slice::from_ref(&snap.full)).await?;
+            let get = ["get", "-Hp", "-o", "value", "userrefs", &snap.full];
+            if self.tools.zfs(&get).await?.trim() != "0" {
+                let what =
+                    format!("snapshot {} by a `zfs hold` that SCRAP did not make", snap.full);
+                return Err(Cause::Held(what));
             }
         }
         Ok(())
@@ -214,10 +214,7 @@ impl Inner {
                 return Err(Cause::Held(format!("snapshot {guid} belongs to {}", snap.full)));
             }
         }
-        let held: Vec<String> =
-            doomed.iter().filter(|snap| snap.userrefs > 0).map(|snap| snap.full.clone()).collect();
-        let tags: Vec<String> = holds.into_keys().collect();
-        self.let_go(&held, &tags).await?;
+        self.let_go_for_good(&doomed).await?;
         let doomed: Vec<String> = doomed.iter().map(|snap| snap.full.clone()).collect();
         self.destroy_snapshots(&found.name, &doomed).await
     }

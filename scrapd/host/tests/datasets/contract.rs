@@ -145,7 +145,7 @@ async fn owner<B: Bench>(seed: u64) -> B {
     bench
 }
 
-fn cause<T>(result: Result<T, DatasetError>) -> Cause {
+pub(crate) fn cause<T>(result: Result<T, DatasetError>) -> Cause {
     result.err().unwrap().cause
 }
 

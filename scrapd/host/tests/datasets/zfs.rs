@@ -14,6 +14,11 @@ use scrap_schema::id::{GrainId, TemplateId};
 
 use crate::bench::{Bench, write_below};
 
+mod full;
+mod hands;
+mod streams;
+mod trees;
+
 /// By everything that the tools can do.
 pub(crate) type ZfsBench = Pool<false>;
 /// By what every version can do.
@@ -32,7 +37,7 @@ fn var(name: &str) -> Option<String> {
 pub(crate) fn available() -> bool {
     let given = var("SCRAP_TEST_ZFS_ROOT").is_some() && var("SCRAP_TEST_ZFS_MOUNT").is_some();
     if !given {
-        println!("skipped: SCRAP_TEST_ZFS_ROOT and SCRAP_TEST_ZFS_MOUNT name no pool and folder");
+        println!("SKIPPED: SCRAP_TEST_ZFS_ROOT and SCRAP_TEST_ZFS_MOUNT name no pool and folder");
     }
     given
 }
@@ -42,6 +47,19 @@ pub(crate) fn by_hand(program: &str, arguments: &[&str]) -> Result<String, Strin
     let output = Command::new(program).args(arguments).env("LC_ALL", "C").output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+}
+
+/// The same, until nothing is busy any more: some tools end mounts later than they say.
+pub(crate) fn by_hand_patiently(program: &str, arguments: &[&str]) -> Result<String, String> {
+    for _ in 0..100 {
+        match by_hand(program, arguments) {
+            Err(said) if said.contains("busy") => {
+                std::thread::sleep(std::time::Duration::from_millis(100));
+            }
+            result => return result,
+        }
+    }
+    by_hand(program, arguments)
 }
 
 /// Work of the backend from a place that cannot wait.
@@ -122,14 +140,7 @@ impl<const PLAIN: bool> Drop for Pool<PLAIN> {
             }
             left
         });
-        let mut swept = by_hand("zfs", &["destroy", "-r", &self.settings.root]);
-        for _ in 0..100 {
-            if !swept.as_ref().is_err_and(|said| said.contains("busy")) {
-                break;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(100));
-            swept = by_hand("zfs", &["destroy", "-r", &self.settings.root]);
-        }
+        let swept = by_hand_patiently("zfs", &["destroy", "-r", &self.settings.root]);
         if !left.is_empty() || swept.is_err() {
             println!("left in {}: {left:?} {swept:?}", self.settings.root);
         }
