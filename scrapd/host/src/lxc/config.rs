@@ -203,14 +203,25 @@ impl Description<'_> {
     }
 
     fn limits(&self, lines: &mut Lines) -> Result<(), Bad> {
-        let missing = |what: &str| {
-            let why =
-                "cannot be kept: the machine has no controller for it in its groups of processes";
-            Err(bad(format!("the limit of {what}"), why))
-        };
-        let (memory, pids) = (self.memory.0, self.system.pids);
+        if self.memory.0 > 0 {
+            self.limit_memory(lines)?;
+        }
+        if self.system.pids > 0 {
+            match self.machine.controller("pids") {
+                Controller::First => lines.put("lxc.cgroup.pids.max", self.system.pids),
+                Controller::Second => lines.put("lxc.cgroup2.pids.max", self.system.pids),
+                Controller::Missing => return Err(no_controller("processes")),
+            }
+        }
+        if self.cpu.0 > 0 {
+            self.limit_processor(lines)?;
+        }
+        Ok(())
+    }
+
+    fn limit_memory(&self, lines: &mut Lines) -> Result<(), Bad> {
+        let memory = self.memory.0;
         match self.machine.controller("memory") {
-            _none if memory == 0 => (),
             Controller::First => {
                 lines.put("lxc.cgroup.memory.limit_in_bytes", memory);
                 if self.machine.limits_swap() {
@@ -223,19 +234,15 @@ impl Description<'_> {
                     lines.put("lxc.cgroup2.memory.swap.max", 0);
                 }
             }
-            Controller::Missing => return missing("memory"),
+            Controller::Missing => return Err(no_controller("memory")),
         }
-        match self.machine.controller("pids") {
-            _none if pids == 0 => (),
-            Controller::First => lines.put("lxc.cgroup.pids.max", pids),
-            Controller::Second => lines.put("lxc.cgroup2.pids.max", pids),
-            Controller::Missing => return missing("processes"),
-        }
-        let quota = u64::from(self.cpu.0).saturating_mul(PERIOD_US) / 1000;
-        // The system knows no smaller one.
-        let quota = quota.max(1000);
+        Ok(())
+    }
+
+    fn limit_processor(&self, lines: &mut Lines) -> Result<(), Bad> {
+        // The system knows no smaller one than a millisecond.
+        let quota = (self.cpu.0.saturating_mul(PERIOD_US) / 1000).max(1000);
         match self.machine.controller("cpu") {
-            _none if self.cpu.0 == 0 => (),
             Controller::First => {
                 lines.put("lxc.cgroup.cpu.cfs_period_us", PERIOD_US);
                 lines.put("lxc.cgroup.cpu.cfs_quota_us", quota);
@@ -243,10 +250,15 @@ impl Description<'_> {
             Controller::Second => {
                 lines.put("lxc.cgroup2.cpu.max", format_args!("{quota} {PERIOD_US}"));
             }
-            Controller::Missing => return missing("processor time"),
+            Controller::Missing => return Err(no_controller("processor time")),
         }
         Ok(())
     }
+}
+
+fn no_controller(what: &str) -> Bad {
+    let why = "cannot be kept: the machine has no controller for it in its groups of processes";
+    bad(format!("the limit of {what}"), why)
 }
 
 /// An interface of its own, to which this machine is a router.

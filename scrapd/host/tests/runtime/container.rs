@@ -86,6 +86,7 @@ impl Bench for LxcBench {
     const ASKED: &str = "exit status 0";
     const NEEDS_COMMAND: bool = false;
 
+    #[expect(clippy::print_stdout, reason = "says why nothing is tested")]
     fn is_possible() -> bool {
         let possible = scratch().is_some() && rustix::process::geteuid().is_root();
         if !possible {

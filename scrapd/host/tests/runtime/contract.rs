@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use scrap_host::runtime::{Exec, InstanceState, Runtime, RuntimeCause, RuntimeError};
+use scrap_host::runtime::{Exec, InstanceState, Runtime, RuntimeCause, RuntimeError, Window};
 use scrap_schema::id::Epoch;
 use scrap_schema::time::BootTime;
 use scrap_schema::unit::Span;
@@ -40,6 +40,8 @@ macro_rules! suite {
             an_empty_command_is_refused
             the_log_can_be_followed
             exec_runs_beside_the_program
+            a_terminal_is_one
+            what_does_not_run_has_nothing_to_offer
             usage_is_measured
             only_a_stopped_grain_is_forgotten
         }
@@ -280,6 +282,55 @@ pub(crate) async fn exec_runs_beside_the_program<B: Bench>() {
     };
     let ended = tokio::time::timeout(std::time::Duration::from_secs(20), ended).await.unwrap();
     assert!(!ended.success(), "it ends with the grain");
+}
+
+pub(crate) async fn a_terminal_is_one<B: Bench>() {
+    let bench = B::new().await;
+    let r = bench.runtime();
+    r.start(bench.order(1)).await.unwrap();
+    let window = Window { rows: 24, columns: 80 };
+    let script = "stty size; read line; echo \"got $line\"; exit 5";
+    let order = Exec { tty: Some(window), ..exec(&["sh", "-c", script]) };
+    let mut started = r.exec(order).await.unwrap();
+    let mut terminal = started.terminal.take().unwrap();
+    let mut printed = Vec::new();
+    let talk = async {
+        let mut typed = false;
+        loop {
+            let mut buffer = [0; 1024];
+            let length = terminal.read(&mut buffer).await.unwrap();
+            if length == 0 {
+                break;
+            }
+            printed.extend_from_slice(&buffer[..length]);
+            if !typed && String::from_utf8_lossy(&printed).contains("24 80") {
+                terminal.write_all(b"this\n").await.unwrap();
+                typed = true;
+            }
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(30), talk).await.unwrap();
+    let printed = String::from_utf8_lossy(&printed);
+    assert!(printed.contains("got this"), "{printed}");
+    assert_eq!(started.child.wait().await.unwrap().code(), Some(5));
+    let missing = Exec { tty: Some(window), ..exec(&["/no/such/program"]) };
+    assert_cause!(r.exec(missing).await, RuntimeCause::Program { .. });
+    r.stop(WEB, GRACE).await.unwrap();
+}
+
+pub(crate) async fn what_does_not_run_has_nothing_to_offer<B: Bench>() {
+    let bench = B::new().await;
+    let r = bench.runtime();
+    let window = Window { rows: 24, columns: 80 };
+    assert_cause!(r.console(WEB, window).await, RuntimeCause::NotRunning);
+    assert_cause!(r.freeze(WEB).await, RuntimeCause::NotRunning);
+    assert_cause!(r.thaw(WEB).await, RuntimeCause::NotRunning);
+    assert_cause!(r.services(WEB).await, RuntimeCause::NotRunning);
+    r.start(bench.order(1)).await.unwrap();
+    assert_eq!(r.services(WEB).await.unwrap(), []);
+    r.thaw(WEB).await.unwrap();
+    r.stop(WEB, GRACE).await.unwrap();
+    assert_cause!(r.services(WEB).await, RuntimeCause::NotRunning);
 }
 
 pub(crate) async fn usage_is_measured<B: Bench>() {

@@ -79,7 +79,7 @@ async fn what_ignores_being_asked_is_killed() {
     let script = TREE.replace("trap '' TERM PWR INT", "trap : TERM PWR INT");
     bench.runtime.start(bench.shell(&script, 1)).await.unwrap();
     bench.appears("main").await;
-    assert!(bench.living().len() >= 4, "{:?}", bench.living());
+    wait_until(async || bench.living().len() >= 4).await;
     bench.runtime.stop(WEB, Span::from_ms(200)).await.unwrap();
     let found = instance(&bench.runtime).await.unwrap();
     assert_eq!(found.last_exit.as_deref(), Some("signal 9"));

@@ -6,6 +6,8 @@ mod bench;
 mod container;
 mod contract;
 #[cfg(target_os = "linux")]
+mod debian;
+#[cfg(target_os = "linux")]
 mod lxc;
 #[cfg(target_os = "linux")]
 mod process;

@@ -181,7 +181,6 @@ async fn links_in_a_system_change_nothing_outside() {
                 let _ = bench.runtime.exec(exec(&["true"])).await;
             }
             bench.runtime.stop(WEB, GRACE).await.unwrap();
-            println!("{name} -> {target}: {started:?}");
             bench.assert_gone();
             assert_eq!(picture(&outside), before, "{name} -> {target}");
             assert_eq!(mounts(), 0, "{name} -> {target}");
