@@ -7,8 +7,13 @@
 //! 2. The kernel's routing ([`routing`]) knows no way for a packet of a grain, or to one, that has no mark.
 //!
 //! So when the table is gone (`nft flush ruleset`), grains have no path at all, at once and without anybody watching.
+//! What the kernel delivers without asking its routing, broadcasts of IPv4 for the most part, is dropped by a constant
+//! filter at each interface (`filter`). One thing goes on without the table: a TCP connection that this node itself has
+//! opened to a grain, because the kernel knows its packets before it routes them.
+//!
 //! Everything here is by the *name* of the grain's interface, which does not change when the runtime makes it again at
-//! a restart. Nothing here decides who may talk to whom: it is told, and does it.
+//! a restart; only that filter and some settings of the interface are made again, and until then the table does their
+//! work. Nothing here decides who may talk to whom: it is told, and does it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -16,23 +21,28 @@ use std::path::PathBuf;
 
 use scrap_schema::id::GrainId;
 
+mod error;
+mod lxc;
+mod prefix;
+pub mod routing;
+pub mod rules;
+
 #[cfg(target_os = "linux")]
 mod airwave;
+#[cfg(target_os = "linux")]
 mod check;
-mod error;
 #[cfg(target_os = "linux")]
 mod filter;
+#[cfg(target_os = "linux")]
 mod frames;
 #[cfg(target_os = "linux")]
 mod host;
 #[cfg(target_os = "linux")]
 mod interfaces;
+#[cfg(target_os = "linux")]
 mod kernel;
-mod lxc;
-mod prefix;
+#[cfg(target_os = "linux")]
 mod program;
-pub mod routing;
-pub mod rules;
 #[cfg(target_os = "linux")]
 mod witness;
 

@@ -148,6 +148,9 @@ pub enum NetTrouble {
     /// It is not as it was loaded.
     #[error("the table `{0}` of nftables was changed by somebody else")]
     TableChanged(String),
+    /// It is there, but this daemon has not loaded it, or could not.
+    #[error("the table `{0}` of nftables is not loaded by this daemon yet")]
+    NotLoaded(String),
     /// A rule, route, address or proxy entry is not there.
     #[error("missing: `ip {0}`")]
     Missing(String),

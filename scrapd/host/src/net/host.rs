@@ -14,7 +14,7 @@ use super::program::{IP, NFT};
 use super::routing::{self, Entry, Need};
 use super::rules::{self, Ground};
 use super::witness::Witness;
-use super::{Attachment, NetSettings, Surroundings, check, filter, interface};
+use super::{Attachment, INTERFACE_PREFIX, NetSettings, Surroundings, check, filter, interface};
 
 /// The network of grains on this machine.
 #[derive(Debug)]
@@ -147,7 +147,7 @@ impl HostNet {
             }
         }
         let uplink = self.settings.uplink.as_str();
-        let grains = routing::of_grains(interfaces.all.keys());
+        let grains = of_grains(&interfaces);
         let table = rules::transaction(
             &self.settings.table,
             &ground(uplink, &interfaces, surroundings),
@@ -266,7 +266,8 @@ impl HostNet {
     async fn look_at_table(&self, inner: &Inner, text: &str) -> Option<NetTrouble> {
         let table = self.settings.table.clone();
         match (self.listing().await, &inner.loaded) {
-            (Err(NetError::Refused { .. }), _) | (Ok(_), None) => Some(NetTrouble::NoTable(table)),
+            (Err(NetError::Refused { .. }), _) => Some(NetTrouble::NoTable(table)),
+            (Ok(_), None) => Some(NetTrouble::NotLoaded(table)),
             (Err(error), _) => Some(NetTrouble::Unclear(error)),
             (Ok(now), Some((loaded, listing))) => {
                 (now != *listing || loaded != text).then_some(NetTrouble::TableChanged(table))
@@ -280,7 +281,7 @@ impl HostNet {
     /// Grains are still joined to this machine (nothing is touched then), or something cannot be removed.
     pub async fn clear(&self) -> Result<(), NetError> {
         let mut inner = self.inner.lock().await;
-        let interfaces = routing::of_grains(Interfaces::read()?.all.keys());
+        let interfaces = of_grains(&Interfaces::read()?);
         if !interfaces.is_empty() {
             return Err(NetError::Attached { interfaces: interfaces.into_iter().collect() });
         }
@@ -298,6 +299,12 @@ impl HostNet {
         NFT.run(&["-f", "-"], &text).await?;
         self.kernel.clear()
     }
+}
+
+/// Names of grains' interfaces among all.
+fn of_grains(interfaces: &Interfaces) -> BTreeSet<String> {
+    let names = interfaces.all.keys();
+    names.filter(|name| name.starts_with(INTERFACE_PREFIX)).cloned().collect()
 }
 
 fn addresses(attachment: &Attachment) -> impl Iterator<Item = IpAddr> + use<> {

@@ -26,8 +26,8 @@ use std::net::IpAddr;
 
 use serde::Deserialize;
 
+use super::GATEWAY4;
 use super::rules::MARK;
-use super::{GATEWAY4, INTERFACE_PREFIX};
 
 /// The table of what is dropped.
 const TABLE: u32 = 7272;
@@ -263,11 +263,6 @@ struct LinkAnswer {
 #[derive(Deserialize)]
 struct AddressAnswer {
     local: Option<IpAddr>,
-}
-
-/// Names of grains' interfaces among all names.
-pub(super) fn of_grains<'a>(names: impl Iterator<Item = &'a String>) -> BTreeSet<String> {
-    names.filter(|name| name.starts_with(INTERFACE_PREFIX)).cloned().collect()
 }
 
 #[cfg(test)]

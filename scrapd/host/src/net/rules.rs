@@ -98,6 +98,7 @@ pub(super) fn solicited(address: Ipv6Addr) -> Ipv6Addr {
 
 /// `who` drops senders that are not who they may be before anything else is done for them. `decide` comes after other
 /// tables have changed destinations, so that what is looked at is where the packet really goes.
+/// Options that choose another way than the destination's never pass. The numbers of ICMPv6 that are dropped are those that make sense on one link only.
 const INET_CHAINS: &str = r"
 	chain who {
 		type filter hook prerouting priority raw; policy accept;
@@ -117,15 +118,17 @@ const INET_CHAINS: &str = r"
 		ip6 daddr @grains6 goto to_grain
 	}
 	chain from_grain {
+		ip hdrlength != 5 drop
+		exthdr rt exists drop
 		icmpv6 type nd-neighbor-solicit ip6 hoplimit 255 ip6 daddr { $gateway6, $solicited_gateway6 } @th,64,128 $gateway6_as_number meta pkttype set host goto pass
 		icmpv6 type nd-neighbor-advert ip6 hoplimit 255 ip6 daddr fe80::/10 iifname vmap @advertising
+		icmpv6 type 130-153 drop
+		icmp type { redirect, router-advertisement, router-solicitation } drop
 		ct direction reply ct state established goto pass
 		ct state related meta l4proto { icmp, ipv6-icmp } iifname . ct original ip saddr @address4 goto pass
 		ct state related meta l4proto { icmp, ipv6-icmp } iifname . ct original ip daddr @address4 goto pass
 		ct state related meta l4proto { icmp, ipv6-icmp } iifname . ct original ip6 saddr @address6 goto pass
 		ct state related meta l4proto { icmp, ipv6-icmp } iifname . ct original ip6 daddr @address6 goto pass
-		ip hdrlength != 5 drop
-		exthdr rt exists drop
 		fib daddr type != unicast drop
 		ip daddr @never4 drop
 		ip6 daddr @never6 drop

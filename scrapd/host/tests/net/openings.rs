@@ -196,3 +196,38 @@ fn an_error_that_belongs_to_another_connection_does_not_pass() {
     mouth.say(&error.bytes());
     assert_eq!(ears.listen(Duration::from_millis(400)), Heard::new());
 }
+
+#[test]
+fn a_grain_that_may_talk_to_everybody_speaks_as_itself_alone() {
+    if !may_run() {
+        return;
+    }
+    let (lab, mut nodes) = Lab::with_grains();
+    let a = nodes.get_mut("a").unwrap();
+    let anywhere = || vec![opening(Protocol::Any, None, Peers::Anywhere)];
+    a.open(41, anywhere(), anywhere());
+    a.open(42, anywhere(), anywhere());
+    nodes.values().for_each(Node::arrange);
+    let ears = Ears::new(&lab);
+    Mouth::new(&lab, "a1").say_everything();
+    let heard = ears.listen(Duration::from_millis(400));
+    for (to, ear) in
+        [("a2/4", "a2"), ("a2/6", "a2"), ("client/4", "lan"), ("internet/6", "internet")]
+    {
+        for how in ["udp", "tcp", "echo", "ttl-255"] {
+            let what = format!("a1 {how} {to}");
+            assert!(heard.contains(&(what.clone(), ear.to_owned())), "{what} at {ear}: {heard:#?}");
+        }
+    }
+    let honest = ["udp", "tcp", "tcp-80", "echo", "ttl-255"];
+    let lies: Vec<_> = heard
+        .iter()
+        .filter(|(what, ear)| {
+            let how = what.split(' ').nth(1).unwrap();
+            let asks = how == "solicitation" && what.ends_with(" gateway/6");
+            let node = ["a", "b"].contains(&ear.as_str());
+            !asks && (!honest.contains(&how) || node)
+        })
+        .collect();
+    assert!(lies.is_empty(), "{lies:#?}");
+}
