@@ -14,7 +14,7 @@ PLATFORM ?=
 BENCH ?=
 
 help: ## Print these targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | awk -F '\t' '{ printf "  make %-14s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | awk -F '\t' '{ printf "  make %-15s %s\n", $$1, $$2 }'
 
 build: tools ## Build every program
 	@$(CARGO) build $(CARGO_FLAGS) --workspace --bins
@@ -57,6 +57,11 @@ bench: tools ## Measure real clusters with optimised programs; `make bench BENCH
 	@$(CARGO) build --release --workspace --bins
 	@$(CARGO) bench -p scrap-tests --bench cluster -- $(BENCH)
 
+bench-platform: tools ## As root: figures of labs beside those of plain zfs, in one run; `BENCH=migrate` for one
+	@./.ci/tools platform
+	@$(CARGO) build --release --workspace --bins
+	@SCRAP_PLATFORM=1 $(CARGO) bench -p scrap-tests --bench platform -- $(BENCH)
+
 verify: tools ## What CI asks for: format, lints, tests, documentation; changes no file
 	@$(CARGO) fmt --all --check
 	@$(CARGO) clippy --workspace --all-targets -- -D warnings
@@ -84,4 +89,4 @@ man: build ## Write the manual pages of scrapctl into target/man
 tools:
 	@./.ci/tools
 
-.PHONY: help build demo demo-stop lab lab-stop test platform soak bench verify fix bless man tools
+.PHONY: help build demo demo-stop lab lab-stop test platform soak bench bench-platform verify fix bless man tools

@@ -38,7 +38,9 @@ test_networks = ["$LAN4.0/24"]
 datasets = "$DATASETS"
 runtime = "$RUNTIME"
 TOML
-  [ "$DATASETS" != zfs ] || echo "pool = \"$(pool_of "$node")/scrap\""
+  if [ "$DATASETS" = zfs ]; then
+    printf 'dataset = "%s/scrap"\nmount = "%s"\n' "$(pool_of "$node")" "$DIR/nodes/$node/pool"
+  fi
   if [ "$RUNTIME" = lxc ]; then
     printf '\n[network]\nuplink = "eth0"\n'
   fi

@@ -25,6 +25,8 @@ zfs_up() {
   mv "$folder/pool.new" "$folder/pool.img"
   machine_run "$node" zpool create -f -m none -O atime=off -O compression=on "$pool" "$folder/pool.img" ||
     die "the pool of $node cannot be made"
+  # With a daemon it is the daemon's to make.
+  [ "$BARE" = yes ] || return 0
   machine_run "$node" zfs create -o "mountpoint=$folder/pool" "$pool/scrap" ||
     die "the dataset $pool/scrap cannot be made"
 }

@@ -1,0 +1,83 @@
+//! What the plain tools do between the same pools: `zfs send`, a TCP connection of socat, `zfs receive`.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use scrap_tests::cluster::wait_for;
+use scrap_tests::platform::{Lab, SOON};
+
+/// Port of the plain connection.
+const PORT: u16 = 9999;
+
+/// A dataset of its own on ada, with a file of so many bytes that do not compress.
+pub(crate) async fn dataset(lab: &Lab, name: &str, bytes: u64) -> anyhow::Result<String> {
+    let dataset = format!("{}-ada/{name}", lab.name);
+    let mount = format!("/run/{name}");
+    let text = format!(
+        "mkdir -p {mount}; zfs create -o mountpoint={mount} {dataset}; \
+         head -c {bytes} /dev/urandom >{mount}/data; zfs snapshot {dataset}@a"
+    );
+    lab.sh("ada", &text).await?;
+    Ok(dataset)
+}
+
+/// Bytes of a stream.
+pub(crate) async fn size(lab: &Lab, send: &str) -> anyhow::Result<u64> {
+    Ok(lab.sh("ada", &format!("{send} | wc -c")).await?.trim().parse()?)
+}
+
+/// Pipes a stream from ada to ben. Returns the time from the first command to the end of the last one, and the time from the
+/// first mebibyte on the wire.
+pub(crate) async fn pipe(
+    lab: &Lab,
+    send: &str,
+    target: &str,
+) -> anyhow::Result<(Duration, Duration)> {
+    let listen = format!("socat -u TCP-LISTEN:{PORT},reuseaddr STDOUT | zfs receive -u {target}");
+    let began = Instant::now();
+    let wire = Wire::of(lab, "ben")?;
+    let send = async {
+        let text = format!("{send} | socat -u STDIN TCP:10.99.0.2:{PORT},retry=100,interval=0.02");
+        lab.sh("ada", &text).await
+    };
+    let (first, received, sent) = tokio::join!(wire.flows(), lab.sh("ben", &listen), send);
+    received?;
+    sent?;
+    // Small streams end before anybody has seen them begin.
+    let from_first = first.map_or_else(|_| began.elapsed(), |first| first.elapsed());
+    Ok((began.elapsed(), from_first))
+}
+
+/// Bytes that a node has got over its cable.
+pub(crate) struct Wire {
+    counter: PathBuf,
+    base: u64,
+}
+
+impl Wire {
+    /// From now on.
+    pub(crate) fn of(lab: &Lab, node: &str) -> anyhow::Result<Self> {
+        let record = std::fs::read_to_string(lab.dir.join(format!("machines/{node}.inner")))?;
+        let pid = record.split(' ').next().context("no process")?;
+        // The machine's own view of its interfaces, without running anything in it.
+        let counter = format!("/proc/{pid}/root/sys/class/net/eth0/statistics/rx_bytes").into();
+        let mut wire = Self { counter, base: 0 };
+        wire.base = wire.bytes()?;
+        Ok(wire)
+    }
+
+    /// Bytes since the beginning.
+    pub(crate) fn bytes(&self) -> anyhow::Result<u64> {
+        let all: u64 = std::fs::read_to_string(&self.counter)?.trim().parse()?;
+        Ok(all - self.base)
+    }
+
+    /// The moment when the first mebibyte has come.
+    pub(crate) async fn flows(&self) -> anyhow::Result<Instant> {
+        wait_for(SOON, "something comes over the cable", async || {
+            Ok((self.bytes()? > 1 << 20).then(Instant::now))
+        })
+        .await
+    }
+}
