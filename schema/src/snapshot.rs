@@ -24,9 +24,11 @@ pub enum Purpose {
     User(Name),
     /// The head as it was when it was set aside.
     Orphan,
+    /// The one snapshot of a sealed template.
+    Template,
 }
 
-/// `scrap.<epoch>.<seq>[.final.<operation>|.user.<name>|.orphan]`, numbers as 16 hex digits.
+/// `scrap.<epoch>.<seq>[.final.<operation>|.user.<name>|.orphan|.template]`, numbers as 16 hex digits.
 /// `(epoch, seq)` orders the snapshots of one dataset; the guid identifies them.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SnapshotName {
@@ -88,6 +90,7 @@ impl fmt::Display for SnapshotName {
             Purpose::Final(operation) => write!(f, ".final.{operation}"),
             Purpose::User(name) => write!(f, ".user.{name}"),
             Purpose::Orphan => f.write_str(".orphan"),
+            Purpose::Template => f.write_str(".template"),
         }
     }
 }
@@ -112,6 +115,7 @@ impl FromStr for SnapshotName {
         let purpose = match (parts.next(), parts.next()) {
             (None, _) => Purpose::Replication,
             (Some("orphan"), None) => Purpose::Orphan,
+            (Some("template"), None) => Purpose::Template,
             (Some("final"), Some(id)) => {
                 Purpose::Final(id.parse().map_err(|_| bad("its operation is not one"))?)
             }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use scrap_decide::obey::{Dirty, HostAction, OrphanFacts, hold_tag};
 use scrap_host::clock;
-use scrap_host::datasets::{Dataset, DatasetId, Datasets, Role};
+use scrap_host::datasets::{Dataset, DatasetId, Datasets, Role, Shape};
 use scrap_host::machine;
 use scrap_host::runtime::{Runtime, Start};
 use scrap_schema::command::{Command, Proposal};
@@ -33,8 +33,8 @@ pub async fn execute(daemon: &Daemon, action: HostAction) -> Done {
         HostAction::Demote { grain, epoch } => set_role(host, grain, Role::Standby, epoch).await,
         HostAction::SetAside { grain, base, name } => set_aside(host, grain, base, &name).await,
         HostAction::CloneFrom { grain, epoch, from, snapshot } => {
-            let quota = quota_of(daemon, grain);
-            host.datasets.clone_from(DatasetId::Grain(from), snapshot, grain, epoch, quota).await?;
+            let (from, shape) = (DatasetId::Grain(from), shape_of(daemon, grain));
+            host.datasets.clone_from(from, snapshot, grain, epoch, shape).await?;
             look_at(host, grain).await
         }
         HostAction::Restore { grain, operation, snapshot } => {
@@ -94,6 +94,8 @@ pub async fn look_at_everything(host: &Host) -> Done {
                     updates.push(Update::Orphan(grain, epoch, orphan));
                 }
             }
+            // No fact of any grain.
+            DatasetId::Template(_) => (),
         }
     }
     Ok(updates)
@@ -118,14 +120,15 @@ async fn orphan_facts(host: &Host, orphan: &Dataset) -> Result<Option<OrphanFact
     Ok(Some(OrphanFacts { head, base: orphan.base, newer: Bytes(newer), used: orphan.used }))
 }
 
-fn quota_of(daemon: &Daemon, grain: GrainId) -> Bytes {
-    daemon.consensus.read(|cluster| {
+fn shape_of(daemon: &Daemon, grain: GrainId) -> Shape {
+    let quota = daemon.consensus.read(|cluster| {
         cluster.grains.get(&grain).map_or(Bytes(0), |grain| grain.spec.resources.disk)
-    })
+    });
+    Shape::of(quota)
 }
 
 async fn create(daemon: &Daemon, grain: GrainId, epoch: Epoch) -> Done {
-    daemon.host.datasets.create(grain, epoch, quota_of(daemon, grain)).await?;
+    daemon.host.datasets.create(grain, epoch, shape_of(daemon, grain)).await?;
     look_at(&daemon.host, grain).await
 }
 
@@ -187,7 +190,7 @@ async fn describe(daemon: &Daemon, grain: GrainId, generation: u64) -> Done {
     ]);
     let host = &*daemon.host;
     host.datasets.set_properties(DatasetId::Grain(grain), properties).await?;
-    host.datasets.set_quota(grain, quota).await?;
+    host.datasets.set_shape(grain, Shape::of(quota)).await?;
     look_at(host, grain).await
 }
 

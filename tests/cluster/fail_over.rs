@@ -4,11 +4,11 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::Context;
-use scrap_host::datasets::{Datasets, Role};
+use scrap_host::datasets::{Datasets, Role, Shape};
 use scrap_host::dir::DirDatasets;
 use scrap_schema::api::{GrainState, NodeState};
 use scrap_schema::id::{Epoch, GrainId};
-use scrap_schema::unit::{Bytes, Span};
+use scrap_schema::unit::Span;
 use scrap_tests::cluster::grain::{Entry, entries_in, idle_grain};
 use scrap_tests::cluster::writer::Writer;
 use scrap_tests::cluster::{Cluster, SOON, Spec, disk, now, wait_for};
@@ -100,7 +100,7 @@ async fn orphan_entries(cluster: &Cluster, node: &str) -> anyhow::Result<Vec<Ent
     let orphan = orphan.context("there is no orphan on disk")?;
     let head = orphan.snapshots.last().context("the orphan is empty")?;
     let reader = GrainId(1);
-    datasets.clone_from(orphan.id, head.guid, reader, Epoch(1), Bytes(0)).await?;
+    datasets.clone_from(orphan.id, head.guid, reader, Epoch(1), Shape::default()).await?;
     entries_in(&datasets.path(reader).join("entries.jsonl"))
 }
 

@@ -55,6 +55,8 @@ const WALLS: &[Wall] = &[
             "blake3",
             "flate2",
             "liblzma",
+            // Of the feature `libzfs` alone.
+            "nvpair-sys",
             "rustix",
             "serde",
             "serde_json",
@@ -62,6 +64,7 @@ const WALLS: &[Wall] = &[
             "thiserror",
             "tokio",
             "tracing",
+            "zfs-core-sys",
             "zstd",
         ],
         never: &[],

@@ -13,6 +13,7 @@ fn purpose() -> impl Strategy<Value = Purpose> {
     prop_oneof![
         Just(Purpose::Replication),
         Just(Purpose::Orphan),
+        Just(Purpose::Template),
         any::<u128>().prop_map(|id| Purpose::Final(OperationId(id))),
         "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?".prop_map(|name| Purpose::User(name.parse().unwrap())),
     ]
@@ -29,6 +30,7 @@ fn names_look_like_this() {
     let name = |purpose| SnapshotName { epoch: Epoch(2), seq: 255, purpose }.to_string();
     assert_eq!(name(Purpose::Replication), "scrap.0000000000000002.00000000000000ff");
     assert_eq!(name(Purpose::Orphan), "scrap.0000000000000002.00000000000000ff.orphan");
+    assert_eq!(name(Purpose::Template), "scrap.0000000000000002.00000000000000ff.template");
     assert_eq!(
         name(Purpose::User("before-upgrade".parse().unwrap())),
         "scrap.0000000000000002.00000000000000ff.user.before-upgrade"
@@ -53,6 +55,7 @@ fn what_is_not_ours_is_refused() {
         (".", "its purpose is unknown"),
         (".user", "its purpose is unknown"),
         (".orphan.x", "its purpose is unknown"),
+        (".template.x", "its purpose is unknown"),
         (".other.x", "its purpose is unknown"),
         (".user.", "its name is not one"),
         (".user.a.b", "its name is not one"),
@@ -84,7 +87,7 @@ proptest! {
     }
 
     #[test]
-    fn only_one_text_names_a_snapshot(text in "scrap\\.[0-9a-fA-F]{15,17}\\.[0-9a-f]{16}(\\.(orphan|user\\.[a-z.-]{0,4}))?") {
+    fn only_one_text_names_a_snapshot(text in "scrap\\.[0-9a-fA-F]{15,17}\\.[0-9a-f]{16}(\\.(orphan|template|user\\.[a-z.-]{0,4}))?") {
         if let Ok(name) = text.parse::<SnapshotName>() {
             prop_assert_eq!(name.to_string(), text);
         }

@@ -261,7 +261,9 @@ fn snapshots(text: &mut String, snapshots: &[Snapshot], clock: &Clock, theme: Th
 pub(crate) fn snapshot_word(snapshot: &Snapshot) -> String {
     match &snapshot.name.purpose {
         Purpose::User(name) => name.to_string(),
-        Purpose::Replication | Purpose::Final(_) | Purpose::Orphan => snapshot.guid.to_string(),
+        Purpose::Replication | Purpose::Final(_) | Purpose::Orphan | Purpose::Template => {
+            snapshot.guid.to_string()
+        }
     }
 }
 
@@ -272,5 +274,6 @@ fn snapshot_name(snapshot: &Snapshot) -> String {
         Purpose::Replication => "(replication)".to_owned(),
         Purpose::Final(_) => "(state before a move or a restore)".to_owned(),
         Purpose::Orphan => "(set aside)".to_owned(),
+        Purpose::Template => "(template)".to_owned(),
     }
 }

@@ -121,7 +121,8 @@ fn snapshot_name(grain: &Grain, guid: Guid) -> String {
     let known = grain.snapshots.iter().find(|snapshot| snapshot.guid == guid);
     match known.map(|snapshot| &snapshot.name.purpose) {
         Some(Purpose::User(name)) => name.to_string(),
-        Some(Purpose::Replication | Purpose::Final(_) | Purpose::Orphan) | None => guid.to_string(),
+        Some(Purpose::Replication | Purpose::Final(_) | Purpose::Orphan | Purpose::Template)
+        | None => guid.to_string(),
     }
 }
 

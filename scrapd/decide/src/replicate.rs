@@ -77,7 +77,7 @@ pub fn route(mine: &[Snapshot], theirs: &[Guid]) -> Route {
 fn must_travel(snapshot: &Snapshot) -> bool {
     match snapshot.name.purpose {
         Why::User(_) | Why::Final(_) => true,
-        Why::Replication | Why::Orphan => false,
+        Why::Replication | Why::Orphan | Why::Template => false,
     }
 }
 
@@ -307,7 +307,7 @@ pub fn retain(cluster: &Cluster, grain: &Grain, data: &DataFacts, keep: &Keep) -
         Why::Replication => true,
         // Named by nobody once its move is over: counted like the others.
         Why::Final(_) => !grain.snapshots.iter().any(|known| known.guid == snapshot.guid),
-        Why::User(_) | Why::Orphan => false,
+        Why::User(_) | Why::Orphan | Why::Template => false,
     });
     let auto: Vec<&Snapshot> = auto.collect();
     let last = usize::try_from(keep.keep_last.max(1)).unwrap_or(usize::MAX);

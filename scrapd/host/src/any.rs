@@ -3,19 +3,22 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use scrap_schema::id::{Epoch, GrainId};
+use scrap_schema::id::{Epoch, GrainId, TemplateId};
 use scrap_schema::snapshot::{Guid, Snapshot, SnapshotName};
 use scrap_schema::time::{BootTime, Timestamp};
-use scrap_schema::unit::{Bytes, Span};
+use scrap_schema::unit::Span;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::datasets::{self, Dataset, DatasetId, Datasets, Role, Space, Written};
+use crate::datasets::{
+    self, Dataset, DatasetId, Datasets, Diff, Incoming, PoolHealth, Role, Shape, Space, Written,
+};
 use crate::dir::DirDatasets;
 use crate::mem::{MemDatasets, MemRuntime};
 use crate::process::ProcessRuntime;
 use crate::runtime::{
     self, Exec, ExecChild, Listing, LogChunk, Runtime, RuntimeError, Start, Usage,
 };
+use crate::zfs::ZfsDatasets;
 
 /// Datasets of whichever backend.
 #[derive(Debug, Clone)]
@@ -24,6 +27,8 @@ pub enum AnyDatasets {
     Dir(DirDatasets),
     /// In memory.
     Mem(MemDatasets),
+    /// In a ZFS pool.
+    Zfs(ZfsDatasets),
 }
 
 /// A runtime of whichever backend.
@@ -35,17 +40,23 @@ pub enum AnyRuntime {
     Mem(MemRuntime),
 }
 
+/// The same call of whichever variant there is.
+macro_rules! whichever {
+    ($any:ident [$($variant:ident)*] $this:ident, $backend:ident => $call:expr) => {
+        match $this {
+            $($any::$variant($backend) => $call,)*
+        }
+    };
+}
+
 /// One method that every backend has, by the variants of its enum.
 macro_rules! pass_on {
-    ($any:ident: $first:ident $second:ident; $(
+    ($any:ident: $variants:tt; $(
         fn $name:ident(&self $(, $argument:ident: $kind:ty)*) -> $result:ty;
     )*) => {
         $(
             async fn $name(&self $(, $argument: $kind)*) -> $result {
-                match self {
-                    $any::$first(backend) => backend.$name($($argument),*).await,
-                    $any::$second(backend) => backend.$name($($argument),*).await,
-                }
+                whichever!($any $variants self, backend => backend.$name($($argument),*).await)
             }
         )*
     };
@@ -53,18 +64,15 @@ macro_rules! pass_on {
 
 impl Datasets for AnyDatasets {
     fn path(&self, grain: GrainId) -> PathBuf {
-        match self {
-            Self::Dir(backend) => backend.path(grain),
-            Self::Mem(backend) => backend.path(grain),
-        }
+        whichever!(AnyDatasets [Dir Mem Zfs] self, backend => backend.path(grain))
     }
 
-    pass_on! { AnyDatasets: Dir Mem;
+    pass_on! { AnyDatasets: [Dir Mem Zfs];
         fn list(&self) -> datasets::Result<Vec<Dataset>>;
         fn get(&self, id: DatasetId) -> datasets::Result<Option<Dataset>>;
-        fn create(&self, grain: GrainId, epoch: Epoch, quota: Bytes) -> datasets::Result<()>;
+        fn create(&self, grain: GrainId, epoch: Epoch, shape: Shape) -> datasets::Result<()>;
         fn set_role(&self, grain: GrainId, role: Role, epoch: Epoch) -> datasets::Result<()>;
-        fn set_quota(&self, grain: GrainId, quota: Bytes) -> datasets::Result<()>;
+        fn set_shape(&self, grain: GrainId, shape: Shape) -> datasets::Result<()>;
         fn set_properties(
             &self, id: DatasetId, properties: BTreeMap<String, String>
         ) -> datasets::Result<()>;
@@ -72,6 +80,9 @@ impl Datasets for AnyDatasets {
         fn snapshot(
             &self, grain: GrainId, name: &SnapshotName, now: Timestamp
         ) -> datasets::Result<Snapshot>;
+        fn snapshot_all(
+            &self, wanted: &[(GrainId, SnapshotName)], now: Timestamp
+        ) -> Vec<(GrainId, datasets::Result<Snapshot>)>;
         fn prune(&self, grain: GrainId, guids: &[Guid]) -> datasets::Result<()>;
         fn hold(&self, grain: GrainId, guid: Guid, tag: &str) -> datasets::Result<()>;
         fn release(&self, grain: GrainId, tag: &str) -> datasets::Result<()>;
@@ -82,23 +93,39 @@ impl Datasets for AnyDatasets {
         ) -> datasets::Result<u64>;
         fn estimate(&self, id: DatasetId, from: Option<Guid>, to: Guid) -> datasets::Result<u64>;
         fn receive(
-            &self, grain: GrainId, epoch: Epoch, from: Option<Guid>,
+            &self, grain: GrainId, incoming: Incoming,
             input: &mut (dyn AsyncRead + Send + Unpin)
         ) -> datasets::Result<Snapshot>;
+        fn unfinished(&self, grain: GrainId) -> datasets::Result<Option<String>>;
+        fn send_rest(
+            &self, id: DatasetId, token: &str, to: Guid,
+            out: &mut (dyn AsyncWrite + Send + Unpin)
+        ) -> datasets::Result<u64>;
         fn set_aside(
             &self, grain: GrainId, base: Option<Guid>, orphan_name: &SnapshotName, now: Timestamp
         ) -> datasets::Result<Dataset>;
         fn restore(&self, grain: GrainId, guid: Guid) -> datasets::Result<()>;
         fn clone_from(
-            &self, from: DatasetId, guid: Guid, to: GrainId, epoch: Epoch, quota: Bytes
+            &self, from: DatasetId, guid: Guid, to: GrainId, epoch: Epoch, shape: Shape
         ) -> datasets::Result<()>;
+        fn begin_template(&self, template: TemplateId) -> datasets::Result<PathBuf>;
+        fn seal_template(
+            &self, template: TemplateId, now: Timestamp
+        ) -> datasets::Result<Snapshot>;
+        fn receive_template(
+            &self, template: TemplateId, input: &mut (dyn AsyncRead + Send + Unpin)
+        ) -> datasets::Result<Snapshot>;
+        fn view(&self, id: DatasetId, guid: Option<Guid>) -> datasets::Result<PathBuf>;
+        fn conceal(&self, id: DatasetId) -> datasets::Result<()>;
+        fn diff(&self, id: DatasetId, from: Guid, limit: usize) -> datasets::Result<Diff>;
         fn destroy(&self, id: DatasetId) -> datasets::Result<()>;
         fn space(&self) -> datasets::Result<Space>;
+        fn health(&self) -> datasets::Result<PoolHealth>;
     }
 }
 
 impl Runtime for AnyRuntime {
-    pass_on! { AnyRuntime: Process Mem;
+    pass_on! { AnyRuntime: [Process Mem];
         fn list(&self) -> runtime::Result<Listing>;
         fn start(&self, order: Start) -> runtime::Result<()>;
         fn stop(&self, grain: GrainId, grace: Span) -> runtime::Result<()>;

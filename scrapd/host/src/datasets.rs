@@ -8,20 +8,28 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::PathBuf;
 
-use scrap_schema::id::{Epoch, GrainId};
-use scrap_schema::snapshot::{Guid, Snapshot, SnapshotName};
+use scrap_schema::id::{Epoch, GrainId, TemplateId};
+use scrap_schema::snapshot::{Guid, Purpose, Snapshot, SnapshotName};
 use scrap_schema::time::Timestamp;
 use scrap_schema::unit::Bytes;
-use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-/// Which dataset: a grain's own, or one that was set aside.
+mod trouble;
+
+pub use trouble::{Cause, DatasetError, Result};
+
+/// The tag under which the first snapshot of a clone is held: the backend's own, see [`Datasets::clone_from`].
+pub const ORIGIN_TAG: &str = "origin";
+
+/// Which dataset: a grain's own, one that was set aside, or what grains begin as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DatasetId {
     /// `grains/<grain_id>`.
     Grain(GrainId),
     /// `orphans/<grain_id>.<epoch>`: a diverged head that was set aside. The epoch is the one it was written in.
     Orphan(GrainId, Epoch),
+    /// `templates/<template_id>`: a tree that never changes once it is sealed.
+    Template(TemplateId),
 }
 
 /// What a dataset is for on this node.
@@ -33,6 +41,117 @@ pub enum Role {
     Standby,
     /// Read-only; kept until a person decides.
     Orphan,
+    /// What grains are cloned from. Sealed once it has its snapshot.
+    Template,
+}
+
+/// Limits and layout of a grain's dataset. Zero: none, or the backend's own choice.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Shape {
+    /// Most that head and snapshots may take.
+    pub quota: Bytes,
+    /// What is kept free for it.
+    pub reservation: Bytes,
+    /// Largest piece in which files are stored; a power of two from 512 B to 128 KiB.
+    pub record_size: Bytes,
+}
+
+/// Begins the tags under which snapshots are held that another dataset here shares: the backend's own, released with what
+/// shares them. The rest of the tag says which that is.
+pub const CLONE_TAG: &str = "clone:";
+
+/// What the one snapshot of every template is called.
+pub(crate) fn template_name() -> SnapshotName {
+    SnapshotName { epoch: Epoch(0), seq: 1, purpose: Purpose::Template }
+}
+
+impl Shape {
+    /// A quota, and nothing else said.
+    #[must_use]
+    pub fn of(quota: Bytes) -> Self {
+        Self { quota, reservation: Bytes(0), record_size: Bytes(0) }
+    }
+}
+
+/// What a stream that comes in is to be for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Incoming {
+    /// The epoch that the dataset has at least from then on.
+    pub epoch: Epoch,
+    /// Where the stream begins; `None` for a full one.
+    pub from: Option<Guid>,
+    /// It goes on with what [`Datasets::unfinished`] describes. Else what is unfinished is thrown away first.
+    pub resumed: bool,
+}
+
+impl Incoming {
+    /// A stream from its beginning.
+    #[must_use]
+    pub fn new(epoch: Epoch, from: Option<Guid>) -> Self {
+        Self { epoch, from, resumed: false }
+    }
+}
+
+/// What a head has that a snapshot has not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diff {
+    /// By path, as far as the limit went.
+    pub changes: Vec<Change>,
+    /// There are more than these.
+    pub more: bool,
+}
+
+/// One path that differs. A folder in which only names changed may be told as modified.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Change {
+    /// Relative to the head, raw bytes.
+    pub path: Vec<u8>,
+    /// How.
+    pub kind: ChangeKind,
+}
+
+/// How a path differs.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ChangeKind {
+    /// It was not there.
+    Added,
+    /// It is not there any more.
+    Removed,
+    /// Its contents or attributes are others.
+    Modified,
+    /// It had another path. Backends that cannot tell say removed and added.
+    Renamed {
+        /// The path that it had.
+        from: Vec<u8>,
+    },
+}
+
+/// How well the place where the datasets live is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolHealth {
+    /// In a word.
+    pub state: PoolState,
+    /// Damage that is known and not repaired.
+    pub errors: u64,
+    /// When everything was last read and checked.
+    pub scrubbed: Option<Timestamp>,
+    /// What is wrong and what to do, for a person.
+    pub what: Option<String>,
+}
+
+/// How well a pool works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PoolState {
+    /// As it should.
+    Online,
+    /// It works with less redundancy than it should have.
+    Degraded,
+    /// It can be read and not written.
+    ReadOnly,
+    /// It waits for disks that are gone; whoever touches it waits too.
+    Suspended,
+    /// It cannot be used.
+    Faulted,
 }
 
 /// A dataset as its backend describes it. A pool describes itself: all this is stored with the data.
@@ -74,81 +193,20 @@ pub struct Space {
     pub free: Bytes,
 }
 
-/// A failed piece of work on a dataset: names the dataset, the work, and the cause.
-#[derive(Debug, Error)]
-#[error("cannot {work} {dataset}")]
-pub struct DatasetError {
-    /// What was tried: "snapshot", "receive into".
-    pub work: &'static str,
-    /// On what.
-    pub dataset: DatasetId,
-    /// Why it failed.
-    #[source]
-    pub cause: Cause,
-}
-
-/// Why work on a dataset failed; a caller chooses by it.
-#[derive(Debug, Error)]
-pub enum Cause {
-    /// There is no such dataset.
-    #[error("it does not exist")]
-    Missing,
-    /// There is one already.
-    #[error("it exists already")]
-    Exists,
-    /// There is no such snapshot.
-    #[error("it has no snapshot {0}")]
-    NoSnapshot(Guid),
-    /// The dataset's role forbids it: writing a standby, receiving into an owner.
-    #[error("it is {is:?} here, which forbids this")]
-    WrongRole {
-        /// The role it has.
-        is: Role,
-    },
-    /// The stream does not begin where this dataset ends, or this dataset has writes of its own.
-    #[error("its newest snapshot is {newest:?}, the stream begins at {from:?}")]
-    Diverged {
-        /// The newest snapshot here.
-        newest: Option<Guid>,
-        /// Where the stream begins; `None` for a full one.
-        from: Option<Guid>,
-    },
-    /// The stream broke off or does not match its checksum; what was here before is untouched.
-    #[error("the stream is damaged or incomplete: {0}")]
-    BadStream(String),
-    /// No space, or the quota is used up.
-    #[error("there is no space left")]
-    NoSpace,
-    /// A snapshot or dataset is still needed.
-    #[error("it is held: {0}")]
-    Held(String),
-    /// The system refused.
-    #[error("{what}")]
-    Io {
-        /// Which path, which call.
-        what: String,
-        /// What the system said.
-        #[source]
-        source: std::io::Error,
-    },
-}
-
 impl std::fmt::Display for DatasetId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Grain(grain) => write!(f, "grains/{grain}"),
             Self::Orphan(grain, epoch) => write!(f, "orphans/{grain}.{epoch}"),
+            Self::Template(template) => write!(f, "templates/{template}"),
         }
     }
 }
 
-/// Result of the work of this trait.
-pub type Result<T> = std::result::Result<T, DatasetError>;
-
 /// What a node can do with data. Every method is idempotent or says [`Cause::Exists`]/[`Cause::Missing`]; every
 /// method that returns `Ok` has put its effect on stable storage; a crash in the middle leaves the last good state.
 pub trait Datasets: Send + Sync + 'static {
-    /// Every dataset here, in order of id, including orphans. Reads what is stored; does not walk the data.
+    /// Every dataset here, in order of id, including orphans and templates. Reads what is stored; does not walk the data.
     fn list(&self) -> impl Future<Output = Result<Vec<Dataset>>> + Send;
 
     /// One dataset; `None` if there is none.
@@ -159,11 +217,11 @@ pub trait Datasets: Send + Sync + 'static {
         &self,
         grain: GrainId,
         epoch: Epoch,
-        quota: Bytes,
+        shape: Shape,
     ) -> impl Future<Output = Result<()>> + Send;
 
-    /// Changes role and epoch. From Owner to Owner: only the epoch. From Standby to Owner: the head becomes the newest snapshot's state and writable, any unfinished receive is
-    /// thrown away. To Standby: refused with [`Cause::Diverged`] when the head has writes after its newest snapshot.
+    /// Changes role and epoch. From Owner to Owner: only the epoch. From Standby to Owner: the head becomes the newest
+    /// snapshot's state and writable, any unfinished receive is thrown away. To Standby: refused with [`Cause::Diverged`] when the head has writes after its newest snapshot.
     fn set_role(
         &self,
         grain: GrainId,
@@ -171,8 +229,8 @@ pub trait Datasets: Send + Sync + 'static {
         epoch: Epoch,
     ) -> impl Future<Output = Result<()>> + Send;
 
-    /// Changes the quota.
-    fn set_quota(&self, grain: GrainId, quota: Bytes) -> impl Future<Output = Result<()>> + Send;
+    /// Changes limits and layout. Another record size counts for what is written from then on.
+    fn set_shape(&self, grain: GrainId, shape: Shape) -> impl Future<Output = Result<()>> + Send;
 
     /// Sets properties; others stay.
     fn set_properties(
@@ -197,11 +255,28 @@ pub trait Datasets: Send + Sync + 'static {
         now: Timestamp,
     ) -> impl Future<Output = Result<Snapshot>> + Send;
 
+    /// Freezes the heads of several grains, at one moment where the backend can, else one after the other.
+    /// Each as [`Datasets::snapshot`] does; one that fails is no trouble for the others. In the order of `wanted`.
+    fn snapshot_all(
+        &self,
+        wanted: &[(GrainId, SnapshotName)],
+        now: Timestamp,
+    ) -> impl Future<Output = Vec<(GrainId, Result<Snapshot>)>> + Send {
+        async move {
+            let mut all = Vec::new();
+            for (grain, name) in wanted {
+                all.push((*grain, self.snapshot(*grain, name, now).await));
+            }
+            all
+        }
+    }
+
     /// Removes snapshots by guid; missing ones are fine. The newest snapshot and held ones are refused, and then
     /// nothing is removed.
     fn prune(&self, grain: GrainId, guids: &[Guid]) -> impl Future<Output = Result<()>> + Send;
 
     /// Holds a snapshot under a tag (such as `last:3` for the last one common with node 3); a tag holds one snapshot at a time.
+    /// The tag [`ORIGIN_TAG`] is refused with [`Cause::Held`].
     fn hold(
         &self,
         grain: GrainId,
@@ -209,13 +284,14 @@ pub trait Datasets: Send + Sync + 'static {
         tag: &str,
     ) -> impl Future<Output = Result<()>> + Send;
 
-    /// Releases a tag; a missing one is fine.
+    /// Releases a tag; a missing one is fine, and [`ORIGIN_TAG`] stays.
     fn release(&self, grain: GrainId, tag: &str) -> impl Future<Output = Result<()>> + Send;
 
-    /// Tags and the snapshots that they hold.
+    /// Tags and the snapshots that they hold, with [`ORIGIN_TAG`] and those that begin with [`CLONE_TAG`].
     fn holds(&self, grain: GrainId) -> impl Future<Output = Result<BTreeMap<String, Guid>>> + Send;
 
-    /// Writes a stream of one snapshot: everything, or what changed since `from`. Returns its length in bytes.
+    /// Writes a stream of one snapshot: everything, or what changed since `from`. Returns its length in bytes. A `from` that
+    /// does not come before `to` is [`Cause::Diverged`].
     fn send(
         &self,
         id: DatasetId,
@@ -233,16 +309,30 @@ pub trait Datasets: Send + Sync + 'static {
     ) -> impl Future<Output = Result<u64>> + Send;
 
     /// Takes a stream in. A full one needs that there is no dataset (it is created as Standby); an incremental one
-    /// needs role Standby and `from` = the newest snapshot here. Same snapshot again: [`Cause::Exists`], before any
-    /// other refusal. The dataset's epoch becomes `epoch` unless it is higher already.
+    /// needs role Standby and `from` = the newest snapshot here. Where there is no dataset and `from` is the guid of a
+    /// sealed template here, the stream is a clone of that template, which then is created as [`Datasets::clone_from`]
+    /// does, but as Standby. Same snapshot again: [`Cause::Exists`], before any other refusal. The dataset's epoch becomes
+    /// that of `incoming` unless it is higher already.
     /// The snapshot appears only when the whole stream is here, checked and stable.
     fn receive(
         &self,
         grain: GrainId,
-        epoch: Epoch,
-        from: Option<Guid>,
+        incoming: Incoming,
         input: &mut (dyn AsyncRead + Send + Unpin),
     ) -> impl Future<Output = Result<Snapshot>> + Send;
+
+    /// What a receive that was cut off has kept, as a token for the sender; `None` where nothing can go on.
+    fn unfinished(&self, grain: GrainId) -> impl Future<Output = Result<Option<String>>> + Send;
+
+    /// Writes the rest of the stream of a snapshot that another pool has a token for. Returns its length in bytes.
+    /// [`Cause::NoSnapshot`] if the token is not of that snapshot, or not of this backend.
+    fn send_rest(
+        &self,
+        id: DatasetId,
+        token: &str,
+        to: Guid,
+        out: &mut (dyn AsyncWrite + Send + Unpin),
+    ) -> impl Future<Output = Result<u64>> + Send;
 
     /// Sets a diverged head aside: its whole state becomes `Orphan(grain, epoch it had)`, with a last
     /// snapshot named `orphan_name`; `grains/<grain_id>` becomes a Standby that ends at `base`, or does not exist any more
@@ -261,19 +351,63 @@ pub trait Datasets: Send + Sync + 'static {
     /// has taken a snapshot of the head before. The grain must not run.
     fn restore(&self, grain: GrainId, guid: Guid) -> impl Future<Output = Result<()>> + Send;
 
-    /// A new dataset in role Owner whose first snapshot (same guid) and head are the given snapshot of another dataset.
+    /// A new dataset in role Owner whose line of snapshots begins with the given snapshot of another dataset (the same
+    /// guid) and whose head is its state. That first snapshot is held under [`ORIGIN_TAG`] as long as the dataset is there.
+    /// Of a template, the data are shared where the backend can; of a clone, those of its template, whose snapshot then comes
+    /// before the given one.
     fn clone_from(
         &self,
         from: DatasetId,
         guid: Guid,
         to: GrainId,
         epoch: Epoch,
-        quota: Bytes,
+        shape: Shape,
     ) -> impl Future<Output = Result<()>> + Send;
 
-    /// Removes a dataset with all its snapshots. Missing: fine.
+    /// An empty, writable folder to unpack a new template into. What an earlier call left unsealed is removed first;
+    /// a sealed template is [`Cause::Exists`].
+    fn begin_template(&self, template: TemplateId) -> impl Future<Output = Result<PathBuf>> + Send;
+
+    /// Freezes what was unpacked; nothing changes it any more. A sealed one: its snapshot.
+    fn seal_template(
+        &self,
+        template: TemplateId,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<Snapshot>> + Send;
+
+    /// Takes the full stream of a sealed template in; what was begun here and not sealed gives way.
+    fn receive_template(
+        &self,
+        template: TemplateId,
+        input: &mut (dyn AsyncRead + Send + Unpin),
+    ) -> impl Future<Output = Result<Snapshot>> + Send;
+
+    /// A read-only view of a head or snapshot for people, where no program can be run from. The same again: the same path.
+    /// Without a guid: the head, or the newest snapshot of what has no head of its own.
+    fn view(
+        &self,
+        id: DatasetId,
+        guid: Option<Guid>,
+    ) -> impl Future<Output = Result<PathBuf>> + Send;
+
+    /// Ends all views of a dataset; none is fine. Views do not outlive the daemon either.
+    fn conceal(&self, id: DatasetId) -> impl Future<Output = Result<()>> + Send;
+
+    /// What the head has that a snapshot has not, at most `limit` changes.
+    fn diff(
+        &self,
+        id: DatasetId,
+        from: Guid,
+        limit: usize,
+    ) -> impl Future<Output = Result<Diff>> + Send;
+
+    /// Removes a dataset with all its snapshots and views. Missing: fine. A template whose data grains here still share:
+    /// [`Cause::Held`].
     fn destroy(&self, id: DatasetId) -> impl Future<Output = Result<()>> + Send;
 
     /// Space where the datasets live.
     fn space(&self) -> impl Future<Output = Result<Space>> + Send;
+
+    /// How well the place where they live is.
+    fn health(&self) -> impl Future<Output = Result<PoolHealth>> + Send;
 }

@@ -9,7 +9,10 @@
 //! - Extended attributes and ACLs are not kept; sockets, fifos and devices are left out; owners are kept only as root.
 //! - A standby has no head at all, only manifests and packs; the head is made at its promotion.
 //!
-//! Layout: `root/{grains/<id>,orphans/<id>.<epoch>,tmp}`; a dataset is `meta.json` (the truth, replaced at one stroke),
+//! - Templates are copied as a whole; nothing is shared with them.
+//! - A view of a snapshot is a copy without write bits; a view of a head is the head itself.
+//!
+//! Layout: `root/{grains/<id>,orphans/<id>.<epoch>,templates/<id>,views,tmp}`; a dataset is `meta.json` (the truth, replaced at one stroke),
 //! `snapshots/<guid>.manifest`, `packs/<random>.pack`, `head/`, and `head.index`, a cache. What is unfinished lies in
 //! `tmp` and is swept at the next start. One process at a time opens a root.
 
@@ -23,7 +26,9 @@ use scrap_schema::time::Timestamp;
 use scrap_schema::unit::Bytes;
 use tokio::task::spawn_blocking;
 
-use crate::datasets::{Cause, Dataset, DatasetError, DatasetId, Result, Role, Space, Written};
+use crate::datasets::{
+    Cause, Dataset, DatasetError, DatasetId, Result, Role, Shape, Space, Written,
+};
 
 mod aside;
 mod datasets;
@@ -36,10 +41,12 @@ mod pack;
 mod path;
 mod scan;
 mod stream;
+mod template;
 #[cfg(test)]
 mod tests;
 mod transfer;
 mod tree;
+mod view;
 
 use files::Staging;
 use folder::{Folder, Meta, StoredRole};
@@ -72,6 +79,7 @@ impl Inner {
             DatasetId::Orphan(grain, epoch) => {
                 self.root.join("orphans").join(format!("{grain}.{epoch}"))
             }
+            DatasetId::Template(template) => self.root.join("templates").join(template.to_string()),
         };
         Folder { path }
     }
@@ -100,7 +108,10 @@ impl Inner {
             let (grain, epoch) = name.split_once('.')?;
             Some(DatasetId::Orphan(grain.parse().ok()?, Epoch(epoch.parse().ok()?)))
         });
-        let mut ids: Vec<DatasetId> = grains.chain(orphans).collect();
+        let templates = files::names(&self.root.join("templates"))?;
+        let templates =
+            templates.iter().filter_map(|name| Some(DatasetId::Template(name.parse().ok()?)));
+        let mut ids: Vec<DatasetId> = grains.chain(orphans).chain(templates).collect();
         ids.sort();
         Ok(ids)
     }
@@ -127,6 +138,7 @@ impl Inner {
         for name in files::names(&self.tmp())? {
             files::remove_tree(&self.tmp().join(name))?;
         }
+        files::remove_tree(&self.views())?;
         for id in self.ids()? {
             let folder = self.folder(id);
             let Some(mut meta) = folder.meta()? else { continue };
@@ -134,6 +146,8 @@ impl Inner {
             match meta.role {
                 // A promotion, demotion or setting aside that was not finished: the head is in the newest snapshot.
                 StoredRole::Standby | StoredRole::Orphan => self.discard(&folder.head())?,
+                StoredRole::Template if meta.line.is_empty() => (),
+                StoredRole::Template => self.discard(&folder.head())?,
                 // A restore that was broken off on a system that cannot exchange folders; it will be asked for again.
                 StoredRole::Owner if folder.head().symlink_metadata().is_err() => {
                     transfer::promote(self, &folder, &mut meta)?;
@@ -153,12 +167,18 @@ impl Inner {
         Ok(all)
     }
 
-    fn create(&self, id: DatasetId, epoch: Epoch, quota: Bytes) -> files::Result<()> {
+    fn create(
+        &self,
+        id: DatasetId,
+        role: StoredRole,
+        epoch: Epoch,
+        shape: Shape,
+    ) -> files::Result<()> {
         let staging = Staging::new(&self.tmp(), "create")?;
         let new = Folder { path: staging.path().join("dataset") };
         new.lay_out()?;
         files::make_dir(&new.head(), 0o755)?;
-        new.save(&Meta::new(StoredRole::Owner, epoch, quota))?;
+        new.save(&Meta::new(role, epoch, shape))?;
         self.appear(id, &new)
     }
 
@@ -197,7 +217,9 @@ impl Inner {
                 meta.epoch = epoch;
                 folder.save(&meta)
             }
-            (Role::Orphan, _) => Err(Cause::WrongRole { is: meta.role_of(id) }),
+            (Role::Orphan | Role::Template, _) | (_, StoredRole::Template) => {
+                Err(Cause::WrongRole { is: meta.role_of(id) })
+            }
         }
     }
 
@@ -224,7 +246,7 @@ impl Inner {
         }
         match meta.role_of(id) {
             Role::Owner => head::freeze(&folder, &mut meta, name, now),
-            is @ (Role::Standby | Role::Orphan) => Err(Cause::WrongRole { is }),
+            is @ (Role::Standby | Role::Orphan | Role::Template) => Err(Cause::WrongRole { is }),
         }
     }
 
@@ -272,7 +294,7 @@ impl Inner {
         let folder = self.folder(id);
         match folder.must()?.role_of(id) {
             Role::Owner => aside::restore(self, &folder, guid),
-            is @ (Role::Standby | Role::Orphan) => Err(Cause::WrongRole { is }),
+            is @ (Role::Standby | Role::Orphan | Role::Template) => Err(Cause::WrongRole { is }),
         }
     }
 }
@@ -297,7 +319,9 @@ impl DirDatasets {
         let inner = Arc::new(Inner { root: root.to_owned(), slots, generations });
         let opened = Self { inner: Arc::clone(&inner) };
         blocking(move || {
-            for (folder, mode) in [("grains", 0o711), ("orphans", 0o711), ("tmp", 0o700)] {
+            for (folder, mode) in
+                [("grains", 0o711), ("orphans", 0o711), ("templates", 0o700), ("tmp", 0o700)]
+            {
                 files::make_dir(&inner.root.join(folder), mode)?;
             }
             files::sync_dir(&inner.root)?;

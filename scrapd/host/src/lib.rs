@@ -17,8 +17,4 @@ pub mod process;
 mod processes;
 mod run;
 pub mod runtime;
-#[cfg(feature = "libzfs")]
-pub mod zfs {
-    #[expect(unsafe_code, reason = "calls of a C library")]
-    pub mod lzc;
-}
+pub mod zfs;

@@ -460,8 +460,8 @@ fn to_facts(dataset: Dataset, held: BTreeMap<String, Guid>, dirty: Option<Dirty>
     DataFacts {
         role: match dataset.role {
             Role::Owner => DataRole::Owner,
-            // An orphan has an id of its own and is never a grain's dataset.
-            Role::Standby | Role::Orphan => DataRole::Standby,
+            // Orphans and templates have ids of their own and are never a grain's dataset.
+            Role::Standby | Role::Orphan | Role::Template => DataRole::Standby,
         },
         epoch: dataset.epoch,
         snapshots: dataset.snapshots,

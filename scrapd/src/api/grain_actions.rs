@@ -228,7 +228,8 @@ fn is_called(known: &Snapshot, name: &Name) -> bool {
         snapshot::Purpose::User(user) => user == name,
         snapshot::Purpose::Replication
         | snapshot::Purpose::Final(_)
-        | snapshot::Purpose::Orphan => false,
+        | snapshot::Purpose::Orphan
+        | snapshot::Purpose::Template => false,
     }
 }
 

@@ -7,7 +7,7 @@ use futures_util::Stream;
 use scrap_decide::obey::{Lane, hold_tag};
 use scrap_decide::replicate::{Admitted, NotAdmitted, admit, still_wanted, traffic};
 use scrap_host::clock;
-use scrap_host::datasets::{Cause, DatasetError, Datasets};
+use scrap_host::datasets::{Cause, DatasetError, Datasets, Incoming};
 use scrap_schema::id::{Epoch, GrainId};
 use scrap_schema::snapshot::{Purpose, SnapshotName};
 
@@ -139,7 +139,8 @@ where
         drop(pipe);
         result
     };
-    let taken = daemon.host.datasets.receive(grain, offer.epoch, offer.from, &mut end);
+    let incoming = Incoming::new(offer.epoch, offer.from);
+    let taken = daemon.host.datasets.receive(grain, incoming, &mut end);
     let (unwrapped, taken) = tokio::join!(unwrapped, taken);
     match (unwrapped, taken) {
         (Ok(bytes), Ok(snapshot)) => Ok(Received { guid: snapshot.guid, bytes }),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use scrap_decide::obey::Lane;
-use scrap_host::datasets::Datasets;
+use scrap_host::datasets::{Datasets, Shape};
 use scrap_host::runtime::{InstanceState, Runtime, Start};
 use scrap_schema::id::{Epoch, GrainId};
 use scrap_schema::time::BootTime;
@@ -45,7 +45,7 @@ async fn a_changed_spec_does_not_wait_for_the_pause_after_a_failure() {
     let grain = lab.grain("web").await;
     let node = &lab.nodes[0];
     let daemon = node.daemon.clone();
-    daemon.host.datasets.create(grain, Epoch(1), Bytes(0)).await.unwrap();
+    daemon.host.datasets.create(grain, Epoch(1), Shape::default()).await.unwrap();
     stubborn(node, grain).await;
     agent::gather(&daemon.host, &daemon.agent, Timing::default()).await.unwrap();
     daemon.agent.with(|state| state.registered = Some(0));

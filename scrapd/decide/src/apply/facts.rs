@@ -166,7 +166,9 @@ fn taken(
     remember(change, id, snapshot)?;
     let name = match &snapshot.name.purpose {
         Purpose::User(name) => name.to_string(),
-        Purpose::Replication | Purpose::Final(_) | Purpose::Orphan => snapshot.guid.to_string(),
+        Purpose::Replication | Purpose::Final(_) | Purpose::Orphan | Purpose::Template => {
+            snapshot.guid.to_string()
+        }
     };
     let summary = Summary { message: format!("snapshot {name} is taken"), ..Summary::default() };
     finish(change, operation, OperationState::Succeeded, &summary)

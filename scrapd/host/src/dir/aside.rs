@@ -10,7 +10,7 @@ use super::files::{self, Result, Staging};
 use super::folder::{Folder, Meta, StoredRole};
 use super::manifest::Manifest;
 use super::{Inner, head};
-use crate::datasets::{Cause, Dataset, DatasetId};
+use crate::datasets::{Cause, Dataset, DatasetId, Shape};
 
 /// What to set aside.
 pub(super) struct SetAside {
@@ -120,14 +120,14 @@ impl SetAside {
             (StoredRole::Owner, _) => {
                 head::freeze(&folder, &mut meta, &self.name, self.now)?;
             }
-            (StoredRole::Standby | StoredRole::Orphan, Some(row)) => {
+            (StoredRole::Standby | StoredRole::Orphan | StoredRole::Template, Some(row)) => {
                 let mut manifest: Manifest = folder.manifest(&row)?;
                 manifest.snapshot.guid = Guid(files::random()?);
                 manifest.snapshot.name = self.name.clone();
                 manifest.snapshot.created = self.now;
                 head::push(&folder, &mut meta, &manifest)?;
             }
-            (StoredRole::Standby | StoredRole::Orphan, None) => {
+            (StoredRole::Standby | StoredRole::Orphan | StoredRole::Template, None) => {
                 files::make_dir(&folder.head(), 0o755)?;
                 head::freeze(&folder, &mut meta, &self.name, self.now)?;
             }
@@ -161,7 +161,7 @@ pub(super) fn stage_clone(
     from: DatasetId,
     guid: Guid,
     epoch: Epoch,
-    quota: Bytes,
+    shape: Shape,
 ) -> Result<Staging> {
     let source = inner.folder(from);
     let row = source.must()?.row(guid)?.clone();
@@ -169,8 +169,8 @@ pub(super) fn stage_clone(
     let new = Folder { path: staging.path().join("dataset") };
     new.lay_out()?;
     new.share(&source, std::slice::from_ref(&row))?;
-    let mut meta = Meta::new(StoredRole::Owner, epoch, quota);
-    meta.line.push(row.clone());
+    let mut meta = Meta::new(StoredRole::Owner, epoch, shape);
+    meta.begin_as(row.clone());
     new.collect(&mut meta)?;
     let index = head::make(&new, &row, &new.head())?;
     index.save(&new.index_path(), guid)?;

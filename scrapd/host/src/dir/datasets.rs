@@ -4,19 +4,20 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use scrap_schema::id::{Epoch, GrainId};
+use scrap_schema::id::{Epoch, GrainId, TemplateId};
 use scrap_schema::snapshot::{Guid, Snapshot, SnapshotName};
 use scrap_schema::time::Timestamp;
-use scrap_schema::unit::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
 use super::aside::{self, SetAside, Step};
-use super::folder::Folder;
+use super::folder::{Folder, StoredRole};
+use super::stream::bad;
 use super::transfer::{self, Receive};
 use super::{DirDatasets, blocking, files};
 use crate::datasets::{
-    Cause, Dataset, DatasetError, DatasetId, Datasets, Result, Role, Space, Written,
+    Cause, Dataset, DatasetError, DatasetId, Datasets, Diff, Incoming, ORIGIN_TAG, PoolHealth,
+    PoolState, Result, Role, Shape, Space, Written,
 };
 
 /// Pieces of a stream that may wait between disk and network.
@@ -34,9 +35,10 @@ impl Datasets for DirDatasets {
         read.await.map_err(|cause| DatasetError { work: "look at", dataset: id, cause })
     }
 
-    async fn create(&self, grain: GrainId, epoch: Epoch, quota: Bytes) -> Result<()> {
+    async fn create(&self, grain: GrainId, epoch: Epoch, shape: Shape) -> Result<()> {
         let id = DatasetId::Grain(grain);
-        self.locked(id, "create", move |inner| inner.create(id, epoch, quota)).await
+        let create = move |inner: &super::Inner| inner.create(id, StoredRole::Owner, epoch, shape);
+        self.locked(id, "create", create).await
     }
 
     async fn set_role(&self, grain: GrainId, role: Role, epoch: Epoch) -> Result<()> {
@@ -44,15 +46,17 @@ impl Datasets for DirDatasets {
         self.locked(id, "change the role of", move |inner| inner.set_role(id, role, epoch)).await
     }
 
-    async fn set_quota(&self, grain: GrainId, quota: Bytes) -> Result<()> {
+    async fn set_shape(&self, grain: GrainId, shape: Shape) -> Result<()> {
         let id = DatasetId::Grain(grain);
         let change = move |inner: &super::Inner| {
             inner.change(id, |meta| {
-                meta.quota = quota;
+                meta.quota = shape.quota;
+                meta.reservation = shape.reservation;
+                meta.record_size = shape.record_size;
                 Ok(())
             })
         };
-        self.locked(id, "set the quota of", change).await
+        self.locked(id, "set the limits of", change).await
     }
 
     async fn set_properties(
@@ -97,6 +101,9 @@ impl Datasets for DirDatasets {
         let change = move |inner: &super::Inner| {
             inner.change(id, |meta| {
                 meta.row(guid)?;
+                if tag == ORIGIN_TAG {
+                    return Err(Cause::Held(format!("the tag `{tag}` is the backend's own")));
+                }
                 meta.holds.insert(tag, guid);
                 Ok(())
             })
@@ -108,7 +115,9 @@ impl Datasets for DirDatasets {
         let (id, tag) = (DatasetId::Grain(grain), tag.to_owned());
         let change = move |inner: &super::Inner| {
             inner.change(id, |meta| {
-                meta.holds.remove(&tag);
+                if tag != ORIGIN_TAG {
+                    meta.holds.remove(&tag);
+                }
                 Ok(())
             })
         };
@@ -158,27 +167,34 @@ impl Datasets for DirDatasets {
     async fn receive(
         &self,
         grain: GrainId,
-        epoch: Epoch,
-        from: Option<Guid>,
+        incoming: Incoming,
         input: &mut (dyn AsyncRead + Send + Unpin),
     ) -> Result<Snapshot> {
-        let (frames, taken) = mpsc::channel(QUEUE);
-        let inner = Arc::clone(&self.inner);
-        let receive = Receive { grain, epoch, from };
-        let worker = tokio::spawn(blocking(move || receive.run(&inner, taken)));
-        // Ends when the stream does or the worker wants no more; either way the worker says what came of it. When nobody
-        // waits here any more, the worker finds the stream too short.
-        let read = transfer::read_frames(input, frames).await;
-        let result = worker.await.unwrap_or_else(|error| {
-            Err(files::refused("the work was broken off", std::io::Error::other(error)))
-        });
-        let result = match (result, read) {
-            (Ok(snapshot), _) => Ok(snapshot),
-            // What is wrong with the stream itself says more than that it ended.
-            (Err(Cause::BadStream(_)), Err(cause)) | (Err(cause), _) => Err(cause),
+        let id = DatasetId::Grain(grain);
+        if incoming.resumed {
+            let cause = bad("nothing is kept here of a stream that was cut off");
+            return Err(DatasetError { work: "receive into", dataset: id, cause });
+        }
+        let receive = Receive { id, epoch: incoming.epoch, from: incoming.from };
+        self.take_in(receive, "receive into", input).await
+    }
+
+    async fn unfinished(&self, _grain: GrainId) -> Result<Option<String>> {
+        Ok(None)
+    }
+
+    async fn send_rest(
+        &self,
+        id: DatasetId,
+        _token: &str,
+        to: Guid,
+        _out: &mut (dyn AsyncWrite + Send + Unpin),
+    ) -> Result<u64> {
+        let refuse = move |inner: &super::Inner| {
+            inner.folder(id).must()?;
+            Err(Cause::NoSnapshot(to))
         };
-        let dataset = DatasetId::Grain(grain);
-        result.map_err(|cause| DatasetError { work: "receive into", dataset, cause })
+        self.locked(id, "send the rest of", refuse).await
     }
 
     async fn set_aside(
@@ -208,7 +224,7 @@ impl Datasets for DirDatasets {
         guid: Guid,
         to: GrainId,
         epoch: Epoch,
-        quota: Bytes,
+        shape: Shape,
     ) -> Result<()> {
         let id = DatasetId::Grain(to);
         let stage = move |inner: &super::Inner| {
@@ -216,7 +232,7 @@ impl Datasets for DirDatasets {
                 inner.folder(from).must()?.row(guid)?;
                 return Err(Cause::Exists);
             }
-            aside::stage_clone(inner, from, guid, epoch, quota)
+            aside::stage_clone(inner, from, guid, epoch, shape)
         };
         let staging = self.locked(from, "clone", stage).await?;
         let appear = move |inner: &super::Inner| {
@@ -225,9 +241,41 @@ impl Datasets for DirDatasets {
         self.locked(id, "create", appear).await
     }
 
+    async fn begin_template(&self, template: TemplateId) -> Result<PathBuf> {
+        let id = DatasetId::Template(template);
+        self.locked(id, "begin", move |inner| inner.begin_template(id)).await
+    }
+
+    async fn seal_template(&self, template: TemplateId, now: Timestamp) -> Result<Snapshot> {
+        let id = DatasetId::Template(template);
+        self.locked(id, "seal", move |inner| inner.seal_template(id, now)).await
+    }
+
+    async fn receive_template(
+        &self,
+        template: TemplateId,
+        input: &mut (dyn AsyncRead + Send + Unpin),
+    ) -> Result<Snapshot> {
+        let id = DatasetId::Template(template);
+        self.take_in(Receive { id, epoch: Epoch(0), from: None }, "receive", input).await
+    }
+
+    async fn view(&self, id: DatasetId, guid: Option<Guid>) -> Result<PathBuf> {
+        self.locked(id, "show", move |inner| inner.view(id, guid)).await
+    }
+
+    async fn conceal(&self, id: DatasetId) -> Result<()> {
+        self.locked(id, "end the views of", move |inner| inner.conceal(id)).await
+    }
+
+    async fn diff(&self, id: DatasetId, from: Guid, limit: usize) -> Result<Diff> {
+        self.locked(id, "compare", move |inner| inner.diff(id, from, limit)).await
+    }
+
     async fn destroy(&self, id: DatasetId) -> Result<()> {
         let discard = move |inner: &super::Inner| {
             inner.end_receives(id);
+            inner.conceal(id)?;
             inner.discard(&inner.folder(id).path)
         };
         self.locked(id, "destroy", discard).await
@@ -236,6 +284,36 @@ impl Datasets for DirDatasets {
     async fn space(&self) -> Result<Space> {
         let inner = Arc::clone(&self.inner);
         blocking(move || inner.space()).await.map_err(unnamed("measure the space of"))
+    }
+
+    async fn health(&self) -> Result<PoolHealth> {
+        Ok(PoolHealth { state: PoolState::Online, errors: 0, scrubbed: None, what: None })
+    }
+}
+
+impl DirDatasets {
+    /// Takes a stream in, into whatever it is for.
+    async fn take_in(
+        &self,
+        receive: Receive,
+        work: &'static str,
+        input: &mut (dyn AsyncRead + Send + Unpin),
+    ) -> Result<Snapshot> {
+        let (frames, taken) = mpsc::channel(QUEUE);
+        let (inner, dataset) = (Arc::clone(&self.inner), receive.id);
+        let worker = tokio::spawn(blocking(move || receive.run(&inner, taken)));
+        // Ends when the stream does or the worker wants no more; either way the worker says what came of it. When nobody
+        // waits here any more, the worker finds the stream too short.
+        let read = transfer::read_frames(input, frames).await;
+        let result = worker.await.unwrap_or_else(|error| {
+            Err(files::refused("the work was broken off", std::io::Error::other(error)))
+        });
+        let result = match (result, read) {
+            (Ok(snapshot), _) => Ok(snapshot),
+            // What is wrong with the stream itself says more than that it ended.
+            (Err(Cause::BadStream(_)), Err(cause)) | (Err(cause), _) => Err(cause),
+        };
+        result.map_err(|cause| DatasetError { work, dataset, cause })
     }
 }
 

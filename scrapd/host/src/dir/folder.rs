@@ -16,7 +16,7 @@ use super::index::Index;
 use super::manifest::{Hash, Manifest};
 use super::pack::{PackWriter, Packs};
 use super::scan::Known;
-use crate::datasets::{Cause, Dataset, DatasetId, Role};
+use crate::datasets::{Cause, Dataset, DatasetId, ORIGIN_TAG, Role, Shape};
 
 /// More packs than this are merged, the small ones first.
 const PACKS_MAX: usize = 64;
@@ -29,6 +29,7 @@ pub(super) enum StoredRole {
     Owner,
     Standby,
     Orphan,
+    Template,
 }
 
 /// One snapshot of the line.
@@ -49,6 +50,11 @@ pub(super) struct Meta {
     pub(super) role: StoredRole,
     pub(super) epoch: Epoch,
     pub(super) quota: Bytes,
+    /// Kept for whoever asks; ordinary directories know neither.
+    #[serde(default)]
+    pub(super) reservation: Bytes,
+    #[serde(default)]
+    pub(super) record_size: Bytes,
     pub(super) properties: BTreeMap<String, String>,
     pub(super) holds: BTreeMap<String, Guid>,
     pub(super) base: Option<Guid>,
@@ -63,12 +69,14 @@ pub(super) struct Meta {
 
 impl Meta {
     /// Of a new dataset.
-    pub(super) fn new(role: StoredRole, epoch: Epoch, quota: Bytes) -> Self {
+    pub(super) fn new(role: StoredRole, epoch: Epoch, shape: Shape) -> Self {
         Self {
             version: 1,
             role,
             epoch,
-            quota,
+            quota: shape.quota,
+            reservation: shape.reservation,
+            record_size: shape.record_size,
             properties: BTreeMap::new(),
             holds: BTreeMap::new(),
             base: None,
@@ -77,6 +85,12 @@ impl Meta {
             head: Bytes(0),
             pruned: 0,
         }
+    }
+
+    /// Makes a snapshot of another dataset the beginning of this new one.
+    pub(super) fn begin_as(&mut self, row: Row) {
+        self.holds.insert(ORIGIN_TAG.to_owned(), row.snapshot.guid);
+        self.line.push(row);
     }
 
     pub(super) fn newest(&self) -> Option<Guid> {
@@ -102,9 +116,10 @@ impl Meta {
         }
     }
 
-    /// What lies among the orphans is one, also while it is still being set aside.
+    /// What lies among the orphans or templates is one, also while it is still being set aside.
     pub(super) fn role_of(&self, id: DatasetId) -> Role {
         match (id, self.role) {
+            (DatasetId::Template(_), _) | (_, StoredRole::Template) => Role::Template,
             (DatasetId::Orphan(..), _) | (_, StoredRole::Orphan) => Role::Orphan,
             (DatasetId::Grain(_), StoredRole::Owner) => Role::Owner,
             (DatasetId::Grain(_), StoredRole::Standby) => Role::Standby,

@@ -33,6 +33,12 @@ pub(super) fn make(folder: &Folder, row: &Row, head: &Path) -> Result<Index> {
     Ok(index)
 }
 
+/// Makes the state of a manifest, whose chunks this folder has, in a new folder for people to look at.
+pub(super) fn show(folder: &Folder, manifest: &Manifest, path: &Path) -> Result<()> {
+    files::make_dir(path, 0o700)?;
+    Tree::open(path)?.make(manifest, &mut folder.packs()?, Comparable::here().owners())
+}
+
 /// How the files of a new head look.
 fn look(tree: &mut Tree, manifest: &Manifest, beside: &Path) -> Result<Index> {
     let mut stats = Vec::new();

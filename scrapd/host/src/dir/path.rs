@@ -58,6 +58,11 @@ impl RelPath {
         self.0.split(|byte| *byte == b'/').filter(|part| !part.is_empty())
     }
 
+    /// As the file system has it.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// Upper bound of its length as text in JSON.
     pub(super) fn text_length(&self) -> u64 {
         self.0.len() as u64 * 3 + 8

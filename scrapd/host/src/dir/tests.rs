@@ -10,7 +10,7 @@ use super::aside::{SetAside, Step};
 use super::manifest::{Entry, Hash, Kind, Manifest};
 use super::stream::{self, MAGIC, Plan, Tag};
 use super::*;
-use crate::datasets::Datasets;
+use crate::datasets::{Datasets, Incoming};
 
 const WEB: GrainId = GrainId(1);
 const ID: DatasetId = DatasetId::Grain(WEB);
@@ -27,7 +27,7 @@ async fn pool() -> (tempfile::TempDir, DirDatasets) {
 
 /// A grain with a common snapshot, a snapshot of its own, and writes after it. Returns the common one.
 async fn diverged(pool: &DirDatasets) -> Guid {
-    pool.create(WEB, Epoch(1), Bytes(0)).await.unwrap();
+    pool.create(WEB, Epoch(1), Shape::default()).await.unwrap();
     let head = pool.path(WEB);
     fs::write(head.join("a"), vec![1; 100_000]).unwrap();
     let common = pool.snapshot(WEB, &name(1, Purpose::Replication), Timestamp(1)).await.unwrap();
@@ -63,7 +63,9 @@ async fn setting_aside_goes_on_after_each_step() {
             let holds = BTreeMap::from([("last:2".to_owned(), base)]);
             assert_eq!(pool.holds(WEB).await.unwrap(), holds, "{last:?}");
             let newest = orphan.snapshots.last().unwrap().guid;
-            pool.clone_from(orphan.id, newest, GrainId(2), Epoch(1), Bytes(0)).await.unwrap();
+            pool.clone_from(orphan.id, newest, GrainId(2), Epoch(1), Shape::default())
+                .await
+                .unwrap();
             let kept = fs::read(pool.path(GrainId(2)).join("c")).unwrap();
             assert_eq!(kept, b"never sent", "{last:?}");
             assert!(!pool.inner.folder(orphan.id).head().exists(), "{last:?}");
@@ -129,11 +131,14 @@ async fn a_stream_cannot_reach_out_of_its_dataset() {
     ];
     let (_root, pool) = pool().await;
     for (number, stream) in evil.iter().enumerate() {
-        let refused = pool.receive(WEB, Epoch(1), None, &mut stream.as_slice()).await.unwrap_err();
+        let refused = pool
+            .receive(WEB, Incoming::new(Epoch(1), None), &mut stream.as_slice())
+            .await
+            .unwrap_err();
         assert!(matches!(refused.cause, Cause::BadStream(_)), "{number}: {refused:?}");
         assert_eq!(pool.get(ID).await.unwrap(), None, "{number}");
     }
-    pool.receive(WEB, Epoch(1), None, &mut good.as_slice()).await.unwrap();
+    pool.receive(WEB, Incoming::new(Epoch(1), None), &mut good.as_slice()).await.unwrap();
 }
 
 #[tokio::test]
@@ -141,7 +146,8 @@ async fn a_stream_that_claims_too_much_is_refused_early() {
     let (_root, pool) = pool().await;
     let mut long = MAGIC.to_vec();
     long.extend([b'C', 0xff, 0xff, 0xff, 0xff]);
-    let refused = pool.receive(WEB, Epoch(1), None, &mut long.as_slice()).await.unwrap_err();
+    let refused =
+        pool.receive(WEB, Incoming::new(Epoch(1), None), &mut long.as_slice()).await.unwrap_err();
     assert!(matches!(refused.cause, Cause::BadStream(_)), "{refused:?}");
     let header = serde_json::json!({
         "from": null, "manifest": Hash([0; 32]).to_string(), "bytes": 1_u64 << 60,
@@ -149,14 +155,15 @@ async fn a_stream_that_claims_too_much_is_refused_early() {
     });
     let mut large = MAGIC.to_vec();
     large.extend(stream::frame(Tag::Header, header.to_string().as_bytes()).unwrap());
-    let refused = pool.receive(WEB, Epoch(1), None, &mut large.as_slice()).await.unwrap_err();
+    let refused =
+        pool.receive(WEB, Incoming::new(Epoch(1), None), &mut large.as_slice()).await.unwrap_err();
     assert!(matches!(refused.cause, Cause::NoSpace), "{refused:?}");
 }
 
 #[tokio::test]
 async fn a_new_head_need_not_be_read_again() {
     let (_root, pool) = pool().await;
-    pool.create(WEB, Epoch(1), Bytes(0)).await.unwrap();
+    pool.create(WEB, Epoch(1), Shape::default()).await.unwrap();
     fs::write(pool.path(WEB).join("a"), b"contents").unwrap();
     pool.snapshot(WEB, &name(1, Purpose::Replication), Timestamp(1)).await.unwrap();
     pool.set_role(WEB, Role::Standby, Epoch(2)).await.unwrap();

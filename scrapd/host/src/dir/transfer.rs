@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use scrap_schema::id::{Epoch, GrainId};
+use scrap_schema::id::Epoch;
 use scrap_schema::snapshot::{Guid, Snapshot};
 use scrap_schema::unit::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -16,7 +16,7 @@ use super::manifest::{Hash, Manifest};
 use super::pack::{PackWriter, Packs};
 use super::stream::{self, Assembly, Header, MAGIC, Needed, Plan, Tag, bad};
 use super::{Inner, head};
-use crate::datasets::{Cause, DatasetId, Role};
+use crate::datasets::{Cause, DatasetId, Role, Shape, template_name};
 
 /// Left free by a receive, so that a node with a full disk can still work and clean up.
 const RESERVE: u64 = 64 << 20;
@@ -25,6 +25,13 @@ const RESERVE: u64 = 64 << 20;
 pub(super) fn plan(folder: &Folder, from: Option<Guid>, to: Guid) -> Result<Plan> {
     let meta = folder.must()?;
     let row = meta.row(to)?;
+    if let Some(guid) = from {
+        meta.row(guid)?;
+        let at = |guid| meta.line.iter().position(|row| row.snapshot.guid == guid);
+        if at(guid) >= at(to) {
+            return Err(Cause::Diverged { newest: Some(to), from });
+        }
+    }
     let old = from.map(|from| folder.manifest(meta.row(from)?)).transpose()?;
     Plan::new(old.as_ref(), &folder.manifest(row)?, row.manifest)
 }
@@ -98,11 +105,17 @@ pub(super) async fn read_frames(
     }
 }
 
-/// One receive.
+/// One receive, into a grain's dataset or a new template.
 pub(super) struct Receive {
-    pub(super) grain: GrainId,
+    pub(super) id: DatasetId,
     pub(super) epoch: Epoch,
     pub(super) from: Option<Guid>,
+}
+
+/// Where an increment begins: the snapshot that is known, in the folder that has its packs.
+struct Base {
+    folder: Folder,
+    row: Row,
 }
 
 /// What must be here once all lines have come.
@@ -113,12 +126,8 @@ struct Filling {
 }
 
 impl Receive {
-    fn id(&self) -> DatasetId {
-        DatasetId::Grain(self.grain)
-    }
-
     /// Checks a stream against what is here, before anything is changed.
-    fn admit(&self, meta: Option<&Meta>, header: &Header) -> Result<()> {
+    fn admit(&self, inner: &Inner, meta: Option<&Meta>, header: &Header) -> Result<()> {
         if meta.is_some_and(|meta| meta.row(header.snapshot.guid).is_ok()) {
             return Err(Cause::Exists);
         }
@@ -126,10 +135,14 @@ impl Receive {
             let said = header.from.map_or("nothing".to_owned(), |guid| guid.to_string());
             return Err(bad(format!("it begins at {said}, which was not asked for")));
         }
+        if matches!(self.id, DatasetId::Template(_)) {
+            return admit_template(meta, header);
+        }
         let Some(meta) = meta else {
-            return if self.from.is_some() { Err(Cause::Missing) } else { Ok(()) };
+            let Some(from) = self.from else { return Ok(()) };
+            return inner.template(from)?.map(|_| ()).ok_or(Cause::Missing);
         };
-        let is = meta.role_of(self.id());
+        let is = meta.role_of(self.id);
         if is != Role::Standby {
             return Err(Cause::WrongRole { is });
         }
@@ -140,10 +153,20 @@ impl Receive {
         }
     }
 
+    /// Where the stream begins. The dataset's own newest snapshot, or the template that it is a clone of.
+    fn base(&self, inner: &Inner, meta: Option<&Meta>) -> Result<Option<Base>> {
+        let Some(from) = self.from else { return Ok(None) };
+        let Some(meta) = meta else {
+            let found = inner.template(from)?;
+            return Ok(found.map(|(folder, row)| Base { folder, row }));
+        };
+        Ok(Some(Base { folder: inner.folder(self.id), row: meta.row(from)?.clone() }))
+    }
+
     /// Takes the frames in, on a thread that may block.
     pub(super) fn run(&self, inner: &Inner, frames: mpsc::Receiver<Frame>) -> Result<Snapshot> {
-        let folder = inner.folder(self.id());
-        let generation = inner.generation(self.id());
+        let folder = inner.folder(self.id);
+        let generation = inner.generation(self.id);
         let mut frames = Frames::new(frames);
         let (tag, payload) = frames.next()?;
         if tag != Tag::Header {
@@ -152,20 +175,19 @@ impl Receive {
         let header: Header =
             serde_json::from_slice(&payload).map_err(|error| bad(error.to_string()))?;
         let meta = folder.meta()?;
-        self.admit(meta.as_ref(), &header)?;
+        self.admit(inner, meta.as_ref(), &header)?;
         if header.bytes > inner.free()?.saturating_sub(RESERVE) {
             return Err(Cause::NoSpace);
         }
-        let base = meta.as_ref().and_then(|meta| meta.line.last());
-        let base = base.map(|row| folder.manifest(row)).transpose()?;
+        let base = self.base(inner, meta.as_ref())?;
         let staging = Staging::new(&inner.tmp(), "receive")?;
         let new = Folder { path: staging.path().join("dataset") };
         new.lay_out()?;
-        let manifest = self.fill(&mut frames, &folder, &new, &header, base)?;
+        let manifest = Self::fill(&mut frames, &new, &header, base.as_ref())?;
         let checksum = new.keep_manifest(&manifest)?;
         let row = Row { snapshot: header.snapshot.clone(), manifest: checksum };
-        let _guard = inner.slot(self.id()).blocking_lock_owned();
-        if inner.generation(self.id()) != generation {
+        let _guard = inner.slot(self.id).blocking_lock_owned();
+        if inner.generation(self.id) != generation {
             return Err(bad("the dataset changed its role meanwhile"));
         }
         self.commit(inner, &new, row, &manifest, &header)?;
@@ -174,14 +196,13 @@ impl Receive {
 
     /// Takes in everything after the header: first all lines, then all chunks, then the end.
     fn fill(
-        &self,
         frames: &mut Frames,
-        folder: &Folder,
         new: &Folder,
         header: &Header,
-        base: Option<Manifest>,
+        base: Option<&Base>,
     ) -> Result<Manifest> {
-        let mut assembly = Assembly::new(header.clone(), base);
+        let known = base.map(|base| base.folder.manifest(&base.row)).transpose()?;
+        let mut assembly = Assembly::new(header.clone(), known);
         let mut frame = frames.next()?;
         loop {
             match frame.0 {
@@ -192,7 +213,7 @@ impl Receive {
             }
             frame = frames.next()?;
         }
-        let mut filling = self.begin(folder, new, assembly, header)?;
+        let mut filling = begin(base, new, assembly, header)?;
         loop {
             match frame.0 {
                 Tag::Chunk => filling.take(&frame.1)?,
@@ -211,19 +232,6 @@ impl Receive {
         Ok(filling.manifest)
     }
 
-    fn begin(
-        &self,
-        folder: &Folder,
-        new: &Folder,
-        assembly: Assembly,
-        header: &Header,
-    ) -> Result<Filling> {
-        let manifest = assembly.finish()?;
-        let here = if self.from.is_some() { folder.packs()? } else { new.packs()? };
-        let needed = Needed::new(&manifest, header, |hash| here.length(hash))?;
-        Ok(Filling { manifest, needed, pack: PackWriter::new(&new.packs_dir())? })
-    }
-
     /// Makes the new snapshot appear. Asks everything again: the world may have changed while the stream came in.
     fn commit(
         &self,
@@ -233,14 +241,14 @@ impl Receive {
         manifest: &Manifest,
         header: &Header,
     ) -> Result<()> {
-        let folder = inner.folder(self.id());
+        let folder = inner.folder(self.id);
         let meta = folder.meta()?;
-        self.admit(meta.as_ref(), header)?;
-        let Some(mut meta) = meta else {
-            let mut meta = Meta::new(StoredRole::Standby, self.epoch, Bytes(0));
-            meta.line.push(row);
-            meta.packed = Bytes(new.packs()?.size());
-            new.save(&meta)?;
+        self.admit(inner, meta.as_ref(), header)?;
+        let is_template = matches!(self.id, DatasetId::Template(_));
+        let Some(mut meta) = meta.filter(|_| !is_template) else {
+            self.appear(inner, new, row, manifest)?;
+            // A template that was begun and never sealed.
+            inner.discard(&folder.path)?;
             return files::rename(&new.path, &folder.path);
         };
         let moved = move_packs(new, &folder)?;
@@ -257,6 +265,47 @@ impl Receive {
         meta.packed = Bytes(packs.size());
         folder.save(&meta)
     }
+
+    /// Makes a whole dataset of what has come in, still aside.
+    fn appear(&self, inner: &Inner, new: &Folder, row: Row, manifest: &Manifest) -> Result<()> {
+        let role = match self.id {
+            DatasetId::Grain(_) | DatasetId::Orphan(..) => StoredRole::Standby,
+            DatasetId::Template(_) => StoredRole::Template,
+        };
+        let mut meta = Meta::new(role, self.epoch, Shape::default());
+        if let Some(base) = self.base(inner, None)? {
+            new.share(&base.folder, std::slice::from_ref(&base.row))?;
+            meta.begin_as(base.row);
+            if let Some(why) = incomplete(manifest, &new.packs()?) {
+                return Err(why);
+            }
+        }
+        meta.line.push(row);
+        // Lets go of the packs that only the template needs.
+        new.collect(&mut meta)?;
+        new.save(&meta)
+    }
+}
+
+fn admit_template(meta: Option<&Meta>, header: &Header) -> Result<()> {
+    if meta.is_some_and(|meta| meta.newest().is_some()) {
+        return Err(Cause::Exists);
+    }
+    let whole = header.from.is_none() && header.snapshot.name == template_name();
+    whole.then_some(()).ok_or_else(|| bad("it is not the whole of a template"))
+}
+
+/// What the chunks to come are checked against.
+fn begin(
+    base: Option<&Base>,
+    new: &Folder,
+    assembly: Assembly,
+    header: &Header,
+) -> Result<Filling> {
+    let manifest = assembly.finish()?;
+    let here = base.map_or_else(|| new.packs(), |base| base.folder.packs())?;
+    let needed = Needed::new(&manifest, header, |hash| here.length(hash))?;
+    Ok(Filling { manifest, needed, pack: PackWriter::new(&new.packs_dir())? })
 }
 
 impl Filling {

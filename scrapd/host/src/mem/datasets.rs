@@ -1,11 +1,11 @@
 //! Datasets in memory: a head is a map from path to contents, a snapshot is a frozen copy of it. Knows no modes, links
-//! or quotas. Guids are numbers made of a seed and a counter, so that a scenario is the same at every run.
+//! or quotas, cannot go on with a stream that was cut off, and copies templates as a whole. Guids are numbers made of a seed and a counter, so that a scenario is the same at every run.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use scrap_schema::id::{Epoch, GrainId};
+use scrap_schema::id::{Epoch, GrainId, TemplateId};
 use scrap_schema::snapshot::{Guid, Snapshot, SnapshotName};
 use scrap_schema::time::Timestamp;
 use scrap_schema::unit::Bytes;
@@ -13,7 +13,8 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use super::lock;
 use crate::datasets::{
-    Cause, Dataset, DatasetError, DatasetId, Datasets, Result, Role, Space, Written,
+    Cause, Dataset, DatasetError, DatasetId, Datasets, Diff, Incoming, ORIGIN_TAG, PoolHealth,
+    PoolState, Result, Role, Shape, Space, Written, template_name,
 };
 
 mod stored;
@@ -40,7 +41,8 @@ impl MemDatasets {
         let space = Space { total: Bytes(1 << 40), free: Bytes(1 << 40) };
         // Far apart, so that counters of neighbouring seeds never meet.
         let seed = seed.wrapping_mul(0xd134_2543_de82_ef95);
-        let state = State { seed, guids: 0, space, stored: BTreeMap::new() };
+        let (stored, views) = (BTreeMap::new(), BTreeMap::new());
+        let state = State { seed, guids: 0, space, stored, views };
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
@@ -86,6 +88,32 @@ impl MemDatasets {
         tree.get(path).map(|contents| contents.to_vec())
     }
 
+    /// For tests: what unpacks a template would do, write a file into it.
+    ///
+    /// # Errors
+    /// It is not begun, or sealed.
+    pub fn unpack(
+        &self,
+        template: TemplateId,
+        path: &str,
+        contents: impl Into<Vec<u8>>,
+    ) -> Result<()> {
+        self.with(DatasetId::Template(template), "write into", |state, id| {
+            let stored = state.find(id)?;
+            let head = stored.head.as_mut().ok_or(Cause::WrongRole { is: Role::Template })?;
+            head.insert(path.to_owned(), Arc::new(contents.into()));
+            Ok(())
+        })
+    }
+
+    /// For tests: a file of a view.
+    #[must_use]
+    pub fn read_view(&self, view: &Path, path: &str) -> Option<Vec<u8>> {
+        let state = lock(&self.state);
+        let (_, tree) = state.views.get(view)?;
+        tree.get(path).map(|contents| contents.to_vec())
+    }
+
     fn with_head(
         &self,
         grain: GrainId,
@@ -113,10 +141,12 @@ impl MemDatasets {
 
 /// Checks a stream against what is here, before anything is changed.
 fn accept(
-    stored: Option<&Stored>,
+    state: &State,
+    id: DatasetId,
     from: Option<Guid>,
     header: &stream::Header,
 ) -> std::result::Result<(), Cause> {
+    let stored = state.stored.get(&id);
     if stored.is_some_and(|stored| stored.position(header.snapshot.guid).is_ok()) {
         return Err(Cause::Exists);
     }
@@ -125,7 +155,8 @@ fn accept(
         return Err(Cause::BadStream(format!("it begins at {said}, which was not asked for")));
     }
     let Some(stored) = stored else {
-        return if from.is_some() { Err(Cause::Missing) } else { Ok(()) };
+        let cloned = from.is_none_or(|from| state.template(from).is_some());
+        return if cloned { Ok(()) } else { Err(Cause::Missing) };
     };
     if stored.role != Role::Standby {
         return Err(Cause::WrongRole { is: stored.role });
@@ -135,6 +166,21 @@ fn accept(
         (from, newest) if from != newest => Err(Cause::Diverged { newest, from }),
         (_, _) => Ok(()),
     }
+}
+
+/// That a stream is one of a whole template, and may come in.
+fn accept_template(
+    state: &State,
+    id: DatasetId,
+    header: &stream::Header,
+) -> std::result::Result<(), Cause> {
+    if state.stored.get(&id).is_some_and(|stored| stored.newest().is_some()) {
+        return Err(Cause::Exists);
+    }
+    if header.from.is_some() || header.snapshot.name != template_name() {
+        return Err(Cause::BadStream("it is not the whole of a template".to_owned()));
+    }
+    Ok(())
 }
 
 impl Datasets for MemDatasets {
@@ -147,12 +193,12 @@ impl Datasets for MemDatasets {
         Ok(lock(&self.state).stored.get(&id).map(|stored| stored.describe(id)))
     }
 
-    async fn create(&self, grain: GrainId, epoch: Epoch, quota: Bytes) -> Result<()> {
+    async fn create(&self, grain: GrainId, epoch: Epoch, shape: Shape) -> Result<()> {
         self.with(DatasetId::Grain(grain), "create", |state, id| {
             if state.stored.contains_key(&id) {
                 return Err(Cause::Exists);
             }
-            state.stored.insert(id, Stored::new(Role::Owner, epoch, quota));
+            state.stored.insert(id, Stored::new(Role::Owner, epoch, shape));
             Ok(())
         })
     }
@@ -163,9 +209,9 @@ impl Datasets for MemDatasets {
         })
     }
 
-    async fn set_quota(&self, grain: GrainId, quota: Bytes) -> Result<()> {
-        self.with(DatasetId::Grain(grain), "set the quota of", |state, id| {
-            state.find(id)?.quota = quota;
+    async fn set_shape(&self, grain: GrainId, shape: Shape) -> Result<()> {
+        self.with(DatasetId::Grain(grain), "set the limits of", |state, id| {
+            state.find(id)?.shape = shape;
             Ok(())
         })
     }
@@ -213,6 +259,9 @@ impl Datasets for MemDatasets {
         self.with(DatasetId::Grain(grain), "hold a snapshot of", |state, id| {
             let stored = state.find(id)?;
             stored.position(guid)?;
+            if tag == ORIGIN_TAG {
+                return Err(Cause::Held(format!("the tag `{tag}` is the backend's own")));
+            }
             stored.holds.insert(tag.to_owned(), guid);
             Ok(())
         })
@@ -220,7 +269,10 @@ impl Datasets for MemDatasets {
 
     async fn release(&self, grain: GrainId, tag: &str) -> Result<()> {
         self.with(DatasetId::Grain(grain), "release a snapshot of", |state, id| {
-            state.find(id)?.holds.remove(tag);
+            let stored = state.find(id)?;
+            if tag != ORIGIN_TAG {
+                stored.holds.remove(tag);
+            }
             Ok(())
         })
     }
@@ -255,29 +307,54 @@ impl Datasets for MemDatasets {
     async fn receive(
         &self,
         grain: GrainId,
-        epoch: Epoch,
-        from: Option<Guid>,
+        incoming: Incoming,
         input: &mut (dyn AsyncRead + Send + Unpin),
     ) -> Result<Snapshot> {
         let id = DatasetId::Grain(grain);
+        let Incoming { epoch, from, resumed } = incoming;
         let failed = |cause| DatasetError { work: "receive into", dataset: id, cause };
+        if resumed {
+            let why = "nothing is kept here of a stream that was cut off";
+            return Err(failed(Cause::BadStream(why.to_owned())));
+        }
         let header = stream::read_header(input).await.map_err(failed)?;
-        accept(lock(&self.state).stored.get(&id), from, &header).map_err(failed)?;
+        accept(&lock(&self.state), id, from, &header).map_err(failed)?;
         if header.length() > lock(&self.state).space().free.0 {
             return Err(failed(Cause::NoSpace));
         }
         let changes = stream::read_body(&header, input).await.map_err(failed)?;
         self.with(id, "receive into", |state, id| {
             // Asked again: the world may have changed while the stream came in.
-            accept(state.stored.get(&id), from, &header)?;
-            let new = || Stored::new(Role::Standby, epoch, Bytes(0));
-            let stored = state.stored.entry(id).or_insert_with(new);
+            accept(state, id, from, &header)?;
+            let origin = from.and_then(|from| state.template(from)).cloned();
+            let stored = state.stored.entry(id).or_insert_with(|| {
+                let mut stored = Stored::new(Role::Standby, epoch, Shape::default());
+                stored.begin_as(origin);
+                stored
+            });
             let mut tree = stored.newest_tree();
             tree.retain(|path, _| !header.removed.contains(path));
             tree.extend(changes);
             stored.line.push((header.snapshot.clone(), tree));
             stored.epoch = stored.epoch.max(epoch);
             Ok(header.snapshot)
+        })
+    }
+
+    async fn unfinished(&self, _grain: GrainId) -> Result<Option<String>> {
+        Ok(None)
+    }
+
+    async fn send_rest(
+        &self,
+        id: DatasetId,
+        _token: &str,
+        to: Guid,
+        _out: &mut (dyn AsyncWrite + Send + Unpin),
+    ) -> Result<u64> {
+        self.with(id, "send the rest of", |state, id| {
+            state.find(id)?;
+            Err(Cause::NoSnapshot(to))
         })
     }
 
@@ -310,39 +387,114 @@ impl Datasets for MemDatasets {
         guid: Guid,
         to: GrainId,
         epoch: Epoch,
-        quota: Bytes,
+        shape: Shape,
     ) -> Result<()> {
         self.with(from, "clone", |state, from| {
             let source = state.find(from)?;
-            let (snapshot, tree) =
+            let origin =
                 source.line.get(source.position(guid)?).cloned().ok_or(Cause::NoSnapshot(guid))?;
             let id = DatasetId::Grain(to);
             if state.stored.contains_key(&id) {
                 return Err(Cause::Exists);
             }
-            let mut stored = Stored::new(Role::Owner, epoch, quota);
-            stored.head = Some(tree.clone());
-            stored.line.push((snapshot, tree));
+            let mut stored = Stored::new(Role::Owner, epoch, shape);
+            stored.begin_as(Some(origin));
             state.stored.insert(id, stored);
             Ok(())
         })
     }
 
+    async fn begin_template(&self, template: TemplateId) -> Result<PathBuf> {
+        self.with(DatasetId::Template(template), "begin", |state, id| {
+            if state.stored.get(&id).is_some_and(|stored| stored.newest().is_some()) {
+                return Err(Cause::Exists);
+            }
+            state.stored.insert(id, Stored::new(Role::Template, Epoch(0), Shape::default()));
+            Ok(PathBuf::from(format!("/mem/{id}")))
+        })
+    }
+
+    async fn seal_template(&self, template: TemplateId, now: Timestamp) -> Result<Snapshot> {
+        self.with(DatasetId::Template(template), "seal", |state, id| {
+            let snapshot = state.snapshot(id, &template_name(), now)?;
+            state.find(id)?.head = None;
+            Ok(snapshot)
+        })
+    }
+
+    async fn receive_template(
+        &self,
+        template: TemplateId,
+        input: &mut (dyn AsyncRead + Send + Unpin),
+    ) -> Result<Snapshot> {
+        let id = DatasetId::Template(template);
+        let failed = |cause| DatasetError { work: "receive", dataset: id, cause };
+        let header = stream::read_header(input).await.map_err(failed)?;
+        accept_template(&lock(&self.state), id, &header).map_err(failed)?;
+        let tree = stream::read_body(&header, input).await.map_err(failed)?;
+        self.with(id, "receive", |state, id| {
+            accept_template(state, id, &header)?;
+            let mut stored = Stored::new(Role::Template, Epoch(0), Shape::default());
+            stored.head = None;
+            stored.line.push((header.snapshot.clone(), tree));
+            state.stored.insert(id, stored);
+            Ok(header.snapshot)
+        })
+    }
+
+    async fn view(&self, id: DatasetId, guid: Option<Guid>) -> Result<PathBuf> {
+        self.with(id, "show", |state, id| {
+            let stored = state.find(id)?;
+            let tree = match guid {
+                Some(guid) => stored.tree(guid)?.clone(),
+                None => stored.head.clone().unwrap_or_else(|| stored.newest_tree()),
+            };
+            let which = guid.map_or("head".to_owned(), |guid| guid.to_string());
+            let path = PathBuf::from(format!("/mem/views/{id}/{which}"));
+            state.views.insert(path.clone(), (id, tree));
+            Ok(path)
+        })
+    }
+
+    async fn conceal(&self, id: DatasetId) -> Result<()> {
+        lock(&self.state).views.retain(|_, (of, _)| *of != id);
+        Ok(())
+    }
+
+    async fn diff(&self, id: DatasetId, from: Guid, limit: usize) -> Result<Diff> {
+        self.with(id, "compare", |state, id| {
+            let stored = state.find(id)?;
+            let newest = stored.newest_tree();
+            let head = stored.head.as_ref().unwrap_or(&newest);
+            Ok(stored::changes(stored.tree(from)?, head, limit))
+        })
+    }
+
     async fn destroy(&self, id: DatasetId) -> Result<()> {
-        lock(&self.state).stored.remove(&id);
+        let mut state = lock(&self.state);
+        state.stored.remove(&id);
+        state.views.retain(|_, (of, _)| *of != id);
         Ok(())
     }
 
     async fn space(&self) -> Result<Space> {
         Ok(lock(&self.state).space())
     }
+
+    async fn health(&self) -> Result<PoolHealth> {
+        Ok(PoolHealth { state: PoolState::Online, errors: 0, scrubbed: None, what: None })
+    }
 }
 
 fn encode(stored: &Stored, from: Option<Guid>, to: Guid) -> std::result::Result<Vec<u8>, Cause> {
     let empty = Tree::new();
-    let (snapshot, new) = stored.line.get(stored.position(to)?).ok_or(Cause::NoSnapshot(to))?;
+    let at = stored.position(to)?;
+    let (snapshot, new) = stored.line.get(at).ok_or(Cause::NoSnapshot(to))?;
     let old = match from {
-        Some(from) => stored.tree(from)?,
+        Some(guid) if stored.position(guid)? >= at => {
+            return Err(Cause::Diverged { newest: Some(to), from });
+        }
+        Some(guid) => stored.tree(guid)?,
         None => &empty,
     };
     stream::encode(from, snapshot, old, new)

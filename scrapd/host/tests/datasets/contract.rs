@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use scrap_host::datasets::{Cause, DatasetError, DatasetId, Datasets, Role};
+use scrap_host::datasets::{
+    CLONE_TAG, Cause, DatasetError, DatasetId, Datasets, Incoming, Role, Shape,
+};
 use scrap_schema::id::{Epoch, GrainId};
 use scrap_schema::snapshot::{Guid, Purpose, Snapshot, SnapshotName};
 use scrap_schema::time::Timestamp;
@@ -10,14 +12,20 @@ use scrap_schema::unit::Bytes;
 
 use crate::bench::Bench;
 
+mod looks;
 mod moves;
+mod templates;
 
+pub(crate) use looks::*;
 pub(crate) use moves::*;
+pub(crate) use templates::*;
 
 pub(crate) const WEB: GrainId = GrainId(1);
 pub(crate) const COPY: GrainId = GrainId(2);
 pub(crate) const ID: DatasetId = DatasetId::Grain(WEB);
-const E1: Epoch = Epoch(1);
+pub(crate) const E1: Epoch = Epoch(1);
+/// More than any test writes.
+const QUOTA: Bytes = Bytes(64 << 20);
 
 /// Makes one `#[tokio::test]` per function of this module, for one backend.
 macro_rules! suite {
@@ -25,7 +33,9 @@ macro_rules! suite {
         $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
-                crate::contract::$name::<$bench>().await;
+                if <$bench as crate::bench::Bench>::available() {
+                    crate::contract::$name::<$bench>().await;
+                }
             }
         )*
     };
@@ -53,6 +63,19 @@ macro_rules! suite {
             destroy_removes_everything
             estimate_is_near_the_length
             space_says_what_is_left
+            several_grains_are_frozen_by_one_call
+            nothing_goes_on_without_its_token
+            a_template_never_changes_once_it_is_sealed
+            clones_begin_with_their_template
+            templates_travel
+            a_clone_comes_in_where_its_template_is
+            a_clone_that_never_changed_travels_as_a_whole
+            a_clone_is_set_aside_down_to_its_template
+            a_clone_goes_back_to_its_template
+            a_clone_of_a_clone_stands_by_itself
+            views_show_snapshots_until_they_end
+            a_difference_names_every_path
+            health_is_known
         }
     };
 }
@@ -89,7 +112,7 @@ pub(crate) async fn receive<D: Datasets>(
     base: Option<Guid>,
     bytes: &[u8],
 ) -> Result<Snapshot, DatasetError> {
-    to.receive(WEB, E1, base, &mut &*bytes).await
+    to.receive(WEB, Incoming::new(E1, base), &mut &*bytes).await
 }
 
 /// Sends a snapshot of the grain from one pool to another.
@@ -108,14 +131,21 @@ async fn line<D: Datasets>(datasets: &D, id: DatasetId) -> Vec<Guid> {
     dataset.snapshots.iter().map(|snapshot| snapshot.guid).collect()
 }
 
+/// What people and copies hold, and the origin.
+pub(crate) async fn holds<D: Datasets>(datasets: &D, grain: GrainId) -> BTreeMap<String, Guid> {
+    let mut holds = datasets.holds(grain).await.unwrap();
+    holds.retain(|tag, _| !tag.starts_with(CLONE_TAG));
+    holds
+}
+
 /// A pool with the grain in it, as owner.
 async fn owner<B: Bench>(seed: u64) -> B {
     let bench = B::new(seed);
-    bench.datasets().create(WEB, E1, Bytes(0)).await.unwrap();
+    bench.datasets().create(WEB, E1, Shape::default()).await.unwrap();
     bench
 }
 
-fn cause<T>(result: Result<T, DatasetError>) -> Cause {
+pub(crate) fn cause<T>(result: Result<T, DatasetError>) -> Cause {
     result.err().unwrap().cause
 }
 
@@ -137,14 +167,14 @@ pub(crate) async fn nothing_is_there_at_first<B: Bench>() {
     assert_cause!(d.written(ID).await, Cause::Missing);
     assert_cause!(d.snapshot(WEB, &name(1, 1), missing).await, Cause::Missing);
     assert_cause!(d.set_role(WEB, Role::Owner, E1).await, Cause::Missing);
-    assert_cause!(d.set_quota(WEB, Bytes(1)).await, Cause::Missing);
+    assert_cause!(d.set_shape(WEB, Shape::of(Bytes(1))).await, Cause::Missing);
     assert_cause!(d.set_properties(ID, BTreeMap::new()).await, Cause::Missing);
     assert_cause!(d.prune(WEB, &[guid]).await, Cause::Missing);
     assert_cause!(d.hold(WEB, guid, "a").await, Cause::Missing);
     assert_cause!(d.release(WEB, "a").await, Cause::Missing);
     assert_cause!(d.holds(WEB).await, Cause::Missing);
     assert_cause!(d.restore(WEB, guid).await, Cause::Missing);
-    assert_cause!(d.clone_from(ID, guid, COPY, E1, Bytes(0)).await, Cause::Missing);
+    assert_cause!(d.clone_from(ID, guid, COPY, E1, Shape::default()).await, Cause::Missing);
     assert_cause!(d.send(ID, None, guid, &mut Vec::new()).await, Cause::Missing);
     assert_cause!(d.estimate(ID, None, guid).await, Cause::Missing);
     assert_cause!(d.set_aside(WEB, None, &orphan_name(1, 1), missing).await, Cause::Missing);
@@ -154,7 +184,7 @@ pub(crate) async fn nothing_is_there_at_first<B: Bench>() {
 
 pub(crate) async fn create_makes_an_empty_owner<B: Bench>() {
     let mut bench = owner::<B>(1).await;
-    assert_cause!(bench.datasets().create(WEB, Epoch(9), Bytes(0)).await, Cause::Exists);
+    assert_cause!(bench.datasets().create(WEB, Epoch(9), Shape::default()).await, Cause::Exists);
     bench.reopen();
     let d = bench.datasets();
     let dataset = d.get(ID).await.unwrap().unwrap();
@@ -162,20 +192,21 @@ pub(crate) async fn create_makes_an_empty_owner<B: Bench>() {
     assert_eq!((dataset.snapshots.len(), dataset.base), (0, None));
     assert_eq!(d.list().await.unwrap(), [dataset]);
     let written = d.written(ID).await.unwrap();
-    assert_eq!((written.bytes, written.head), (Bytes(0), Bytes(0)), "an empty head is no change");
+    assert_eq!(written.bytes, Bytes(0), "an empty head is no change");
+    assert!(!B::EXACT || written.head == Bytes(0));
 }
 
 pub(crate) async fn quota_and_properties_stay<B: Bench>() {
     let mut bench = owner::<B>(1).await;
     let d = bench.datasets();
     let one = |key: &str, value: &str| BTreeMap::from([(key.to_owned(), value.to_owned())]);
-    d.set_quota(WEB, Bytes(7)).await.unwrap();
+    d.set_shape(WEB, Shape::of(QUOTA)).await.unwrap();
     d.set_properties(ID, one("name", "web")).await.unwrap();
     d.set_properties(ID, one("manifest", "a: ü\nb: \"x\"")).await.unwrap();
     d.set_properties(ID, one("name", "shop")).await.unwrap();
     bench.reopen();
     let dataset = bench.datasets().get(ID).await.unwrap().unwrap();
-    assert_eq!(dataset.quota, Bytes(7));
+    assert_eq!(dataset.quota, QUOTA);
     let mut expected = one("name", "shop");
     expected.extend(one("manifest", "a: ü\nb: \"x\""));
     assert_eq!(dataset.properties, expected);
@@ -187,7 +218,8 @@ pub(crate) async fn written_is_zero_exactly_if_nothing_changed<B: Bench>() {
     let bytes = async || d.written(ID).await.unwrap().bytes.0;
     bench.write(WEB, "a/b", b"12345");
     assert!(bytes().await >= 5, "without a snapshot everything is written");
-    assert_eq!(d.written(ID).await.unwrap().head, Bytes(5));
+    let head = d.written(ID).await.unwrap().head.0;
+    assert!(if B::EXACT { head == 5 } else { head >= 5 }, "{head}");
     for (seq, change) in ["same length", "longer", "new", "gone", "empty"].into_iter().enumerate() {
         snap(d, seq as u64).await;
         assert_eq!(bytes().await, 0, "just before: {change}");
@@ -396,4 +428,42 @@ async fn broken<D: Datasets>(
         assert!(matches!(refused, Cause::BadStream(_) | Cause::NoSpace), "byte {at}: {refused:?}");
         assert_eq!(d.get(ID).await.unwrap(), before, "at byte {at}");
     }
+}
+
+pub(crate) async fn several_grains_are_frozen_by_one_call<B: Bench>() {
+    let bench = owner::<B>(1).await;
+    let d = bench.datasets();
+    d.create(COPY, E1, Shape::default()).await.unwrap();
+    bench.write(WEB, "a", b"web");
+    bench.write(COPY, "a", b"copy");
+    let before = snap(d, 1).await;
+    let wanted = [(GrainId(9), name(1, 1)), (COPY, name(1, 7)), (WEB, name(1, 1))];
+    let all = d.snapshot_all(&wanted, Timestamp(7000)).await;
+    assert_eq!(all.iter().map(|(grain, _)| *grain).collect::<Vec<_>>(), [GrainId(9), COPY, WEB]);
+    let [missing, copy, web] = <[_; 3]>::try_from(all).unwrap();
+    assert_cause!(missing.1, Cause::Missing);
+    let copy = copy.1.unwrap();
+    assert_eq!((&copy.name, copy.created), (&name(1, 7), Timestamp(7000)));
+    assert_eq!(web.1.unwrap(), before, "the same name again");
+    assert_eq!(line(d, DatasetId::Grain(COPY)).await, [copy.guid]);
+}
+
+pub(crate) async fn nothing_goes_on_without_its_token<B: Bench>() {
+    let (a, b) = (owner::<B>(1).await, B::new(2));
+    let d = a.datasets();
+    a.write(WEB, "a", b"one");
+    let one = snap(d, 1).await.guid;
+    let bytes = stream(d, ID, None, one).await;
+    assert_eq!(b.datasets().unfinished(WEB).await.unwrap(), None);
+    let incoming = Incoming { resumed: true, ..Incoming::new(E1, None) };
+    let refused = b.datasets().receive(WEB, incoming, &mut bytes.as_slice()).await;
+    assert_cause!(refused, Cause::BadStream(_));
+    for token in ["", "1-abc-d0-7890", "-t\n'"] {
+        let refused = d.send_rest(ID, token, one, &mut Vec::new()).await;
+        assert_cause!(refused, Cause::NoSnapshot(guid) if guid == one);
+    }
+    let refused = b.datasets().send_rest(ID, "1-abc-d0-7890", one, &mut Vec::new()).await;
+    assert_cause!(refused, Cause::Missing);
+    receive(b.datasets(), None, &bytes).await.unwrap();
+    assert_eq!(b.datasets().unfinished(WEB).await.unwrap(), None);
 }

@@ -5,11 +5,11 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use scrap_host::datasets::{Cause, Datasets, Role};
+use scrap_host::datasets::{Cause, Datasets, Incoming, Role, Shape};
 use scrap_schema::id::Epoch;
 use scrap_schema::unit::Bytes;
 
-use crate::bench::{Bench, DirBench};
+use crate::bench::{Bench, DirBench, noise};
 use crate::contract::{COPY, ID, WEB, copy, receive, snap, stream};
 
 /// Everything below a folder as comparable text: path, type, mode, time, contents.
@@ -35,19 +35,13 @@ fn picture(root: &Path) -> Vec<String> {
     lines
 }
 
-fn noise(length: usize, seed: u64) -> Vec<u8> {
-    let mut bytes = vec![0; length];
-    blake3::Hasher::new().update(&seed.to_be_bytes()).finalize_xof().fill(&mut bytes);
-    bytes
-}
-
 fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
 async fn owner() -> (DirBench, PathBuf) {
     let bench = DirBench::new(0);
-    bench.datasets.create(WEB, Epoch(1), Bytes(0)).await.unwrap();
+    bench.datasets.create(WEB, Epoch(1), Shape::default()).await.unwrap();
     let head = bench.head(WEB);
     (bench, head)
 }
@@ -148,7 +142,7 @@ async fn a_change_in_the_same_tick_of_the_clock_is_seen() {
         fs::write(head.join("a"), format!("{:03}", 500 + round)).unwrap();
         assert!(d.written(ID).await.unwrap().bytes.0 > 0, "round {round}");
         let guid = snap(d, 2 * round + 1).await.guid;
-        d.clone_from(ID, guid, COPY, Epoch(1), Bytes(0)).await.unwrap();
+        d.clone_from(ID, guid, COPY, Epoch(1), Shape::default()).await.unwrap();
         let seen = bench.read(COPY, "a").unwrap();
         assert_eq!(seen, format!("{:03}", 500 + round).as_bytes());
         d.destroy(scrap_host::datasets::DatasetId::Grain(COPY)).await.unwrap();
@@ -253,8 +247,9 @@ async fn a_hanging_sender_does_not_stop_a_promotion() {
     let bytes = stream(&a.datasets, ID, Some(one), two).await;
     let (mut sender, mut receiver) = tokio::io::duplex(1 << 20);
     let pool = b.datasets.clone();
-    let receiving =
-        tokio::spawn(async move { pool.receive(WEB, Epoch(1), Some(one), &mut receiver).await });
+    let receiving = tokio::spawn(async move {
+        pool.receive(WEB, Incoming::new(Epoch(1), Some(one)), &mut receiver).await
+    });
     tokio::io::AsyncWriteExt::write_all(&mut sender, &bytes[..bytes.len() / 2]).await.unwrap();
     let tmp = b.root.path().join("tmp");
     wait_for(|| !files_in(&tmp).is_empty()).await;
@@ -282,8 +277,9 @@ async fn a_dropped_receive_leaves_nothing() {
     let (mut sender, mut receiver) = tokio::io::duplex(4 << 20);
     tokio::io::AsyncWriteExt::write_all(&mut sender, &bytes[..2_000_000]).await.unwrap();
     let pool = b.datasets.clone();
-    let receiving =
-        tokio::spawn(async move { pool.receive(WEB, Epoch(1), None, &mut receiver).await });
+    let receiving = tokio::spawn(async move {
+        pool.receive(WEB, Incoming::new(Epoch(1), None), &mut receiver).await
+    });
     let tmp = b.root.path().join("tmp");
     wait_for(|| !files_in(&tmp).is_empty()).await;
     receiving.abort();

@@ -6,9 +6,18 @@ mod bench;
 mod contract;
 mod dir;
 mod random;
+mod zfs;
 
 mod mem {
     crate::contract::suite!(crate::bench::MemBench);
+}
+
+mod pool {
+    crate::contract::suite!(crate::zfs::ZfsBench);
+}
+
+mod pool_by_plain_tools {
+    crate::contract::suite!(crate::zfs::PlainZfsBench);
 }
 
 mod directories {

@@ -1,17 +1,17 @@
-//! Random histories of two nodes: directories must do what the in-memory twin does, refusal by refusal.
+//! Random histories of two nodes: a real backend must do what the in-memory twin does, refusal by refusal.
 
 use std::collections::BTreeMap;
 use std::mem::discriminant;
 
 use proptest::prelude::*;
-use scrap_host::datasets::{Cause, Dataset, DatasetId, Datasets, Role};
+use scrap_host::datasets::{Cause, Dataset, DatasetId, Datasets, Incoming, Role, Shape};
 use scrap_schema::id::{Epoch, GrainId};
 use scrap_schema::snapshot::{Guid, SnapshotName};
 use scrap_schema::time::Timestamp;
-use scrap_schema::unit::Bytes;
 
 use crate::bench::{Bench, DirBench, MemBench};
-use crate::contract::{ID, WEB, name, orphan_name};
+use crate::contract::{ID, WEB, holds, name, orphan_name};
+use crate::zfs::ZfsBench;
 
 const PATHS: [&str; 3] = ["a", "b", "d/c"];
 
@@ -54,10 +54,15 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 /// A dataset with names in place of guids, which differ between the backends.
-type Shape = (DatasetId, Role, Epoch, Vec<SnapshotName>, Option<SnapshotName>);
+type Looks = (DatasetId, Role, Epoch, Vec<SnapshotName>, Option<SnapshotName>);
 
-fn shape(dataset: &Dataset) -> Shape {
-    let names = dataset.snapshots.iter().map(|snapshot| snapshot.name.clone()).collect();
+fn looks(dataset: &Dataset) -> Looks {
+    let base = dataset
+        .base
+        .and_then(|base| dataset.snapshots.iter().position(|snapshot| snapshot.guid == base));
+    // What an orphan shares with its grain may be pruned there.
+    let own = dataset.snapshots.iter().skip(base.unwrap_or(0));
+    let names = own.map(|snapshot| snapshot.name.clone()).collect();
     let named = |guid: Guid| {
         let found = dataset.snapshots.iter().find(|snapshot| snapshot.guid == guid);
         found.map(|snapshot| snapshot.name.clone())
@@ -88,7 +93,7 @@ impl<B: Bench> World<B> {
         let d = bench.datasets();
         let owner = d.get(ID).await.unwrap().is_some_and(|found| found.role == Role::Owner);
         let result = match op {
-            Op::Create => d.create(WEB, Epoch(step), Bytes(0)).await,
+            Op::Create => d.create(WEB, Epoch(step), Shape::default()).await,
             Op::Write(path, size) => {
                 if owner {
                     let mut contents = step.to_be_bytes().to_vec();
@@ -112,7 +117,10 @@ impl<B: Bench> World<B> {
                 match d.send(ID, base, to, &mut bytes).await {
                     Ok(_) => {
                         let input = &mut bytes.as_slice();
-                        other.receive(WEB, Epoch(step), base, input).await.map(|_| ())
+                        other
+                            .receive(WEB, Incoming::new(Epoch(step), base), input)
+                            .await
+                            .map(|_| ())
                     }
                     Err(error) => Err(error),
                 }
@@ -129,7 +137,8 @@ impl<B: Bench> World<B> {
             Op::Restore(number) => d.restore(WEB, pick(*number)).await,
             Op::CloneAndLook(number) => {
                 let copy = GrainId(9);
-                let cloned = d.clone_from(ID, pick(*number), copy, Epoch(step), Bytes(0)).await;
+                let cloned =
+                    d.clone_from(ID, pick(*number), copy, Epoch(step), Shape::default()).await;
                 if cloned.is_ok() {
                     d.destroy(DatasetId::Grain(copy)).await.unwrap();
                 }
@@ -145,7 +154,7 @@ impl<B: Bench> World<B> {
 
     async fn look(
         &self,
-    ) -> Vec<(Vec<Shape>, BTreeMap<String, SnapshotName>, Vec<Option<Vec<u8>>>)> {
+    ) -> Vec<(Vec<Looks>, BTreeMap<String, SnapshotName>, Vec<Option<Vec<u8>>>)> {
         let mut seen = Vec::new();
         for bench in &self.nodes {
             let list = bench.datasets().list().await.unwrap();
@@ -155,14 +164,14 @@ impl<B: Bench> World<B> {
                 snapshots.iter().find(|snapshot| snapshot.guid == guid).unwrap().name.clone()
             };
             let holds = match found {
-                Some(_) => bench.datasets().holds(WEB).await.unwrap(),
+                Some(_) => holds(bench.datasets(), WEB).await,
                 None => BTreeMap::new(),
             };
             let holds = holds.into_iter().map(|(tag, guid)| (tag, named(guid))).collect();
             let is_owner = found.is_some_and(|found| found.role == Role::Owner);
             // Without a head the twin would show its newest snapshot.
             let heads = PATHS.iter().filter(|_| is_owner).map(|path| bench.read(WEB, path));
-            seen.push((list.iter().map(shape).collect(), holds, heads.collect()));
+            seen.push((list.iter().map(looks).collect(), holds, heads.collect()));
         }
         seen
     }
@@ -172,35 +181,54 @@ impl<B: Bench> World<B> {
     }
 }
 
-async fn history(ops: Vec<(usize, Op)>) {
-    let (mut mem, mut dir) = (World::<MemBench>::new(), World::<DirBench>::new());
+async fn history<B: Bench>(ops: Vec<(usize, Op)>) {
+    let (mut mem, mut real) = (World::<MemBench>::new(), World::<B>::new());
     for (step, (node, op)) in ops.into_iter().enumerate() {
         let step = step as u64 + 1;
-        let (in_mem, in_dir) = (mem.written(node).await, dir.written(node).await);
-        assert!(in_mem == 0 || in_dir > 0, "step {step}: directories missed a write");
+        let (in_mem, in_real) = (mem.written(node).await, real.written(node).await);
+        assert!(in_mem == 0 || in_real > 0, "step {step}: the real backend missed a write");
         // A file that came and went changes its folder's time, of which the twin knows nothing.
-        if matches!(op, Op::Demote) && (in_mem == 0) != (in_dir == 0) {
+        if matches!(op, Op::Demote) && (in_mem == 0) != (in_real == 0) {
+            continue;
+        }
+        let got = real.run(node, &op, step).await;
+        // What an orphan shares is held; the twin shares nothing.
+        if B::SHARES && matches!((&op, &got), (Op::Prune(_), Err(Cause::Held(_)))) {
             continue;
         }
         let expected = mem.run(node, &op, step).await;
-        let got = dir.run(node, &op, step).await;
         match (&expected, &got) {
             (Ok(()), Ok(())) => (),
             (Err(a), Err(b)) if discriminant(a) == discriminant(b) => (),
-            _ => panic!(
-                "step {step}, {op:?} at {node}: {expected:?} in memory, {got:?} in directories"
-            ),
+            _ => panic!("step {step}, {op:?} at {node}: {expected:?} in memory, {got:?} for real"),
         }
-        assert_eq!(mem.look().await, dir.look().await, "after step {step}, {op:?} at {node}");
+        assert_eq!(mem.look().await, real.look().await, "after step {step}, {op:?} at {node}");
     }
+}
+
+fn run<B: Bench>(ops: Vec<(usize, Op)>) {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let first = std::iter::once((0, Op::Create));
+    runtime.unwrap().block_on(history::<B>(first.chain(ops).collect()));
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn directories_do_what_the_twin_does(ops in prop::collection::vec((0..2_usize, op()), 1..60)) {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
-        let first = std::iter::once((0, Op::Create));
-        runtime.block_on(history(first.chain(ops).collect()));
+        run::<DirBench>(ops);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 6, failure_persistence: None, max_shrink_iters: 24, ..ProptestConfig::default()
+    })]
+    #[test]
+    fn a_pool_does_what_the_twin_does(ops in prop::collection::vec((0..2_usize, op()), 20..45)) {
+        if ZfsBench::available() {
+            run::<ZfsBench>(ops);
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! What the in-memory pool holds, and the rules by which it changes.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use scrap_schema::id::{Epoch, GrainId};
@@ -9,7 +10,9 @@ use scrap_schema::time::Timestamp;
 use scrap_schema::unit::Bytes;
 
 use super::stream;
-use crate::datasets::{Cause, Dataset, DatasetId, Role, Space, Written};
+use crate::datasets::{
+    Cause, Change, ChangeKind, Dataset, DatasetId, Diff, ORIGIN_TAG, Role, Shape, Space, Written,
+};
 
 /// Contents by path, shared between head and snapshots until one of them changes.
 pub(super) type Tree = BTreeMap<String, Arc<Vec<u8>>>;
@@ -20,13 +23,14 @@ pub(super) struct State {
     pub(super) guids: u64,
     pub(super) space: Space,
     pub(super) stored: BTreeMap<DatasetId, Stored>,
+    pub(super) views: BTreeMap<PathBuf, (DatasetId, Tree)>,
 }
 
 #[derive(Debug, Clone)]
 pub(super) struct Stored {
     pub(super) role: Role,
     pub(super) epoch: Epoch,
-    pub(super) quota: Bytes,
+    pub(super) shape: Shape,
     pub(super) properties: BTreeMap<String, String>,
     pub(super) holds: BTreeMap<String, Guid>,
     pub(super) base: Option<Guid>,
@@ -36,10 +40,20 @@ pub(super) struct Stored {
 }
 
 impl Stored {
-    pub(super) fn new(role: Role, epoch: Epoch, quota: Bytes) -> Self {
-        let head = (role == Role::Owner).then(Tree::new);
+    pub(super) fn new(role: Role, epoch: Epoch, shape: Shape) -> Self {
+        let head = matches!(role, Role::Owner | Role::Template).then(Tree::new);
         let (properties, holds) = (BTreeMap::new(), BTreeMap::new());
-        Self { role, epoch, quota, properties, holds, base: None, head, line: Vec::new() }
+        Self { role, epoch, shape, properties, holds, base: None, head, line: Vec::new() }
+    }
+
+    /// Makes the snapshot of another dataset the beginning of this new one.
+    pub(super) fn begin_as(&mut self, origin: Option<(Snapshot, Tree)>) {
+        let Some((snapshot, tree)) = origin else { return };
+        self.holds.insert(ORIGIN_TAG.to_owned(), snapshot.guid);
+        if self.head.is_some() {
+            self.head = Some(tree.clone());
+        }
+        self.line.push((snapshot, tree));
     }
 
     pub(super) fn newest(&self) -> Option<Guid> {
@@ -75,10 +89,31 @@ impl Stored {
             snapshots: self.line.iter().map(|(snapshot, _)| snapshot.clone()).collect(),
             properties: self.properties.clone(),
             used: Bytes(used(trees)),
-            quota: self.quota,
+            quota: self.shape.quota,
             base: self.base,
         }
     }
+}
+
+/// What differs between two trees, in order of path.
+pub(super) fn changes(old: &Tree, new: &Tree, limit: usize) -> Diff {
+    let mut changes = Vec::new();
+    for (path, contents) in new {
+        let kind = match old.get(path) {
+            None => ChangeKind::Added,
+            Some(was) if was != contents => ChangeKind::Modified,
+            Some(_) => continue,
+        };
+        changes.push(Change { path: path.clone().into_bytes(), kind });
+    }
+    let removed = old.keys().filter(|path| !new.contains_key(*path));
+    changes.extend(
+        removed.map(|path| Change { path: path.clone().into_bytes(), kind: ChangeKind::Removed }),
+    );
+    changes.sort();
+    let more = changes.len() > limit;
+    changes.truncate(limit);
+    Diff { changes, more }
 }
 
 pub(super) fn size(tree: &Tree) -> u64 {
@@ -106,6 +141,13 @@ impl State {
 
     pub(super) fn find(&mut self, id: DatasetId) -> std::result::Result<&mut Stored, Cause> {
         self.stored.get_mut(&id).ok_or(Cause::Missing)
+    }
+
+    /// The snapshot of the sealed template with this guid.
+    pub(super) fn template(&self, guid: Guid) -> Option<&(Snapshot, Tree)> {
+        let templates = self.stored.iter().filter(|(id, _)| matches!(id, DatasetId::Template(_)));
+        let mut sealed = templates.filter_map(|(_, stored)| stored.line.last());
+        sealed.find(|(snapshot, _)| snapshot.guid == guid)
     }
 
     pub(super) fn used(&self) -> u64 {
@@ -158,7 +200,7 @@ pub(super) fn change_role(
             }
             stored.head = None;
         }
-        Role::Orphan => return Err(Cause::WrongRole { is: stored.role }),
+        Role::Orphan | Role::Template => return Err(Cause::WrongRole { is: stored.role }),
     }
     stored.role = role;
     stored.epoch = epoch;

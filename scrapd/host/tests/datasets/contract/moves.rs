@@ -2,14 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use scrap_host::datasets::{Cause, DatasetId, Datasets, Role};
+use scrap_host::datasets::{Cause, DatasetId, Datasets, Role, Shape};
 use scrap_schema::id::Epoch;
 use scrap_schema::snapshot::Guid;
 use scrap_schema::time::Timestamp;
 use scrap_schema::unit::Bytes;
 
-use super::{COPY, E1, ID, WEB, assert_cause, cause, copy, line, orphan_name, owner, snap, stream};
-use crate::bench::Bench;
+use super::{
+    COPY, E1, ID, QUOTA, WEB, assert_cause, cause, copy, holds, line, orphan_name, owner, snap,
+    stream,
+};
+use crate::bench::{Bench, noise};
 
 pub(crate) async fn promotion_makes_the_newest_snapshot_the_head<B: Bench>() {
     let (a, mut b) = (owner::<B>(1).await, B::new(2));
@@ -43,7 +46,8 @@ pub(crate) async fn demotion_is_refused_while_there_are_writes<B: Bench>() {
     bench.reopen();
     let dataset = bench.datasets().get(ID).await.unwrap().unwrap();
     assert_eq!((dataset.role, dataset.epoch), (Role::Standby, Epoch(2)));
-    assert_eq!(bench.datasets().written(ID).await.unwrap().head, Bytes(3));
+    let head = bench.datasets().written(ID).await.unwrap().head.0;
+    assert!(if B::EXACT { head == 3 } else { head >= 3 }, "{head}");
     bench.datasets().set_role(WEB, Role::Owner, Epoch(3)).await.unwrap();
     assert_eq!(bench.read(WEB, "a").unwrap(), b"two");
 }
@@ -78,10 +82,10 @@ pub(crate) async fn set_aside_keeps_what_diverged<B: Bench>() {
     let standby = d.get(ID).await.unwrap().unwrap();
     assert_eq!((standby.role, line(d, ID).await), (Role::Standby, vec![common]));
     assert_eq!(standby.properties["name"], "web");
-    assert_eq!(d.holds(WEB).await.unwrap(), BTreeMap::from([("last:2".to_owned(), common)]));
+    assert_eq!(holds(d, WEB).await, BTreeMap::from([("last:2".to_owned(), common)]));
 
     copy(b.datasets(), d, Some(common), theirs).await;
-    d.clone_from(orphan.id, last.guid, COPY, E1, Bytes(0)).await.unwrap();
+    d.clone_from(orphan.id, last.guid, COPY, E1, Shape::default()).await.unwrap();
     assert_eq!(a.read(COPY, "lost").unwrap(), b"never sent", "nothing is lost");
     assert_eq!(a.read(COPY, "a").unwrap(), b"mine");
     d.destroy(orphan.id).await.unwrap();
@@ -98,7 +102,7 @@ pub(crate) async fn set_aside_without_a_base_leaves_nothing_behind<B: Bench>() {
     assert_eq!(d.get(ID).await.unwrap(), None);
     let again = d.set_aside(WEB, None, &orphan_name(1, 1), Timestamp(5)).await.unwrap();
     assert_eq!(again, orphan);
-    d.create(WEB, E1, Bytes(0)).await.unwrap();
+    d.create(WEB, E1, Shape::default()).await.unwrap();
     let second = d.set_aside(WEB, None, &orphan_name(1, 2), Timestamp(6)).await;
     assert_cause!(second, Cause::Exists);
     assert_eq!(d.list().await.unwrap().len(), 2, "an orphan is never overwritten");
@@ -117,7 +121,7 @@ pub(crate) async fn set_aside_of_a_standby_keeps_its_snapshots<B: Bench>() {
     let last = orphan.snapshots.last().unwrap().guid;
     assert_eq!(line(d, orphan.id).await, [one, two, last]);
     assert_eq!(line(d, ID).await, [one]);
-    d.clone_from(orphan.id, last, COPY, E1, Bytes(0)).await.unwrap();
+    d.clone_from(orphan.id, last, COPY, E1, Shape::default()).await.unwrap();
     assert_eq!(b.read(COPY, "a").unwrap(), b"2");
 }
 
@@ -154,14 +158,17 @@ pub(crate) async fn clone_begins_with_the_snapshot<B: Bench>() {
     let one = snap(d, 1).await;
     bench.write(WEB, "a", b"two");
     snap(d, 2).await;
-    assert_cause!(d.clone_from(ID, Guid(1), COPY, E1, Bytes(5)).await, Cause::NoSnapshot(_));
-    assert_cause!(d.clone_from(ID, one.guid, WEB, E1, Bytes(5)).await, Cause::Exists);
-    d.clone_from(ID, one.guid, COPY, Epoch(8), Bytes(5)).await.unwrap();
+    assert_cause!(
+        d.clone_from(ID, Guid(1), COPY, E1, Shape::of(QUOTA)).await,
+        Cause::NoSnapshot(_)
+    );
+    assert_cause!(d.clone_from(ID, one.guid, WEB, E1, Shape::of(QUOTA)).await, Cause::Exists);
+    d.clone_from(ID, one.guid, COPY, Epoch(8), Shape::of(QUOTA)).await.unwrap();
     d.destroy(ID).await.unwrap();
     bench.reopen();
     let d = bench.datasets();
     let dataset = d.get(DatasetId::Grain(COPY)).await.unwrap().unwrap();
-    assert_eq!((dataset.role, dataset.epoch, dataset.quota), (Role::Owner, Epoch(8), Bytes(5)));
+    assert_eq!((dataset.role, dataset.epoch, dataset.quota), (Role::Owner, Epoch(8), QUOTA));
     assert_eq!(dataset.snapshots, [one]);
     assert_eq!(bench.read(COPY, "a").unwrap(), b"one", "independent of its origin");
     assert_eq!(d.written(DatasetId::Grain(COPY)).await.unwrap().bytes, Bytes(0));
@@ -176,31 +183,37 @@ pub(crate) async fn destroy_removes_everything<B: Bench>() {
     bench.datasets().destroy(ID).await.unwrap();
     bench.reopen();
     assert_eq!(bench.datasets().list().await.unwrap(), []);
-    bench.datasets().create(WEB, Epoch(2), Bytes(0)).await.unwrap();
+    bench.datasets().create(WEB, Epoch(2), Shape::default()).await.unwrap();
     assert_eq!(bench.read(WEB, "a"), None);
-    assert_eq!(bench.datasets().holds(WEB).await.unwrap(), BTreeMap::new());
+    assert_eq!(holds(bench.datasets(), WEB).await, BTreeMap::new());
 }
 
 pub(crate) async fn estimate_is_near_the_length<B: Bench>() {
     let bench = owner::<B>(1).await;
     let d = bench.datasets();
-    bench.write(WEB, "a", &vec![7; 500_000]);
+    bench.write(WEB, "a", &noise(500_000, 1));
     let one = snap(d, 1).await.guid;
-    bench.write(WEB, "b", &vec![8; 300_000]);
+    bench.write(WEB, "b", &noise(300_000, 2));
     let two = snap(d, 2).await.guid;
     for (from, to) in [(None, one), (None, two), (Some(one), two)] {
         let length = stream(d, ID, from, to).await.len() as u64;
         let estimate = d.estimate(ID, from, to).await.unwrap();
-        assert!(estimate.abs_diff(length) <= length / 10, "{estimate} for {length}");
+        // What a pool needs beside the data is not in its estimates.
+        let slack = if B::EXACT { length / 10 } else { length / 4 };
+        assert!(estimate.abs_diff(length) <= slack, "{estimate} for {length}");
     }
     assert_cause!(d.estimate(ID, Some(Guid(1)), two).await, Cause::NoSnapshot(Guid(1)));
+    for from in [one, two] {
+        assert_cause!(d.estimate(ID, Some(from), one).await, Cause::Diverged { .. });
+        assert_cause!(d.send(ID, Some(from), one, &mut Vec::new()).await, Cause::Diverged { .. });
+    }
 }
 
 pub(crate) async fn space_says_what_is_left<B: Bench>() {
     let bench = owner::<B>(1).await;
     let space = bench.datasets().space().await.unwrap();
     assert!(space.free.0 > 0 && space.free <= space.total, "{space:?}");
-    bench.write(WEB, "a", &vec![7; 500_000]);
+    bench.write(WEB, "a", &noise(500_000, 1));
     snap(bench.datasets(), 1).await;
     let used = bench.datasets().get(ID).await.unwrap().unwrap().used;
     assert!(used.0 >= 500_000, "{used}");

@@ -1,0 +1,357 @@
+//! One dataset as it was found in the pool: its properties, its own snapshots, and those that its line begins with because
+//! it is a clone. Reads; changes nothing.
+
+use std::collections::BTreeMap;
+
+use scrap_schema::id::Epoch;
+use scrap_schema::snapshot::{Guid, Snapshot};
+use scrap_schema::time::Timestamp;
+use scrap_schema::unit::Bytes;
+
+use super::names::{self, BASE, CREATED, EPOCH, ORIGIN, ROLE, TEMPORARY};
+use super::words::{self, Value};
+use super::{Inner, Result};
+use crate::datasets::{Cause, Dataset, DatasetId, ORIGIN_TAG, Role};
+
+/// What is asked of every snapshot.
+pub(super) const OF_SNAPSHOTS: &str = "guid,createtxg,creation,userrefs,scrap:created";
+/// Longest chain of clones of clones that is followed.
+const CHAIN_MAX: usize = 64;
+
+/// A snapshot of a line, by its full name in the pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Snap {
+    pub(super) full: String,
+    pub(super) snapshot: Snapshot,
+    txg: u64,
+    /// When, by the clock of the pool that it was taken in; seconds since 1970.
+    pub(super) taken: i64,
+    /// Holds of any kind, also foreign ones.
+    pub(super) userrefs: u64,
+}
+
+/// Snapshots of one dataset.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Snaps {
+    /// Of the line, oldest first.
+    pub(super) own: Vec<Snap>,
+    /// Made by people or other programs, with the transaction of each.
+    pub(super) foreign: Vec<(String, u64)>,
+    /// Ours, and not of the line.
+    pub(super) temporary: Vec<String>,
+}
+
+/// A dataset.
+#[derive(Debug, Clone)]
+pub(super) struct Found {
+    pub(super) id: DatasetId,
+    pub(super) name: String,
+    pub(super) properties: BTreeMap<String, Value>,
+    /// Of other datasets, before its own.
+    pub(super) before: Vec<Snap>,
+    pub(super) snaps: Snaps,
+}
+
+/// Sorts the snapshots of one dataset out of a table.
+pub(super) fn snapshots(dataset: &str, table: &BTreeMap<String, BTreeMap<String, Value>>) -> Snaps {
+    let mut snaps = Snaps::default();
+    let prefix = format!("{dataset}@");
+    for (full, properties) in table.range(prefix.clone()..) {
+        let Some(short) = full.strip_prefix(&prefix) else { break };
+        let number =
+            |name: &str| properties.get(name).and_then(|value| words::number(&value.value));
+        if short.starts_with(TEMPORARY) {
+            snaps.temporary.push(full.clone());
+            continue;
+        }
+        let (Ok(name), Some(guid)) = (short.parse(), number("guid")) else {
+            snaps.foreign.push((full.clone(), number("createtxg").unwrap_or(0)));
+            continue;
+        };
+        let created = properties.get(CREATED).and_then(|value| value.value.parse().ok());
+        // What came in with a stream whose receiver stopped right after it has the time of its pool, in seconds.
+        let seconds = number("creation").and_then(|seconds| i64::try_from(seconds).ok());
+        let taken = seconds.unwrap_or(0);
+        let created = created.unwrap_or(taken.saturating_mul(1000));
+        let snapshot = Snapshot { name, guid: Guid(guid), created: Timestamp(created) };
+        let (txg, userrefs) = (number("createtxg").unwrap_or(0), number("userrefs").unwrap_or(0));
+        snaps.own.push(Snap { full: full.clone(), snapshot, txg, taken, userrefs });
+    }
+    snaps.own.sort_by(|a, b| {
+        let order = |snap: &Snap| (snap.txg, snap.snapshot.name.epoch, snap.snapshot.name.seq);
+        order(a).cmp(&order(b))
+    });
+    snaps
+}
+
+impl Found {
+    pub(super) fn value(&self, name: &str) -> Option<&str> {
+        let value = self.properties.get(name)?;
+        (value.own && value.value != "-").then_some(value.value.as_str())
+    }
+
+    fn bytes(&self, name: &str) -> u64 {
+        self.properties.get(name).and_then(|value| words::number(&value.value)).unwrap_or(0)
+    }
+
+    /// Whether a property of the pool itself has this value, wherever it comes from.
+    pub(super) fn is(&self, name: &str, value: &str) -> bool {
+        self.properties.get(name).is_some_and(|found| found.value == value)
+    }
+
+    pub(super) fn mounted(&self) -> bool {
+        self.is("mounted", "yes")
+    }
+
+    /// The snapshot that it is a clone of.
+    pub(super) fn clone_of(&self) -> Option<&str> {
+        self.properties
+            .get("origin")
+            .map(|value| value.value.as_str())
+            .filter(|name| name.contains('@'))
+    }
+
+    /// By where it lies; a grain's by its property.
+    pub(super) fn role(&self) -> std::result::Result<Role, Cause> {
+        match self.id {
+            DatasetId::Orphan(..) => Ok(Role::Orphan),
+            DatasetId::Template(_) => Ok(Role::Template),
+            DatasetId::Grain(_) => match self.value(ROLE) {
+                Some("owner") => Ok(Role::Owner),
+                Some("standby" | "orphan") => Ok(Role::Standby),
+                Some(_) | None => Err(Cause::Foreign { what: format!("dataset {}", self.name) }),
+            },
+        }
+    }
+
+    pub(super) fn epoch(&self) -> Epoch {
+        Epoch(self.value(EPOCH).and_then(words::number).unwrap_or(0))
+    }
+
+    pub(super) fn line(&self) -> impl DoubleEndedIterator<Item = &Snap> {
+        self.before.iter().chain(&self.snaps.own)
+    }
+
+    pub(super) fn newest(&self) -> Option<&Snap> {
+        self.line().next_back()
+    }
+
+    pub(super) fn newest_guid(&self) -> Option<Guid> {
+        self.newest().map(|snap| snap.snapshot.guid)
+    }
+
+    pub(super) fn snap(&self, guid: Guid) -> std::result::Result<&Snap, Cause> {
+        self.line().find(|snap| snap.snapshot.guid == guid).ok_or(Cause::NoSnapshot(guid))
+    }
+
+    /// What somebody else made after the newest snapshot: no increment comes in over it.
+    pub(super) fn in_the_way(&self) -> Option<&str> {
+        let newest = self.snaps.own.last().map_or(0, |snap| snap.txg);
+        let mut later = self.snaps.foreign.iter().filter(|(_, txg)| *txg >= newest);
+        later.next().map(|(name, _)| name.as_str())
+    }
+
+    pub(super) fn quota(&self) -> Bytes {
+        Bytes(self.bytes("quota"))
+    }
+
+    pub(super) fn referenced(&self) -> Bytes {
+        Bytes(self.bytes("referenced"))
+    }
+
+    /// Tags and what they hold, with the backend's own one for the origin.
+    pub(super) fn holds(&self) -> BTreeMap<String, Guid> {
+        let mut holds = BTreeMap::new();
+        for (property, value) in self.properties.iter().filter(|(_, value)| value.own) {
+            let guid: Option<Guid> = value.value.parse().ok();
+            if let (Some(tag), Some(guid)) = (names::held(property), guid)
+                && self.snap(guid).is_ok()
+            {
+                holds.insert(tag, guid);
+            }
+        }
+        let origin: Option<Guid> = self.value(ORIGIN).and_then(|text| text.parse().ok());
+        if let Some(guid) = origin.filter(|guid| self.snap(*guid).is_ok()) {
+            holds.insert(ORIGIN_TAG.to_owned(), guid);
+        }
+        holds
+    }
+
+    /// The free texts, as they are stored and as they read.
+    pub(super) fn texts(&self) -> BTreeMap<String, String> {
+        let own = self.properties.iter().filter(|(_, value)| value.own);
+        own.filter_map(|(name, value)| {
+            names::read_text(name, &value.value, |piece| self.value(piece))
+        })
+        .collect()
+    }
+
+    /// As the trait says it.
+    pub(super) fn describe(&self) -> std::result::Result<Dataset, Cause> {
+        let role = self.role()?;
+        let base = self.value(BASE).and_then(|text| text.parse().ok());
+        let used = self.bytes("usedbydataset").saturating_add(self.bytes("usedbysnapshots"));
+        Ok(Dataset {
+            id: self.id,
+            role,
+            epoch: self.epoch(),
+            snapshots: self.line().map(|snap| snap.snapshot.clone()).collect(),
+            properties: self.texts(),
+            used: Bytes(used),
+            quota: self.quota(),
+            base: base.filter(|_| role == Role::Orphan),
+        })
+    }
+}
+
+impl Inner {
+    /// Reads a dataset; `None` if there is none. A root that is not there is an error: no dataset of it is known to be
+    /// gone.
+    pub(super) async fn find(&self, id: DatasetId) -> Result<Option<Found>> {
+        self.find_named(id, self.names.of(id)).await
+    }
+
+    /// The same, where it must be.
+    pub(super) async fn must(&self, id: DatasetId) -> Result<Found> {
+        self.find(id).await?.ok_or(Cause::Missing)
+    }
+
+    pub(super) async fn find_named(&self, id: DatasetId, name: String) -> Result<Option<Found>> {
+        let columns = "name,property,value,source";
+        let properties = match self.tools.zfs(&["get", "-Hp", "-o", columns, "all", &name]).await {
+            Ok(out) => words::properties(&out).remove(&name).unwrap_or_default(),
+            Err(Cause::Missing) => {
+                self.root_is_there().await?;
+                return Ok(None);
+            }
+            Err(cause) => return Err(cause),
+        };
+        let snaps = self.snapshots_of(&name).await?;
+        let mut found = Found { id, name, properties, before: Vec::new(), snaps };
+        found.before = self.before(found.clone_of().map(str::to_owned)).await?;
+        Ok(Some(found))
+    }
+
+    pub(super) async fn root_is_there(&self) -> Result<()> {
+        match self.tools.zfs(&["list", "-H", "-o", "name", self.names.root()]).await {
+            Ok(_) => Ok(()),
+            Err(Cause::Missing) => Err(Cause::PoolMissing { pool: self.names.root().to_owned() }),
+            Err(cause) => Err(cause),
+        }
+    }
+
+    pub(super) async fn snapshots_of(&self, name: &str) -> Result<Snaps> {
+        let columns = "name,property,value,source";
+        let get = ["get", "-Hp", "-r", "-d", "1", "-o", columns, OF_SNAPSHOTS, name];
+        let out = self.tools.zfs(&get).await?;
+        Ok(snapshots(name, &words::properties(&out)))
+    }
+
+    /// The line up to and with a snapshot that something is a clone of.
+    async fn before(&self, mut origin: Option<String>) -> Result<Vec<Snap>> {
+        let mut parts: Vec<Vec<Snap>> = Vec::new();
+        while let Some(full) = origin.take() {
+            let Some((dataset, _)) = full.split_once('@') else { break };
+            if parts.len() > CHAIN_MAX {
+                break;
+            }
+            let mut part = self.snapshots_of(dataset).await?.own;
+            match part.iter().position(|snap| snap.full == full) {
+                Some(at) => part.truncate(at + 1),
+                None => break,
+            }
+            parts.push(part);
+            let up = self.tools.zfs(&["get", "-Hp", "-o", "value", "origin", dataset]).await?;
+            origin = Some(up.trim().to_owned()).filter(|name| name.contains('@'));
+        }
+        Ok(parts.into_iter().rev().flatten().collect())
+    }
+
+    /// Every dataset, by three questions however many there are.
+    pub(super) async fn everything(&self) -> Result<Vec<Found>> {
+        let root = self.names.root();
+        let list = ["list", "-H", "-t", "filesystem", "-r", "-o", "name", root];
+        let listed = match self.tools.zfs(&list).await {
+            Err(Cause::Missing) => {
+                return Err(Cause::PoolMissing { pool: root.to_owned() });
+            }
+            result => result?,
+        };
+        let known: Vec<(DatasetId, &str)> =
+            listed.lines().filter_map(|name| Some((self.names.parse(name)?, name))).collect();
+        let mut all = BTreeMap::new();
+        for some in known.chunks(200) {
+            let get = ["get", "-Hp", "-o", "name,property,value,source", "all"];
+            let get: Vec<String> = get
+                .iter()
+                .copied()
+                .chain(some.iter().map(|(_, name)| *name))
+                .map(str::to_owned)
+                .collect();
+            match self.tools.zfs_list(&get).await {
+                Ok(out) => all.extend(words::properties(&out)),
+                // One of them went away meanwhile: one by one.
+                Err(Cause::Missing) => return self.one_by_one(&known).await,
+                Err(cause) => return Err(cause),
+            }
+        }
+        let get = ["get", "-Hp", "-r", "-o", "name,property,value,source", OF_SNAPSHOTS, root];
+        let table = words::properties(&self.tools.zfs(&get).await?);
+        let origins: BTreeMap<String, String> = all
+            .iter()
+            .filter_map(|(name, found)| Some((name.clone(), found.get("origin")?.value.clone())))
+            .collect();
+        let mut founds = Vec::new();
+        for (id, name) in known {
+            let Some(properties) = all.remove(name) else { continue };
+            let snaps = snapshots(name, &table);
+            let before = chain(name, &origins, &table);
+            founds.push(Found { id, name: name.to_owned(), properties, before, snaps });
+        }
+        founds.sort_by_key(|found| found.id);
+        Ok(founds)
+    }
+
+    async fn one_by_one(&self, known: &[(DatasetId, &str)]) -> Result<Vec<Found>> {
+        let mut founds = Vec::new();
+        for (id, _) in known {
+            founds.extend(self.find(*id).await?);
+        }
+        founds.sort_by_key(|found| found.id);
+        Ok(founds)
+    }
+
+    /// What is a clone of a snapshot of this dataset: its full name, and the full name of the snapshot.
+    pub(super) async fn dependents(&self, name: &str) -> Result<Vec<(String, String)>> {
+        let root = self.names.root();
+        let list = ["list", "-H", "-t", "filesystem", "-r", "-o", "name,origin", root];
+        let out = self.tools.zfs(&list).await?;
+        let rows = out.lines().filter_map(|line| line.split_once('\t'));
+        let ours = rows.filter(|(_, origin)| {
+            origin.split_once('@').is_some_and(|(dataset, _)| dataset == name)
+        });
+        Ok(ours.map(|(clone, origin)| (clone.to_owned(), origin.to_owned())).collect())
+    }
+}
+
+/// As [`Inner::before`], out of tables that are here.
+fn chain(
+    name: &str,
+    origins: &BTreeMap<String, String>,
+    table: &BTreeMap<String, BTreeMap<String, Value>>,
+) -> Vec<Snap> {
+    let mut parts: Vec<Vec<Snap>> = Vec::new();
+    let mut at = name;
+    while let Some((origin, (dataset, _))) =
+        origins.get(at).and_then(|origin| Some((origin, origin.split_once('@')?)))
+    {
+        let mut part = snapshots(dataset, table).own;
+        match part.iter().position(|snap| snap.full == *origin) {
+            Some(end) if parts.len() <= CHAIN_MAX => part.truncate(end + 1),
+            Some(_) | None => break,
+        }
+        parts.push(part);
+        at = dataset;
+    }
+    parts.into_iter().rev().flatten().collect()
+}

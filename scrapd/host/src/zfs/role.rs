@@ -1,0 +1,208 @@
+//! Roles: what a dataset may be used for, as properties and as a mount. Every step looks at what is there first, so that
+//! any of them may be the first one after a crash.
+
+use scrap_schema::id::Epoch;
+use scrap_schema::unit::Bytes;
+
+use super::found::Found;
+use super::names::{EPOCH, ROLE};
+use super::{Inner, Result, at, blocking};
+use crate::datasets::{Cause, DatasetId, Role, Shape};
+
+/// Largest record: what is larger needs a feature that both ends of a stream would have to have.
+pub(super) const RECORD_MAX: u64 = 128 << 10;
+
+/// Of what cannot be written or run, and is nowhere in the file system.
+pub(super) const SHUT: [(&str, &str); 6] = [
+    ("readonly", "on"),
+    ("canmount", "noauto"),
+    ("mountpoint", "none"),
+    ("exec", "off"),
+    ("setuid", "off"),
+    ("devices", "off"),
+];
+
+/// Pairs as the tools want them.
+pub(super) fn pairs(of: &[(&str, &str)]) -> Vec<(String, String)> {
+    of.iter().map(|(property, value)| ((*property).to_owned(), (*value).to_owned())).collect()
+}
+
+pub(super) fn role_text(role: Role) -> &'static str {
+    match role {
+        Role::Owner => "owner",
+        Role::Standby => "standby",
+        Role::Orphan => "orphan",
+        Role::Template => "template",
+    }
+}
+
+/// Role and epoch as properties.
+pub(super) fn state(role: Role, epoch: Epoch) -> Vec<(String, String)> {
+    vec![(EPOCH.to_owned(), epoch.to_string()), (ROLE.to_owned(), role_text(role).to_owned())]
+}
+
+/// Limits and layout as properties. Zero: none, or the tools' own choice.
+pub(super) fn shape(shape: Shape) -> Result<Vec<(String, String)>> {
+    let limit = |bytes: Bytes| if bytes.0 == 0 { "none".to_owned() } else { bytes.0.to_string() };
+    let record = if shape.record_size.0 == 0 { RECORD_MAX } else { shape.record_size.0 };
+    if !record.is_power_of_two() || !(512..=RECORD_MAX).contains(&record) {
+        let what =
+            format!("a record size of {record} bytes is no power of two from 512 B to 128 KiB");
+        return Err(Cause::Io { what, source: std::io::ErrorKind::InvalidInput.into() });
+    }
+    Ok(vec![
+        ("quota".to_owned(), limit(shape.quota)),
+        ("reservation".to_owned(), limit(shape.reservation)),
+        ("recordsize".to_owned(), record.to_string()),
+    ])
+}
+
+impl Inner {
+    /// Of what a grain runs on, or what is being unpacked.
+    pub(super) fn open_properties(&self, id: DatasetId) -> Vec<(String, String)> {
+        let mountpoint = self.names.mountpoint(id).display().to_string();
+        pairs(&[
+            ("readonly", "off"),
+            ("canmount", "noauto"),
+            ("mountpoint", &mountpoint),
+            ("exec", "on"),
+            ("setuid", "on"),
+            ("devices", "off"),
+        ])
+    }
+
+    /// Sets those properties that are not so yet.
+    pub(super) async fn enforce(&self, found: &Found, wanted: &[(String, String)]) -> Result<()> {
+        let differ = wanted.iter().filter(|(property, value)| !found.is(property, value));
+        self.set(&found.name, &differ.cloned().collect::<Vec<_>>()).await
+    }
+
+    /// Makes a head reachable at its place.
+    pub(super) async fn open_head(&self, found: &Found) -> Result<()> {
+        self.enforce(found, &self.open_properties(found.id)).await?;
+        self.mount(&found.name).await
+    }
+
+    /// Takes a dataset out of the file system and closes it to writes.
+    pub(super) async fn shut(&self, found: &Found) -> Result<()> {
+        self.unmount(&found.name).await?;
+        self.enforce(found, &pairs(&SHUT)).await
+    }
+
+    pub(super) async fn mount(&self, name: &str) -> Result<()> {
+        match self.tools.zfs(&["mount", name]).await {
+            Err(Cause::Program { said, .. }) if said.contains("already mounted") => Ok(()),
+            Err(Cause::Program { said, .. }) if said.contains("not empty") => {
+                Err(Cause::Foreign { what: format!("what lies at the mountpoint of {name}") })
+            }
+            result => result.map(|_| ()),
+        }
+    }
+
+    /// Waits until nobody uses it any more, within limits.
+    pub(super) async fn unmount(&self, name: &str) -> Result<()> {
+        match self.tools.zfs(&["unmount", name]).await {
+            Err(Cause::Program { said, .. }) if said.contains("not currently mounted") => Ok(()),
+            result => result.map(|_| ()),
+        }
+    }
+
+    /// Brings what programs have written through their memory to the pool: it comes with no snapshot otherwise.
+    pub(super) async fn flush(&self, found: &Found) -> Result<()> {
+        if !found.mounted() {
+            return Ok(());
+        }
+        let path = self.names.mountpoint(found.id);
+        blocking(move || {
+            let folder = std::fs::File::open(&path).map_err(at("open", &path))?;
+            #[cfg(target_os = "linux")]
+            rustix::fs::syncfs(&folder).map_err(at("sync", &path))?;
+            #[cfg(not(target_os = "linux"))]
+            folder.sync_all().map_err(at("sync", &path))?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// See `Datasets::create`. Everything that a new dataset is comes with the one command that makes it.
+    pub(super) async fn create(&self, id: DatasetId, epoch: Epoch, of: Shape) -> Result<()> {
+        if self.find(id).await?.is_some() {
+            return Err(Cause::Exists);
+        }
+        let mut properties = self.open_properties(id);
+        properties.extend(shape(of)?);
+        properties.extend(state(Role::Owner, epoch));
+        self.end_receives(id).await?;
+        self.discard_incoming(id).await?;
+        self.make(&["create"], &properties, &self.names.of(id)).await?;
+        self.mount(&self.names.of(id)).await
+    }
+
+    /// `zfs create` or `zfs clone`, with properties.
+    pub(super) async fn make(
+        &self,
+        command: &[&str],
+        properties: &[(String, String)],
+        last: &str,
+    ) -> Result<()> {
+        let (word, sources) = command.split_first().unwrap_or((&"create", &[]));
+        let mut arguments = vec![(*word).to_owned()];
+        for (property, value) in properties {
+            arguments.extend(["-o".to_owned(), format!("{property}={value}")]);
+        }
+        arguments.extend(sources.iter().map(|text| (*text).to_owned()));
+        arguments.push(last.to_owned());
+        self.tools.zfs_list(&arguments).await.map(|_| ())
+    }
+
+    /// See `Datasets::set_role`.
+    pub(super) async fn set_role(&self, id: DatasetId, role: Role, epoch: Epoch) -> Result<()> {
+        let found = self.must(id).await?;
+        let is = found.role()?;
+        match (role, is) {
+            (Role::Orphan | Role::Template, _) | (_, Role::Orphan | Role::Template) => {
+                return Err(Cause::WrongRole { is });
+            }
+            (Role::Owner, Role::Standby) => {
+                self.end_receives(id).await?;
+                self.discard_unfinished(&found).await?;
+                self.open_head(&found).await?;
+            }
+            (Role::Owner, Role::Owner) => self.open_head(&found).await?,
+            (Role::Standby, Role::Owner) => self.demote(&found).await?,
+            (Role::Standby, Role::Standby) => self.end_receives(id).await?,
+        }
+        // The role comes last: what breaks off before is what it was, and is tidied up at the next start.
+        self.set(&found.name, &state(role, epoch)).await
+    }
+
+    async fn demote(&self, found: &Found) -> Result<()> {
+        self.conceal(found.id).await?;
+        let diverged = || {
+            let newest = found.newest_guid();
+            Cause::Diverged { newest, from: newest }
+        };
+        if self.changed(found).await? > 0 {
+            return Err(diverged());
+        }
+        self.unmount(&found.name).await?;
+        let unmounted = self.must(found.id).await?;
+        // Asked again: the last pages may have reached the pool only now.
+        if found.newest().is_some() && self.changed(&unmounted).await? > 0 {
+            self.mount(&found.name).await?;
+            return Err(diverged());
+        }
+        self.shut(&unmounted).await
+    }
+
+    /// See `Datasets::set_shape`.
+    pub(super) async fn set_shape(&self, id: DatasetId, of: Shape) -> Result<()> {
+        let found = self.must(id).await?;
+        let mut wanted = shape(of)?;
+        // `none` reads as zero.
+        wanted.retain(|(property, value)| {
+            !(found.is(property, value) || (value == "none" && found.is(property, "0")))
+        });
+        self.set(&found.name, &wanted).await
+    }
+}

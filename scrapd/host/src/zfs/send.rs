@@ -1,0 +1,132 @@
+//! Sending: a snapshot as a stream in our envelope. The pool itself keeps what is being sent from going away.
+
+use scrap_schema::snapshot::{Guid, Snapshot};
+use tokio::io::{AsyncReadExt, AsyncWrite};
+
+use super::found::Found;
+use super::stream::{self, Header, PIECE, Writer};
+use super::{Inner, Result, words};
+use crate::datasets::{Cause, DatasetId};
+
+/// A stream that can be made.
+pub(super) struct Plan {
+    arguments: Vec<String>,
+    header: Header,
+}
+
+impl Inner {
+    /// What a stream would be, by the snapshots that are here now.
+    pub(super) async fn plan(&self, id: DatasetId, from: Option<Guid>, to: Guid) -> Result<Plan> {
+        let found = self.must(id).await?;
+        self.plan_of(&found, from, to)
+    }
+
+    fn plan_of(&self, found: &Found, from: Option<Guid>, to: Guid) -> Result<Plan> {
+        let to = found.snap(to)?;
+        if let Some(guid) = from {
+            found.snap(guid)?;
+            let at = |guid| found.line().position(|snap| snap.snapshot.guid == guid);
+            if at(guid) >= at(to.snapshot.guid) {
+                return Err(Cause::Diverged { newest: Some(to.snapshot.guid), from });
+            }
+        }
+        let from = from.map(|from| found.snap(from)).transpose()?;
+        let dataset = |full: &str| full.split('@').next().unwrap_or_default().to_owned();
+        let clone = from.is_some_and(|from| dataset(&from.full) != dataset(&to.full));
+        let mut arguments = vec!["send".to_owned()];
+        if self.can.compressed {
+            arguments.extend(["-L", "-c", "-e"].map(str::to_owned));
+        }
+        if let Some(from) = from {
+            arguments.extend(["-i".to_owned(), from.full.clone()]);
+        }
+        arguments.push(to.full.clone());
+        let from = from.map(|from| from.snapshot.guid);
+        let header = Header { from, snapshot: to.snapshot.clone(), clone, rest: false };
+        Ok(Plan { arguments, header })
+    }
+
+    /// See `Datasets::estimate`. Where the tools cannot estimate, the stream is made and counted.
+    pub(super) async fn estimate(&self, plan: &Plan) -> Result<u64> {
+        let inside = if self.can.estimate {
+            let (send, rest) = plan.arguments.split_at(1);
+            let dry = ["-n", "-v", "-P"].map(str::to_owned);
+            let arguments: Vec<String> =
+                send.iter().cloned().chain(dry).chain(rest.iter().cloned()).collect();
+            let out = self.tools.zfs_list(&arguments).await?;
+            words::estimate(&out).ok_or_else(|| Cause::Program {
+                program: "zfs send -nvP".to_owned(),
+                said: format!("`{}` has no size", out.trim()),
+            })?
+        } else {
+            let arguments: Vec<&str> = plan.arguments.iter().map(String::as_str).collect();
+            self.count(&arguments).await?
+        };
+        Ok(stream::length(inside))
+    }
+
+    /// Makes a stream and writes it.
+    pub(super) async fn produce(
+        &self,
+        plan: &Plan,
+        out: &mut (dyn AsyncWrite + Send + Unpin),
+    ) -> Result<u64> {
+        let mut stream = self.tools.outward(&plan.arguments)?;
+        let Some(mut from) = stream.child.stdout.take() else {
+            return Err(stream::bad("it has no beginning"));
+        };
+        let mut writer = Writer::begin(out, &plan.header).await?;
+        let mut buffer = vec![0; PIECE];
+        loop {
+            let read = fill(&mut from, &mut buffer).await?;
+            if read == 0 {
+                break;
+            }
+            writer.piece(buffer.get(..read).unwrap_or_default()).await?;
+        }
+        // Only a stream that came to its own end gets ours.
+        stream.end().await?;
+        writer.end().await
+    }
+
+    /// The rest of a stream of which another pool has a part.
+    pub(super) async fn rest(&self, id: DatasetId, token: &str, to: Guid) -> Result<Plan> {
+        let found = self.must(id).await?;
+        let plain = token.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        if !self.can.resume || !plain || !token.starts_with("1-") {
+            return Err(Cause::NoSnapshot(to));
+        }
+        let said = match self.tools.zfs(&["send", "-n", "-v", "-P", "-t", token]).await {
+            Ok(said) => said,
+            Err(cause @ (Cause::Hanging { .. } | Cause::ProgramMissing { .. })) => {
+                return Err(cause);
+            }
+            // Damaged, or of a snapshot that is not here any more.
+            Err(_) => return Err(Cause::NoSnapshot(to)),
+        };
+        let (from, of) = words::token_guids(&said);
+        let snapshot: Snapshot = match of {
+            Some(of) if of == to.0 => found.snap(to)?.snapshot.clone(),
+            Some(_) | None => return Err(Cause::NoSnapshot(to)),
+        };
+        let arguments = ["send", "-t", token].map(str::to_owned).to_vec();
+        let header = Header { from: from.map(Guid), snapshot, clone: false, rest: true };
+        Ok(Plan { arguments, header })
+    }
+}
+
+/// Fills a buffer as far as the stream goes.
+async fn fill(from: &mut (impl AsyncReadExt + Unpin), buffer: &mut [u8]) -> Result<usize> {
+    let mut filled = 0;
+    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        let read = from
+            .read(rest)
+            .await
+            .map_err(|source| Cause::Io { what: "cannot read a stream".to_owned(), source })?;
+        if read == 0 {
+            break;
+        }
+        filled += read;
+    }
+    Ok(filled)
+}

@@ -1,0 +1,236 @@
+//! Snapshots of the line: made, held, pruned. Never one that somebody else made.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use scrap_schema::id::GrainId;
+use scrap_schema::snapshot::{Guid, Snapshot, SnapshotName};
+use scrap_schema::time::Timestamp;
+
+use super::found::{Found, Snap};
+use super::names::{self, CREATED, POOL_TAG};
+use super::{Inner, Result};
+use crate::datasets::{self, CLONE_TAG, Cause, DatasetError, DatasetId, ORIGIN_TAG, Role};
+
+/// The snapshot of a line that has a name.
+fn named<'a>(found: &'a Found, name: &SnapshotName) -> Option<&'a Snap> {
+    found.line().find(|snap| snap.snapshot.name == *name)
+}
+
+impl Inner {
+    /// See `Datasets::snapshot`.
+    pub(super) async fn snapshot(
+        &self,
+        id: DatasetId,
+        name: &SnapshotName,
+        now: Timestamp,
+    ) -> Result<Snapshot> {
+        let found = self.must(id).await?;
+        if let Some(snap) = named(&found, name) {
+            return Ok(snap.snapshot.clone());
+        }
+        match found.role()? {
+            Role::Owner => self.freeze(&found, name, now).await,
+            is @ (Role::Standby | Role::Orphan | Role::Template) => Err(Cause::WrongRole { is }),
+        }
+    }
+
+    /// A new snapshot of whatever is there.
+    pub(super) async fn freeze(
+        &self,
+        found: &Found,
+        name: &SnapshotName,
+        now: Timestamp,
+    ) -> Result<Snapshot> {
+        self.flush(found).await?;
+        let full = format!("{}@{name}", found.name);
+        let created = format!("{CREATED}={}", now.0);
+        self.tools.zfs(&["snapshot", "-o", &created, &full]).await?;
+        Ok(Snapshot { name: name.clone(), guid: self.guid_of(&full).await?, created: now })
+    }
+
+    pub(super) async fn guid_of(&self, full: &str) -> Result<Guid> {
+        let out = self.tools.zfs(&["get", "-Hp", "-o", "value", "guid", full]).await?;
+        let guid = out.trim().parse().map_err(|_| Cause::Program {
+            program: format!("zfs get guid {full}"),
+            said: format!("`{}` is no guid", out.trim()),
+        });
+        guid.map(Guid)
+    }
+
+    /// See `Datasets::snapshot_all`: one command for all that can be frozen now; the others say why they cannot.
+    pub(super) async fn snapshot_all(
+        self: Arc<Self>,
+        wanted: Vec<(GrainId, SnapshotName)>,
+        now: Timestamp,
+    ) -> Vec<(GrainId, datasets::Result<Snapshot>)> {
+        let mut order: Vec<GrainId> = wanted.iter().map(|(grain, _)| *grain).collect();
+        order.sort();
+        order.dedup();
+        let mut guards = Vec::new();
+        for grain in order {
+            guards.push(self.slot(DatasetId::Grain(grain)).lock_owned().await);
+        }
+        if self.can.many {
+            let together = self.freeze_together(&wanted, now).await;
+            if let Err(cause) = together {
+                tracing::debug!(%cause, "not frozen together: one by one");
+            }
+        }
+        let mut all = Vec::new();
+        for (grain, name) in wanted {
+            let dataset = DatasetId::Grain(grain);
+            let result = self.snapshot(dataset, &name, now).await;
+            let result = result.map_err(|cause| DatasetError { work: "snapshot", dataset, cause });
+            all.push((grain, result));
+        }
+        all
+    }
+
+    /// Whatever this cannot freeze is frozen, or refused, on its own afterwards.
+    async fn freeze_together(
+        &self,
+        wanted: &[(GrainId, SnapshotName)],
+        now: Timestamp,
+    ) -> Result<()> {
+        let mut full = Vec::new();
+        for (grain, name) in wanted {
+            let Some(found) = self.find(DatasetId::Grain(*grain)).await? else { continue };
+            if found.role()? == Role::Owner && named(&found, name).is_none() {
+                self.flush(&found).await?;
+                full.push(format!("{}@{name}", found.name));
+            }
+        }
+        full.sort();
+        full.dedup();
+        if full.is_empty() {
+            return Ok(());
+        }
+        let snapshot = ["snapshot", "-o", &format!("{CREATED}={}", now.0)].map(str::to_owned);
+        let arguments: Vec<String> = snapshot.into_iter().chain(full).collect();
+        self.tools.zfs_list(&arguments).await.map(|_| ())
+    }
+
+    /// All tags: people's reasons, the origin's, and one for each dataset here that is a clone of a snapshot.
+    pub(super) async fn holds(&self, found: &Found) -> Result<BTreeMap<String, Guid>> {
+        let mut holds = found.holds();
+        for (clone, origin) in self.dependents(&found.name).await? {
+            if let Some(snap) = found.line().find(|snap| snap.full == origin) {
+                let tag = format!("{CLONE_TAG}{}", self.names.short(&clone));
+                holds.insert(tag, snap.snapshot.guid);
+            }
+        }
+        Ok(holds)
+    }
+
+    /// See `Datasets::hold`.
+    pub(super) async fn hold(&self, id: DatasetId, guid: Guid, tag: &str) -> Result<()> {
+        let found = self.must(id).await?;
+        let snap = found.snap(guid)?;
+        if tag == ORIGIN_TAG || tag.starts_with(CLONE_TAG) {
+            return Err(Cause::Held(format!("the tag `{tag}` is the backend's own")));
+        }
+        let before = found.holds().get(tag).copied().filter(|before| *before != guid);
+        self.pool_hold(&found, snap).await?;
+        self.set(&found.name, &[(names::hold(tag), guid.to_string())]).await?;
+        match before {
+            Some(before) => self.pool_release(&found, before, tag).await,
+            None => Ok(()),
+        }
+    }
+
+    /// See `Datasets::release`.
+    pub(super) async fn release(&self, id: DatasetId, tag: &str) -> Result<()> {
+        let found = self.must(id).await?;
+        let Some(guid) = found.holds().get(tag).copied().filter(|_| tag != ORIGIN_TAG) else {
+            return Ok(());
+        };
+        self.unset(&found.name, &names::hold(tag)).await?;
+        self.pool_release(&found, guid, tag).await
+    }
+
+    /// A snapshot of another dataset is held by being cloned.
+    async fn pool_hold(&self, found: &Found, snap: &Snap) -> Result<()> {
+        if !found.snaps.own.contains(snap) {
+            return Ok(());
+        }
+        match self.tools.zfs(&["hold", POOL_TAG, &snap.full]).await {
+            Err(Cause::Exists) => Ok(()),
+            Err(Cause::Program { said, .. }) if said.contains("tag already exists") => Ok(()),
+            result => result.map(|_| ()),
+        }
+    }
+
+    /// Lets go in the pool of what no other tag holds.
+    async fn pool_release(&self, found: &Found, guid: Guid, tag: &str) -> Result<()> {
+        let snap = found.snap(guid)?;
+        let mut others = found.holds().into_iter();
+        if !found.snaps.own.contains(snap) || others.any(|(other, of)| of == guid && other != tag) {
+            return Ok(());
+        }
+        self.let_go(std::slice::from_ref(&snap.full)).await
+    }
+
+    /// Lets go of our hold on snapshots, whether there is one or not.
+    pub(super) async fn let_go(&self, snapshots: &[String]) -> Result<()> {
+        for full in snapshots {
+            match self.tools.zfs(&["release", POOL_TAG, full]).await {
+                Ok(_) | Err(Cause::Missing) => (),
+                Err(Cause::Program { said, .. }) if said.contains("no such tag") => (),
+                Err(cause) => return Err(cause),
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets go of snapshots that are about to be destroyed, and says so if somebody else holds one.
+    pub(super) async fn let_go_for_good(&self, snaps: &[&Snap]) -> Result<()> {
+        for snap in snaps.iter().filter(|snap| snap.userrefs > 0) {
+            self.let_go(std::slice::from_ref(&snap.full)).await?;
+            let get = ["get", "-Hp", "-o", "value", "userrefs", &snap.full];
+            if self.tools.zfs(&get).await?.trim() != "0" {
+                let what =
+                    format!("snapshot {} by a `zfs hold` that SCRAP did not make", snap.full);
+                return Err(Cause::Held(what));
+            }
+        }
+        Ok(())
+    }
+
+    /// See `Datasets::prune`.
+    pub(super) async fn prune(&self, id: DatasetId, guids: &[Guid]) -> Result<()> {
+        let found = self.must(id).await?;
+        let holds = self.holds(&found).await?;
+        let doomed: Vec<&Snap> = guids.iter().filter_map(|guid| found.snap(*guid).ok()).collect();
+        for snap in &doomed {
+            let guid = snap.snapshot.guid;
+            if let Some((tag, _)) = holds.iter().find(|(_, held)| **held == guid) {
+                return Err(Cause::Held(format!("snapshot {guid} by `{tag}`")));
+            }
+            if found.newest_guid() == Some(guid) {
+                return Err(Cause::Held(format!("snapshot {guid} is the newest")));
+            }
+            if !found.snaps.own.contains(snap) {
+                return Err(Cause::Held(format!("snapshot {guid} belongs to {}", snap.full)));
+            }
+        }
+        self.let_go_for_good(&doomed).await?;
+        let doomed: Vec<String> = doomed.iter().map(|snap| snap.full.clone()).collect();
+        self.destroy_snapshots(&found.name, &doomed).await
+    }
+
+    /// Destroys snapshots of one dataset; missing ones are fine.
+    pub(super) async fn destroy_snapshots(&self, dataset: &str, full: &[String]) -> Result<()> {
+        let short = |full: &String| full.rsplit('@').next().unwrap_or_default().to_owned();
+        let at_once = if self.can.many { 64 } else { 1 };
+        for some in full.chunks(at_once) {
+            let names: Vec<String> = some.iter().map(short).collect();
+            let target = format!("{dataset}@{}", names.join(","));
+            match self.tools.zfs(&["destroy", &target]).await {
+                Ok(_) | Err(Cause::Missing) => (),
+                Err(cause) => return Err(cause),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,195 @@
+//! What can only be tested from inside: work that is broken off after each of its steps. Needs a pool, as the contract suite
+//! on ZFS does; without `SCRAP_TEST_ZFS_ROOT` and `SCRAP_TEST_ZFS_MOUNT` nothing is tested here.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use scrap_schema::id::{Epoch, GrainId, TemplateId};
+use scrap_schema::snapshot::{Guid, Purpose, SnapshotName};
+use scrap_schema::time::Timestamp;
+
+use super::aside::{SetAside, Step};
+use super::*;
+use crate::datasets::{CLONE_TAG, Datasets, Incoming, ORIGIN_TAG, Role, Shape};
+
+const WEB: GrainId = GrainId(1);
+const ID: DatasetId = DatasetId::Grain(WEB);
+
+/// A new place in the pool; `None` without one.
+fn place(name: &str) -> Option<ZfsSettings> {
+    let var = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let (Some(root), Some(mount)) = (var("SCRAP_TEST_ZFS_ROOT"), var("SCRAP_TEST_ZFS_MOUNT"))
+    else {
+        println!("skipped: SCRAP_TEST_ZFS_ROOT and SCRAP_TEST_ZFS_MOUNT name no pool and folder");
+        return None;
+    };
+    let name = format!("i-{}-{name}", std::process::id());
+    Some(ZfsSettings::new(format!("{root}/{name}"), PathBuf::from(mount).join(name)))
+}
+
+async fn clear(pool: ZfsDatasets, settings: &ZfsSettings) {
+    for dataset in pool.list().await.unwrap() {
+        pool.destroy(dataset.id).await.unwrap();
+    }
+    for parent in names::PARENTS {
+        pool.inner.tools.zfs(&["destroy", &pool.inner.names.parent(parent)]).await.unwrap();
+    }
+    pool.inner.tools.zfs(&["destroy", &settings.root]).await.unwrap();
+    fs::remove_dir_all(&settings.mount_root).unwrap();
+}
+
+fn name(seq: u64, purpose: Purpose) -> SnapshotName {
+    SnapshotName { epoch: Epoch(1), seq, purpose }
+}
+
+async fn holds(pool: &ZfsDatasets) -> BTreeMap<String, Guid> {
+    let mut holds = pool.holds(WEB).await.unwrap();
+    holds.retain(|tag, _| !tag.starts_with(CLONE_TAG));
+    holds
+}
+
+/// A grain with a common snapshot, a snapshot of its own, and writes after it. Returns the common one. As a clone, that is
+/// its template's.
+async fn diverged(pool: &ZfsDatasets, cloned: bool) -> Guid {
+    let common = if cloned {
+        let at = pool.begin_template(TemplateId(7)).await.unwrap();
+        fs::write(at.join("a"), b"template").unwrap();
+        let sealed = pool.seal_template(TemplateId(7), Timestamp(1)).await.unwrap();
+        let template = DatasetId::Template(TemplateId(7));
+        pool.clone_from(template, sealed.guid, WEB, Epoch(1), Shape::default()).await.unwrap();
+        sealed.guid
+    } else {
+        pool.create(WEB, Epoch(1), Shape::default()).await.unwrap();
+        fs::write(pool.path(WEB).join("a"), b"common").unwrap();
+        pool.snapshot(WEB, &name(1, Purpose::Replication), Timestamp(1)).await.unwrap().guid
+    };
+    pool.hold(WEB, common, "last:2").await.unwrap();
+    let properties = BTreeMap::from([("name".to_owned(), "web".to_owned())]);
+    pool.set_properties(ID, properties).await.unwrap();
+    fs::write(pool.path(WEB).join("b"), b"own").unwrap();
+    let own = pool.snapshot(WEB, &name(2, Purpose::Replication), Timestamp(2)).await.unwrap();
+    pool.hold(WEB, own.guid, "last:3").await.unwrap();
+    fs::write(pool.path(WEB).join("c"), b"never sent").unwrap();
+    common
+}
+
+async fn goes_on(last: Step, restart: bool, cloned: bool) {
+    let Some(settings) = place(&format!("aside-{last:?}-{restart}-{cloned}")) else { return };
+    let mut pool = ZfsDatasets::open(settings.clone()).await.unwrap();
+    let base = diverged(&pool, cloned).await;
+    let aside = name(3, Purpose::Orphan);
+    let order = SetAside { grain: WEB, base: Some(base), name: aside.clone(), now: Timestamp(3) };
+    order.run(&pool.inner, last).await.unwrap();
+    if restart {
+        pool = ZfsDatasets::open(settings.clone()).await.unwrap();
+    }
+    let orphan = pool.set_aside(WEB, Some(base), &aside, Timestamp(4)).await.unwrap();
+    assert_eq!(orphan.snapshots.len(), 3, "{last:?}");
+    assert_eq!((orphan.role, orphan.base), (Role::Orphan, Some(base)), "{last:?}");
+    let standby = pool.get(ID).await.unwrap().unwrap();
+    assert_eq!((standby.role, standby.snapshots.len()), (Role::Standby, 1), "{last:?}");
+    assert_eq!(standby.properties["name"], "web", "{last:?}");
+    let mut expected = BTreeMap::from([("last:2".to_owned(), base)]);
+    expected.extend(cloned.then(|| (ORIGIN_TAG.to_owned(), base)));
+    assert_eq!(holds(&pool).await, expected, "{last:?}");
+    let found = pool.inner.must(ID).await.unwrap();
+    let of_orphan = found.clone_of().is_some_and(|of| of.contains("/orphans/"));
+    assert!(!of_orphan && !found.mounted(), "{last:?}: the standby stands by itself");
+    let newest = orphan.snapshots.last().unwrap().guid;
+    let copy = GrainId(2);
+    pool.clone_from(orphan.id, newest, copy, Epoch(1), Shape::default()).await.unwrap();
+    assert_eq!(fs::read(pool.path(copy).join("c")).unwrap(), b"never sent", "{last:?}");
+    // The grain goes first: what the orphan needs of it stays with the orphan.
+    pool.destroy(ID).await.unwrap();
+    let kept = pool.get(orphan.id).await.unwrap().unwrap();
+    assert_eq!(kept.snapshots, orphan.snapshots, "{last:?}");
+    clear(pool, &settings).await;
+}
+
+const STEPS: [Step; 7] = [
+    Step::Closed,
+    Step::Frozen,
+    Step::Moved,
+    Step::Marked,
+    Step::Cloned,
+    Step::Promoted,
+    Step::Done,
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn setting_aside_goes_on_after_each_step() {
+    for last in STEPS {
+        goes_on(last, false, false).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn setting_aside_goes_on_after_each_step_and_a_restart() {
+    for last in STEPS {
+        goes_on(last, true, false).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn setting_a_clone_aside_goes_on_after_each_step_and_a_restart() {
+    for last in STEPS {
+        goes_on(last, true, true).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writes_after_a_broken_off_setting_aside_are_not_thrown_away() {
+    let Some(settings) = place("later") else { return };
+    let pool = ZfsDatasets::open(settings.clone()).await.unwrap();
+    let base = diverged(&pool, false).await;
+    let aside = name(3, Purpose::Orphan);
+    let order = SetAside { grain: WEB, base: Some(base), name: aside.clone(), now: Timestamp(3) };
+    order.run(&pool.inner, Step::Frozen).await.unwrap();
+    // Whoever starts the grain again has it opened first.
+    pool.set_role(WEB, Role::Owner, Epoch(1)).await.unwrap();
+    fs::write(pool.path(WEB).join("c"), b"later").unwrap();
+    let refused = pool.set_aside(WEB, Some(base), &aside, Timestamp(4)).await.unwrap_err();
+    assert!(matches!(refused.cause, Cause::Diverged { .. }), "{refused:?}");
+    assert_eq!(fs::read(pool.path(WEB).join("c")).unwrap(), b"later");
+    clear(pool, &settings).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_exchange_that_was_broken_off_is_finished() {
+    for restart in [false, true] {
+        let Some(settings) = place(&format!("exchange-{restart}")) else { return };
+        let mut pool = ZfsDatasets::open(settings.clone()).await.unwrap();
+        diverged(&pool, false).await;
+        let inner = &pool.inner;
+        inner.unmount(&inner.names.of(ID)).await.unwrap();
+        // The moment at which the old one has gone and the new one is not there yet.
+        let (place, aside) = (inner.names.of(ID), inner.names.incoming(ID));
+        inner.tools.zfs(&["rename", &place, &aside]).await.unwrap();
+        inner.set(&aside, &[(receive::READY.to_owned(), "yes".to_owned())]).await.unwrap();
+        assert_eq!(pool.get(ID).await.unwrap(), None);
+        if restart {
+            pool = ZfsDatasets::open(settings.clone()).await.unwrap();
+        } else {
+            let incoming = Incoming::new(Epoch(1), None);
+            let bytes = stream_of_nothing().await;
+            let refused = pool.receive(WEB, incoming, &mut bytes.as_slice()).await.unwrap_err();
+            assert!(matches!(refused.cause, Cause::Busy(_)), "{refused:?}");
+        }
+        assert_eq!(pool.get(ID).await.unwrap().unwrap().snapshots.len(), 2);
+        assert!(!pool.inner.is_ready(&pool.inner.names.of(ID)).await.unwrap());
+        clear(pool, &settings).await;
+    }
+}
+
+/// A stream that has a header and nothing more.
+async fn stream_of_nothing() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let snapshot = scrap_schema::snapshot::Snapshot {
+        name: name(9, Purpose::Replication),
+        guid: Guid(9),
+        created: Timestamp(9),
+    };
+    let header = stream::Header { from: None, snapshot, clone: false, rest: false };
+    stream::Writer::begin(&mut bytes, &header).await.unwrap().end().await.unwrap();
+    bytes
+}

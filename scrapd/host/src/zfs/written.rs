@@ -1,0 +1,118 @@
+//! What was written into a head since its newest snapshot. Never says that nothing was, unless the pool itself says so
+//! after everything has reached it.
+
+use std::time::Instant;
+
+use scrap_schema::unit::Bytes;
+use tokio::io::AsyncReadExt;
+
+use super::found::Found;
+use super::names::TEMPORARY;
+use super::{Inner, Result, at, blocking, random, words};
+use crate::datasets::{Cause, DatasetId, Role, Written};
+
+/// An increment of nothing: a record for its begin and one for its end.
+const NOTHING: u64 = 2 * 312;
+/// What a stream needs beside the blocks that it carries: at most as much again, and this.
+const OVERHEAD: u64 = 64 << 10;
+
+impl Inner {
+    /// See `Datasets::written`.
+    pub(super) async fn written(&self, id: DatasetId) -> Result<Written> {
+        let found = self.must(id).await?;
+        let bytes = match found.role()? {
+            Role::Owner => self.changed(&found).await?,
+            Role::Standby | Role::Orphan | Role::Template => 0,
+        };
+        let size =
+            self.tools.zfs(&["get", "-Hp", "-o", "value", "referenced", &found.name]).await?;
+        Ok(Written { bytes: Bytes(bytes), head: Bytes(words::number(size.trim()).unwrap_or(0)) })
+    }
+
+    /// An upper bound of an increment from the newest snapshot; zero exactly if nothing changed.
+    ///
+    /// The property `written@` counts what has reached the pool, so a zero is believed only after a sync of the pool, which
+    /// idle grains share. Without it, a temporary snapshot brings everything to the pool, and its increment is made and
+    /// counted: that costs reading what changed, and a snapshot.
+    pub(super) async fn changed(&self, found: &Found) -> Result<u64> {
+        self.flush(found).await?;
+        let Some(newest) = found.newest() else {
+            return self.contents(found).await;
+        };
+        if !self.can.written {
+            return self.trial(found, &newest.full).await;
+        }
+        let property = format!("written@{}", newest.full);
+        let get = ["get", "-Hp", "-o", "value", &property, &found.name];
+        let mut bytes = self.written_property(&get).await?;
+        if bytes == 0 {
+            self.sync_pool().await?;
+            bytes = self.written_property(&get).await?;
+        }
+        Ok(if bytes == 0 { 0 } else { bytes.saturating_mul(2).saturating_add(OVERHEAD) })
+    }
+
+    async fn written_property(&self, get: &[&str]) -> Result<u64> {
+        let out = self.tools.zfs(get).await?;
+        let text = out.trim();
+        words::number(text).ok_or_else(|| Cause::Program {
+            program: "zfs get written@".to_owned(),
+            said: format!("`{text}` is no number of bytes"),
+        })
+    }
+
+    /// Everything is written since there is no snapshot; an empty head is nothing.
+    async fn contents(&self, found: &Found) -> Result<u64> {
+        let path = self.names.mountpoint(found.id);
+        let empty = blocking(move || {
+            let mut entries = std::fs::read_dir(&path).map_err(at("list", &path))?;
+            Ok(entries.next().is_none())
+        });
+        let bound = found.referenced().0.saturating_mul(2).saturating_add(OVERHEAD);
+        Ok(if found.mounted() && empty.await? { 0 } else { bound })
+    }
+
+    async fn trial(&self, found: &Found, newest: &str) -> Result<u64> {
+        let trial = format!("{}@{TEMPORARY}{:016x}", found.name, random()?);
+        self.tools.zfs(&["snapshot", &trial]).await?;
+        let counted = self.count(&["send", "-i", newest, &trial]).await;
+        self.tools.zfs(&["destroy", &trial]).await?;
+        let bytes = counted?;
+        Ok(if bytes <= NOTHING { 0 } else { bytes.saturating_add(OVERHEAD) })
+    }
+
+    /// Makes a stream and counts it.
+    pub(super) async fn count(&self, arguments: &[&str]) -> Result<u64> {
+        let arguments: Vec<String> = arguments.iter().map(|&text| text.to_owned()).collect();
+        let mut stream = self.tools.outward(&arguments)?;
+        let (mut buffer, mut bytes) = (vec![0; 128 << 10], 0_u64);
+        if let Some(mut out) = stream.child.stdout.take() {
+            loop {
+                let read = out.read(&mut buffer).await.map_err(|source| Cause::Io {
+                    what: "cannot read a stream".to_owned(),
+                    source,
+                })?;
+                if read == 0 {
+                    break;
+                }
+                bytes = bytes.saturating_add(read as u64);
+            }
+        }
+        stream.end().await?;
+        Ok(bytes)
+    }
+
+    /// Brings everything that was written before to the pool. Whoever asks while another sync runs takes the next one,
+    /// together with all others who do.
+    async fn sync_pool(&self) -> Result<()> {
+        let asked = Instant::now();
+        let mut last = self.synced.lock().await;
+        if last.is_some_and(|began| began > asked) {
+            return Ok(());
+        }
+        let began = Instant::now();
+        self.tools.zpool(&["sync", self.names.pool()]).await?;
+        *last = Some(began);
+        Ok(())
+    }
+}
