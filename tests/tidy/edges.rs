@@ -56,6 +56,8 @@ const WALLS: &[Wall] = &[
             "flate2",
             "liblzma",
             "nix",
+            // Of the feature `libzfs` alone.
+            "nvpair-sys",
             "rustix",
             "serde",
             "serde_json",
@@ -63,6 +65,7 @@ const WALLS: &[Wall] = &[
             "thiserror",
             "tokio",
             "tracing",
+            "zfs-core-sys",
             "zstd",
         ],
         never: &[],

@@ -3,7 +3,6 @@
 //! Two traits speak the house's language ([`datasets::Datasets`], [`runtime::Runtime`]); each has real backends and an
 //! in-memory twin, and one contract suite runs against all of them. Nothing here decides anything: no policy, no
 //! cluster, no choice of when. The only room that may start a program.
-#![forbid(unsafe_code)]
 
 pub mod any;
 pub mod archive;

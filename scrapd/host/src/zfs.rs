@@ -37,6 +37,9 @@ mod destroy;
 mod diff;
 mod found;
 mod health;
+#[cfg(feature = "libzfs")]
+#[expect(unsafe_code, reason = "calls of a C library, each with its reason")]
+pub mod lzc;
 mod names;
 mod open;
 mod probe;
