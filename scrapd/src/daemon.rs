@@ -10,6 +10,7 @@ use scrap_schema::time::BootTime;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent;
+use crate::config::RuntimeKind;
 use crate::leader;
 use crate::peer::Peers;
 use crate::raft::Consensus;
@@ -40,6 +41,8 @@ pub struct Daemon {
     pub agent: agent::Handle,
     /// The hands.
     pub host: Arc<Host>,
+    /// What runs grains here.
+    pub runtime: RuntimeKind,
     /// The way to other nodes.
     pub peers: Peers,
     /// HTTP client for requests that are passed on to other nodes.

@@ -26,8 +26,10 @@ pub mod execute;
 pub mod facts;
 pub mod front;
 pub mod identity;
+pub mod inside;
 pub mod leader;
 pub mod logging;
+pub mod orphans;
 pub mod peer;
 pub mod raft;
 pub mod setup;
@@ -166,6 +168,7 @@ async fn assemble(
         leader: leader::Memory::default(),
         agent: agent::Handle::default(),
         host: host.clone(),
+        runtime: config.host.runtime,
         peers: Peers::new(consensus.clone())?,
         http: reqwest::Client::builder()
             .no_proxy()

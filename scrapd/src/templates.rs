@@ -1,163 +1,224 @@
-//! Templates on this node: an archive becomes one, and one that another node has comes here. Decides nothing: which ones belong
-//! here is said by `obey`.
+//! Templates on this node: unpacked from an archive and sealed, or received from another node. Decides nothing: which ones
+//! belong here is said by `obey`.
+//!
+//! **Invariant:** a template that is not sealed is none. What is in an archive is written below one folder and nowhere else.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::Stream;
+use axum::body::BodyDataStream;
+use futures_util::TryStreamExt as _;
+use scrap_decide::refusal::Refusal;
 use scrap_host::archive::{self, ArchiveError, Limits};
 use scrap_host::clock;
-use scrap_host::datasets::{DatasetError, DatasetId, Datasets};
+use scrap_host::datasets::{Cause, DatasetError, DatasetId, Datasets};
 use scrap_schema::command::{Command, Proposal};
 use scrap_schema::id::{Name, NodeId, TemplateId};
-use scrap_schema::unit;
-use thiserror::Error;
+use scrap_schema::snapshot::Guid;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
+use crate::agent::Update;
+use crate::config::RuntimeKind;
 use crate::daemon::Daemon;
 use crate::execute::{Done, Trouble};
-use crate::raft::{Committed, ProposeError};
+use crate::logging::chain;
 use crate::transfer::{self, IDLE};
 
 /// Where in a template the system lies, as the runtime expects it.
 pub const SYSTEM: &str = "rootfs";
 
-/// Why an archive did not become a template.
-#[derive(Debug, Error)]
-pub enum ImportError {
-    /// The archive is not good, or the disk did not take it.
-    #[error("template `{name}` was not imported")]
-    Archive {
-        /// As it should be called.
-        name: Name,
-        /// Why.
-        #[source]
-        source: ArchiveError,
-    },
-    /// The datasets refused.
-    #[error("template `{name}` was not imported")]
-    Datasets {
-        /// As it should be called.
-        name: Name,
-        /// Why.
-        #[source]
-        source: DatasetError,
-    },
-    /// The node did not manage it.
-    #[error("template `{name}` was not imported: {why}")]
-    Failed {
-        /// As it should be called.
-        name: Name,
-        /// Why.
-        why: String,
-    },
-    /// The cluster did not take it in.
-    #[error("template `{name}` is here, and the cluster was not told")]
-    Untold {
-        /// As it should be called.
-        name: Name,
-        /// Why.
-        #[source]
-        source: ProposeError,
-    },
-}
-
-/// What a person says about a template.
-#[derive(Debug, Clone)]
-pub struct Wanted {
-    /// Its identity, made by the caller.
-    pub id: TemplateId,
+/// What a person says about a template that comes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Import {
     /// Its name.
     pub name: Name,
-    /// For people.
+    /// One line about it.
     pub description: Option<String>,
+    /// Processor architecture, if the archive does not say it.
+    pub arch: Option<String>,
 }
 
-/// Unpacks an archive into a new template, freezes it and tells the cluster. What was begun and not finished is removed.
+/// Why a template was not imported. Nothing of it is left.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportError {
+    /// This node cannot keep templates.
+    #[error("this node cannot keep templates: {why}")]
+    Unsupported {
+        /// What is missing.
+        why: String,
+    },
+    /// The archive is none, or holds what no template may hold.
+    #[error("the archive is refused: {why}")]
+    Archive {
+        /// What is wrong, and where in it.
+        why: String,
+    },
+    /// It is larger than a template may be, or than there is room for.
+    #[error("there is no room for it: {why}")]
+    TooLarge {
+        /// How much there is.
+        why: String,
+    },
+    /// The connection broke off.
+    #[error("the archive broke off")]
+    Broke,
+    /// The cluster does not want it.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// Anything else.
+    #[error("the template could not be written")]
+    Failed {
+        /// Why.
+        #[source]
+        source: Trouble,
+    },
+}
+
+impl From<DatasetError> for ImportError {
+    fn from(error: DatasetError) -> Self {
+        if matches!(error.cause, Cause::NoSpace) {
+            return Self::TooLarge { why: chain(&error) };
+        }
+        Self::Failed { source: error.into() }
+    }
+}
+
+impl From<ArchiveError> for ImportError {
+    fn from(error: ArchiveError) -> Self {
+        let why = chain(&error);
+        let is_full = |source: &std::io::Error| {
+            use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+            matches!(source.kind(), StorageFull | QuotaExceeded)
+        };
+        match error {
+            ArchiveError::Damaged(source) if is_broken_off(&source) => Self::Broke,
+            ArchiveError::Damaged(_) | ArchiveError::Empty | ArchiveError::BadEntry { .. } => {
+                Self::Archive { why }
+            }
+            ArchiveError::TooLarge(_) | ArchiveError::TooMany(_) => Self::TooLarge { why },
+            ArchiveError::Write { ref source, .. } if is_full(source) => Self::TooLarge { why },
+            ArchiveError::Write { .. } => Self::Failed { source: error.into() },
+        }
+    }
+}
+
+/// What stands for an error of the connection while it passes through those who read the archive.
+#[derive(Debug, thiserror::Error)]
+#[error("the connection broke off")]
+struct BrokenOff(#[source] axum::Error);
+
+fn is_broken_off(error: &std::io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<BrokenOff>())
+}
+
+/// Unpacks an archive (tar, plain or packed with zstd, xz or gzip), seals it and tells the cluster.
 ///
 /// # Errors
-/// What is wrong with the archive, this node, or the cluster. A refusal of the cluster is in the answer.
-pub async fn import<S, E>(
-    daemon: &Daemon,
-    wanted: Wanted,
-    stream: S,
-) -> Result<Committed, ImportError>
-where
-    S: Stream<Item = Result<Bytes, E>> + Send + Unpin + 'static,
-    E: Into<std::io::Error> + Send + 'static,
-{
-    let id = wanted.id;
-    let imported = take_in(daemon, &wanted, stream).await;
-    let kept = imported.as_ref().is_ok_and(|committed| committed.outcome.is_ok());
-    // An answer that did not come may have been a good one: then the cluster's word decides what becomes of it.
-    let unknown = matches!(imported, Err(ImportError::Untold { .. }));
-    if !kept
-        && !unknown
-        && let Err(error) = daemon.host.datasets.destroy(DatasetId::Template(id)).await
-    {
-        tracing::warn!(template = %id, error = crate::logging::chain(&error), "left behind");
+/// Why not; then nothing of it is left, unless the cluster did not answer: it may have taken it in.
+pub async fn import(
+    daemon: &Arc<Daemon>,
+    import: Import,
+    archive: BodyDataStream,
+) -> Result<TemplateId, ImportError> {
+    if daemon.runtime != RuntimeKind::Lxc {
+        let why = "its grains are programs of the machine itself".to_owned();
+        return Err(ImportError::Unsupported { why });
     }
-    imported
+    let template = TemplateId(uuid::Uuid::now_v7().as_u128());
+    // A task of its own: a caller who hangs up leaves nothing half done behind.
+    let daemon = daemon.clone();
+    let work = tokio::spawn(async move {
+        let sealed = take_in(&daemon, template, archive).await;
+        let told = match sealed {
+            Ok(sealed) => tell(&daemon, template, import, sealed).await,
+            Err(error) => Err(Untold::Surely(error)),
+        };
+        match told {
+            Ok(()) => Ok(template),
+            Err(Untold::Perhaps(error)) => Err(error),
+            Err(Untold::Surely(error)) => {
+                let left = daemon.host.datasets.destroy(DatasetId::Template(template)).await;
+                if let Err(left) = left {
+                    tracing::warn!(%template, error = chain(&left), "a half template is left");
+                }
+                Err(error)
+            }
+        }
+    });
+    work.await.unwrap_or_else(|error| Err(ImportError::Failed { source: error.into() }))
 }
 
-async fn take_in<S, E>(
+/// Why the cluster does not know a template.
+enum Untold {
+    /// It does not and never will.
+    Surely(ImportError),
+    /// It has not answered.
+    Perhaps(ImportError),
+}
+
+/// A template that was just sealed.
+struct Sealed {
+    guid: Guid,
+    arch: Option<String>,
+}
+
+async fn take_in(
     daemon: &Daemon,
-    wanted: &Wanted,
-    stream: S,
-) -> Result<Committed, ImportError>
-where
-    S: Stream<Item = Result<Bytes, E>> + Send + Unpin + 'static,
-    E: Into<std::io::Error> + Send + 'static,
-{
-    let (id, name) = (wanted.id, &wanted.name);
+    template: TemplateId,
+    archive: BodyDataStream,
+) -> Result<Sealed, ImportError> {
     let datasets = &daemon.host.datasets;
-    let refused = |source| ImportError::Datasets { name: name.clone(), source };
-    let tree = datasets.begin_template(id).await.map_err(refused)?.join(SYSTEM);
-    let arch = unpack(tree, name, stream).await?;
-    let sealed = datasets.seal_template(id, clock::wall()).await.map_err(refused)?;
-    let dataset = datasets.get(DatasetId::Template(id)).await.map_err(refused)?;
-    let command = Command::AddTemplate {
-        template: id,
-        name: name.clone(),
-        guid: sealed.guid,
-        size: dataset.map(|dataset| dataset.used).unwrap_or_default(),
-        arch,
-        os: std::env::consts::OS.to_owned(),
-        node: daemon.me,
-        description: wanted.description.clone(),
-    };
-    let proposal = Proposal { at: clock::wall(), key: None, command };
-    let untold = |source| ImportError::Untold { name: name.clone(), source };
-    let committed = daemon.consensus.propose(proposal).await.map_err(untold)?;
-    if committed.outcome.is_ok() {
-        daemon.agent.update(vec![crate::agent::Update::Template(id, Some(sealed.guid))]);
-    }
-    Ok(committed)
+    let tree = datasets.begin_template(template).await?.join(SYSTEM);
+    let arch = unpack(tree, archive).await?;
+    let sealed = datasets.seal_template(template, clock::wall()).await?;
+    Ok(Sealed { guid: sealed.guid, arch })
 }
 
 /// Unpacks on a thread of its own. Returns the architecture of what came out.
-async fn unpack<S, E>(tree: PathBuf, name: &Name, stream: S) -> Result<String, ImportError>
-where
-    S: Stream<Item = Result<Bytes, E>> + Send + Unpin + 'static,
-    E: Into<std::io::Error> + Send + 'static,
-{
+async fn unpack(tree: PathBuf, archive: BodyDataStream) -> Result<Option<String>, ImportError> {
+    let stream = archive.map_err(|error| std::io::Error::other(BrokenOff(error)));
     let input = SyncIoBridge::new(StreamReader::new(stream));
     let work = tokio::task::spawn_blocking(move || {
-        std::fs::create_dir(&tree)
-            .map_err(|source| ArchiveError::Write { path: tree.display().to_string(), source })?;
+        let cannot = |source| ArchiveError::Write { path: tree.display().to_string(), source };
+        std::fs::create_dir(&tree).map_err(cannot)?;
         let plain = archive::plain(input).map_err(ArchiveError::Damaged)?;
         let unpacked = archive::unpack(plain, &tree, Limits::default())?;
         tracing::info!(entries = unpacked.entries, bytes = unpacked.bytes.0, "archive unpacked");
-        Ok(archive::architecture(&tree))
+        Ok::<_, ArchiveError>(archive::architecture(&tree))
     });
-    let archive = |source| ImportError::Archive { name: name.clone(), source };
-    let failed = |error: tokio::task::JoinError| ImportError::Failed {
-        name: name.clone(),
-        why: error.to_string(),
-    };
+    let unpacked = work.await.map_err(|error| ImportError::Failed { source: error.into() })?;
+    Ok(unpacked?)
+}
+
+async fn tell(
+    daemon: &Daemon,
+    template: TemplateId,
+    import: Import,
+    sealed: Sealed,
+) -> Result<(), Untold> {
+    let dataset = daemon.host.datasets.get(DatasetId::Template(template)).await;
+    let dataset = dataset.map_err(|error| Untold::Surely(error.into()))?;
     let own = || rustix::system::uname().machine().to_string_lossy().into_owned();
-    Ok(work.await.map_err(failed)?.map_err(archive)?.unwrap_or_else(own))
+    let command = Command::AddTemplate {
+        template,
+        name: import.name,
+        guid: sealed.guid,
+        size: dataset.map(|dataset| dataset.used).unwrap_or_default(),
+        arch: sealed.arch.or(import.arch).unwrap_or_else(own),
+        os: std::env::consts::OS.to_owned(),
+        description: import.description,
+        node: daemon.me,
+    };
+    let proposal = Proposal { at: clock::wall(), key: None, command };
+    match daemon.consensus.propose(proposal).await {
+        Ok(committed) => {
+            committed.outcome.map_err(|refusal| Untold::Surely(refusal.into()))?;
+            daemon.agent.update(vec![Update::Template(template, Some(sealed.guid))]);
+            Ok(())
+        }
+        Err(error) => Err(Untold::Perhaps(ImportError::Failed { source: error.into() })),
+    }
 }
 
 /// Gets a template from a node that has it.
@@ -168,9 +229,9 @@ pub async fn fetch(daemon: &Daemon, template: TemplateId, from: NodeId) -> Done 
     let began = clock::boot_time();
     let wire = daemon.peers.template(from, template).await?.bytes_stream();
     let snapshot = transfer::receive_template(daemon, template, wire, IDLE).await?;
-    let took = unit::Span::from_ms(clock::boot_time().since(began).ms());
+    let took = clock::boot_time().since(began);
     tracing::info!(%template, node = %from, %took, "template is here");
-    Ok(vec![crate::agent::Update::Template(template, Some(snapshot.guid))])
+    Ok(vec![Update::Template(template, Some(snapshot.guid))])
 }
 
 /// Removes a template that the cluster does not have any more.
@@ -179,7 +240,7 @@ pub async fn fetch(daemon: &Daemon, template: TemplateId, from: NodeId) -> Done 
 /// If grains here still share its blocks, or the backend refuses.
 pub async fn forget(daemon: &Daemon, template: TemplateId) -> Done {
     daemon.host.datasets.destroy(DatasetId::Template(template)).await?;
-    Ok(vec![crate::agent::Update::Template(template, None)])
+    Ok(vec![Update::Template(template, None)])
 }
 
 /// Longest time in which a sealed template is looked for before a stream of it begins.
@@ -192,7 +253,7 @@ pub(crate) const LOOK: Duration = Duration::from_secs(10);
 pub async fn sealed(
     daemon: &Daemon,
     template: TemplateId,
-) -> Result<scrap_schema::snapshot::Guid, Trouble> {
+) -> Result<Guid, Trouble> {
     let look = daemon.host.datasets.get(DatasetId::Template(template));
     let dataset = tokio::time::timeout(LOOK, look).await??;
     let sealed = dataset.and_then(|dataset| dataset.snapshots.last().map(|last| last.guid));
