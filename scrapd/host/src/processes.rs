@@ -282,7 +282,18 @@ fn is_tagged(pid: i32, tag: &str) -> io::Result<bool> {
 /// # Errors
 /// If not every process could be looked at.
 pub(crate) fn inside_of(parent: i32) -> io::Result<Option<Process>> {
-    for stat in all()?.iter().filter(|stat| stat.parent == parent && !stat.ended) {
+    // A list that the system may be built without.
+    let listed = read(&format!("/proc/{parent}/task/{parent}/children"))?;
+    let children: Vec<Stat> = match listed {
+        Some(text) => {
+            let text = String::from_utf8_lossy(&text).into_owned();
+            let pids = text.split_ascii_whitespace().filter_map(|pid| pid.parse().ok());
+            let stats: io::Result<Vec<Option<Stat>>> = pids.map(stat).collect();
+            stats?.into_iter().flatten().collect()
+        }
+        None => all()?,
+    };
+    for stat in children.iter().filter(|stat| stat.parent == parent && !stat.ended) {
         let status = read(&format!("/proc/{}/status", stat.process.pid))?.unwrap_or_default();
         let status = String::from_utf8_lossy(&status);
         let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));

@@ -46,6 +46,18 @@ fn program_failed(command: &[String], source: std::io::Error) -> RuntimeCause {
     RuntimeCause::Program { program: command.first().cloned().unwrap_or_default(), source }
 }
 
+/// Nothing begins in a frozen grain, and whoever waited for it would wait for whoever has frozen it.
+pub(super) fn refuse_frozen(record: &Record) -> Found<()> {
+    let frozen = record.cage.as_ref().is_some_and(|cage| cage.group().is_frozen().unwrap_or(false));
+    if frozen {
+        return Err(RuntimeCause::NotReady {
+            what: "the grain is frozen".to_owned(),
+            hint: "try again when it runs".to_owned(),
+        });
+    }
+    Ok(())
+}
+
 impl LxcRuntime {
     /// A running grain and its init. One that begins is waited for.
     pub(super) async fn running(&self, grain: GrainId) -> Found<(Record, Process)> {
@@ -64,7 +76,8 @@ impl LxcRuntime {
 
     /// Runs a program inside.
     pub(super) async fn run_beside(&self, exec: &Exec) -> Found<ExecChild> {
-        let (_, init) = self.running(exec.grain).await?;
+        let (record, init) = self.running(exec.grain).await?;
+        refuse_frozen(&record)?;
         let Some(program) = exec.command.first().filter(|program| !program.is_empty()) else {
             let empty =
                 std::io::Error::new(std::io::ErrorKind::InvalidInput, "the command is empty");
@@ -149,6 +162,7 @@ impl LxcRuntime {
     /// Opens the console.
     pub(super) async fn open_console(&self, grain: GrainId, window: Window) -> Found<ExecChild> {
         let (record, _) = self.running(grain).await?;
+        refuse_frozen(&record)?;
         let command = self.tool(&self.tools.console, grain, &["-q", "-t", "0"])?;
         let tag = record.tag.clone();
         let spawned = beside::spawn(&self.keepers, &command, Some(window), |command| {

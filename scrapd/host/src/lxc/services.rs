@@ -4,6 +4,7 @@ use serde::Deserialize;
 
 use scrap_schema::id::GrainId;
 
+use super::beside::refuse_frozen;
 use super::{LxcRuntime, inside};
 use crate::runtime::{Activity, RuntimeCause, ServiceState};
 
@@ -65,7 +66,8 @@ impl LxcRuntime {
             "--output=json",
         ];
         const OPENRC: [&str; 4] = ["rc-status", "--all", "--format", "ini"];
-        let (_, init) = self.running(grain).await?;
+        let (record, init) = self.running(grain).await?;
+        refuse_frozen(&record)?;
         let there = |program: &'static str| async move {
             let look = tokio::task::spawn_blocking(move || inside::find_program(init, program));
             matches!(look.await, Ok(Ok(())))

@@ -162,16 +162,23 @@ impl LxcRuntime {
             if self.init(&record).await?.is_some() {
                 return Ok(());
             }
-            let status: Status = call::ask(&folder, &Request::Status)
-                .await
-                .map_err(|error| io_cause("its keeper does not answer", error))?;
-            if status.state != State::Running {
-                let end = status.last_exit.unwrap_or_default();
-                match end.strip_prefix("cannot be started: ") {
-                    // It ran, and has ended already.
-                    None => return Ok(()),
-                    Some(complaint) => break complaint.to_owned(),
+            let asked: std::io::Result<Status> = call::ask(&folder, &Request::Status).await;
+            match asked {
+                Ok(status) if status.state != State::Running => {
+                    let end = status.last_exit.unwrap_or_default();
+                    match end.strip_prefix("cannot be started: ") {
+                        // It ran, and has ended already.
+                        None => return Ok(()),
+                        Some(complaint) => break complaint.to_owned(),
+                    }
                 }
+                Ok(_) => (),
+                // It may have ended with its grain, whose deadline was near.
+                Err(_) => match self.keepers.live(grain).await {
+                    Err(RuntimeCause::NotRunning) => return Ok(()),
+                    Err(cause) => return Err(cause),
+                    Ok(_) => (),
+                },
             }
             if Instant::now() >= limit {
                 break format!("it did not begin within {} s", BEGIN.as_secs());

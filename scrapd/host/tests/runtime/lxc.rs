@@ -313,6 +313,8 @@ async fn a_frozen_grain_does_nothing_and_can_be_stopped() {
     bench.runtime.freeze(WEB).await.unwrap();
     bench.runtime.freeze(WEB).await.unwrap();
     let held = tick();
+    let refused = bench.runtime.exec(exec(&["true"])).await.unwrap_err().cause.to_string();
+    assert!(refused.contains("frozen"), "{refused}");
     let state = |pid: &i32| fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     assert!(bench.living().iter().all(|pid| !state(pid).contains("R (running)")));
     assert_eq!(tick(), held);
