@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-use scrap_schema::api::{GrainState, GrainView};
+use scrap_schema::api::{GrainState, GrainView, NodeState};
 use tokio::process::Command;
 
 use crate::cluster::api::Api;
@@ -31,16 +31,10 @@ pub const SOON: Duration = Duration::from_secs(120);
 pub const WANTED: &str = "SCRAP_PLATFORM";
 
 /// What kind of lab.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Spec {
     /// Options of `lab up`.
     pub options: Vec<String>,
-}
-
-impl Default for Spec {
-    fn default() -> Self {
-        Self { options: ["--timing", "fast"].map(ToOwned::to_owned).into() }
-    }
 }
 
 impl Spec {
@@ -230,9 +224,24 @@ impl Lab {
     /// # Errors
     /// If that is not so in time.
     pub async fn is_protected(&self, name: &str, copies: usize) -> anyhow::Result<GrainView> {
-        self.grain_is(name, "runs and has its copies", |grain| {
+        // A copy may be a gigabyte.
+        wait_for(5 * SOON, &format!("grain {name} runs and has its copies"), async || {
+            let grain = self.api.grain(name).await?;
             let there = grain.status.copies.iter().filter(|copy| copy.snapshot.is_some()).count();
-            grain.status.state == GrainState::Running && there >= copies
+            let ready = grain.status.state == GrainState::Running && there >= copies;
+            Ok(ready.then_some(grain))
+        })
+        .await
+    }
+
+    /// Waits until a node is online.
+    ///
+    /// # Errors
+    /// If it is not in time.
+    pub async fn is_online(&self, node: &str) -> anyhow::Result<()> {
+        wait_for(SOON, &format!("node {node} is online"), async || {
+            let state = self.api.node(node).await?.status.state;
+            Ok((state == NodeState::Online).then_some(()))
         })
         .await
     }

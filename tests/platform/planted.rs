@@ -51,13 +51,13 @@ async fn links_that_a_grain_has_planted_lead_nowhere() -> anyhow::Result<()> {
     assert!(!said.all().contains("gold"), "{}", said.all());
     untouched(&lab, "exec and logs").await?;
     for arguments in [
-        ["file", "pull", "web/etc/passwd", "-"],
-        ["file", "push", "/etc/hostname", "web/etc/hosts"],
-        ["file", "push", "/etc/hostname", "web/root/planted"],
+        ["pull", "web:/etc/passwd", "-"],
+        ["push", "/etc/hostname", "web:/etc/hosts"],
+        ["push", "/etc/hostname", "web:/root/planted"],
     ] {
         let said = lab.ctl_said(&arguments).await?;
         assert!(!said.all().contains("gold"), "{arguments:?}: {}", said.all());
-        untouched(&lab, arguments[1]).await?;
+        untouched(&lab, &arguments.join(" ")).await?;
     }
 
     // The links travel with the data, and are met again by every start, move, clone and restore.

@@ -2,7 +2,7 @@
 //! writes into it all the time.
 
 use anyhow::Context;
-use scrap_schema::api::{GrainState, NodeState, OperationView};
+use scrap_schema::api::{GrainState, OperationView};
 use scrap_schema::operation::OperationState;
 use scrap_schema::time::Timestamp;
 use scrap_tests::cluster::{now, wait_for};
@@ -62,8 +62,8 @@ async fn cut_off(lab: &Lab, book: &Book, first: u64) -> anyhow::Result<u64> {
     let owner = lab.owner("book").await?;
     let writer = Writer::start(book, first);
     writer.more(50, SOON).await?;
-    let cut = now();
     lab.verb(&["cut", &owner]).await?;
+    let cut = now();
     writer.is_out(SOON).await?;
     taken_over(lab, &owner).await?;
     writer.more(50, SOON).await?;
@@ -81,8 +81,8 @@ async fn power_cut(lab: &Lab, book: &Book, first: u64) -> anyhow::Result<()> {
     let owner = lab.owner("book").await?;
     let writer = Writer::start(book, first);
     writer.more(50, SOON).await?;
-    let cut = now();
     lab.verb(&["kill", &owner]).await?;
+    let cut = now();
     taken_over(lab, &owner).await?;
     writer.more(50, SOON).await?;
     let seen = writer.end().await?;
@@ -90,7 +90,7 @@ async fn power_cut(lab: &Lab, book: &Book, first: u64) -> anyhow::Result<()> {
     only_told_loss(lab, book, &seen, cut).await?;
 
     lab.verb(&["start", &owner]).await?;
-    lab.says(&["node", "ls"], &format!("{owner} ")).await?;
+    lab.is_online(&owner).await?;
     let before = book.pages().await?;
     lab.is_protected("book", 2).await?;
     assert!(book.pages().await?.is_superset(&before), "something was overwritten");
@@ -139,10 +139,7 @@ async fn comes_back(
     lost: &[u64],
 ) -> anyhow::Result<()> {
     let pages = book.pages().await?;
-    wait_for(SOON, "the node is online", async || {
-        Ok((lab.api.node(node).await?.status.state == NodeState::Online).then_some(()))
-    })
-    .await?;
+    lab.is_online(node).await?;
     let orphan = wait_for(SOON, "an orphan is listed", async || {
         Ok(lab.api.orphans().await?.into_iter().find(|orphan| orphan.node.as_str() == node))
     })

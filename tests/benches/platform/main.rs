@@ -47,7 +47,7 @@ async fn main() -> anyhow::Result<ExitCode> {
         }
         println!("\n== {name} ({optimised})");
         println!("   again: make bench-platform BENCH={name}");
-        let spec = Spec { options: Vec::new() }.option("--size", "24G");
+        let spec = Spec::default().option("--size", "24G");
         let Some(lab) = up(spec).await? else { return Ok(ExitCode::SUCCESS) };
         let kind = if name == "many" { Kind::Busybox } else { Kind::Nginx };
         lab.import(kind, &template::cook(kind, &[]).await?).await?;

@@ -6,7 +6,8 @@
 LAB_HOME=${SCRAP_LAB_HOME:-/var/lib/scrap-lab}
 NODE_NAMES=(ada ben cleo dora emil)
 LAN4=10.99.0 LAN6=fd99:
-WAN4=203.0.113 WAN6=2001:db8:
+# Addresses that rules take for the Internet: those for documentation they do not. No packet to them leaves the lab.
+WAN4=8.8.8 WAN6=2a02:8:
 
 say() { printf '%s\n' "$*" >&2; }
 

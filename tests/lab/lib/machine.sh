@@ -4,7 +4,7 @@
 # machine_up MACHINE: begins it and waits until it is ready. Nothing of it is left in the machine outside but its record.
 machine_up() {
   local machine=$1 outer inner
-  ! machine_pid "$machine" >/dev/null || die "$machine is up already"
+  ! booted "$machine" || die "$machine is up already"
   machine_down "$machine"
   cgroup_make "$machine"
   "$LIB/outer" "$NAME" "$machine" "$DIR" >"$DIR/machines/$machine.log" 2>&1 </dev/null 9>&"$LOCK" {LOCK}>&- &
@@ -36,6 +36,9 @@ child_of() {
 # The first process of a machine that is up.
 machine_pid() { pid_of "$DIR/machines/$1.inner"; }
 
+# Whether a machine is up and has everything that it should have.
+booted() { [ -e "$DIR/machines/$1.booted" ] && machine_pid "$1" >/dev/null; }
+
 # machine_in MACHINE CMD...: runs CMD inside. The caller's shell is used up: call it in a subshell.
 machine_in() {
   local machine=$1 pid
@@ -61,6 +64,6 @@ net_of() {
 machine_down() {
   end_of "$DIR/machines/$1.inner"
   end_of "$DIR/machines/$1.outer"
-  rm -f "$DIR/machines/$1.ready"
+  rm -f "$DIR/machines/$1.ready" "$DIR/machines/$1.booted"
   cgroup_remove "$1"
 }

@@ -30,7 +30,7 @@ network_make() {
   pid=$(machine_pid internet)
   net_of router ip link add wan0 type veth peer name eth0 netns "$pid"
   addresses router wan0 "$WAN4.1/24" "$WAN6:1/64"
-  addresses internet eth0 "$WAN4.10/24" "$WAN6:10/64"
+  addresses internet eth0 "$WAN4.8/24" "$WAN6:8/64"
   routes internet "$WAN4.1" "$WAN6:1"
   net_of router sysctl -qw net.ipv4.ip_forward=1
   ! has6 || net_of router sysctl -qw net.ipv6.conf.all.forwarding=1

@@ -72,6 +72,7 @@ node_up() {
   machine_up "$node"
   plug "$node" "$number" "$number"
   if [ "$DATASETS" = zfs ]; then zfs_up "$node"; fi
+  : >"$DIR/machines/$node.booted"
 }
 
 # daemon_up NODE: starts scrapd; the first node makes the cluster, the others join it.
