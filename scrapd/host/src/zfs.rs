@@ -37,6 +37,7 @@ mod destroy;
 mod diff;
 mod found;
 mod health;
+mod library;
 #[cfg(feature = "libzfs")]
 #[expect(unsafe_code, reason = "calls of a C library, each with its reason")]
 pub mod lzc;
@@ -57,6 +58,7 @@ mod words;
 mod written;
 
 use call::Tools;
+use library::Library;
 use names::Names;
 use probe::Capabilities;
 
@@ -117,6 +119,8 @@ struct Inner {
     names: Names,
     tools: Tools,
     can: Capabilities,
+    /// Does without the programs what it can.
+    library: Library,
     /// One lock per dataset. Whoever needs two takes the source's before the new one's.
     slots: Mutex<BTreeMap<DatasetId, Slot>>,
     /// The receives that are under way.
@@ -137,7 +141,8 @@ impl Inner {
         };
         let (slots, receives) = (Mutex::default(), Mutex::default());
         let synced = tokio::sync::Mutex::default();
-        Ok(Self { names, tools, can: Capabilities::PLAIN, slots, receives, synced })
+        let (can, library) = (Capabilities::PLAIN, Library::default());
+        Ok(Self { names, tools, can, library, slots, receives, synced })
     }
 
     fn slot(&self, id: DatasetId) -> Slot {
@@ -251,6 +256,10 @@ impl ZfsDatasets {
         let can = Capabilities::probe(&inner.tools).await?;
         inner.can = if settings.plain { Capabilities::PLAIN } else { can };
         inner.prepare().await?;
+        // Other programs than the installed ones are meant as they are.
+        if !settings.plain && settings.zfs == "zfs" {
+            inner.library = Library::open(&settings.root).await;
+        }
         inner.sweep().await?;
         Ok(Self { inner: Arc::new(inner) })
     }

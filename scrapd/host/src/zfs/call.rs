@@ -5,9 +5,10 @@ use std::ffi::{OsStr, OsString};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use tokio::io::AsyncReadExt;
-use tokio::process::{Child, Command};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::process::{Child, ChildStdout, Command};
 
+use super::library::Ending;
 use super::words;
 use crate::datasets::Cause;
 use crate::run;
@@ -139,39 +140,112 @@ impl Tools {
             String::from_utf8_lossy(&said).into_owned()
         });
         let (program, root) = (shown(&self.zfs, arguments), self.root.clone());
-        Ok(Stream { child, said, program, root })
+        Ok(Stream {
+            engine: Engine::Program { child, said, program, root },
+            pipes: Pipes::default(),
+        })
     }
 }
 
 /// A stream under way. Dropped, it is killed.
 pub(super) struct Stream {
-    pub(super) child: Child,
-    said: tokio::task::JoinHandle<String>,
-    program: String,
-    root: String,
+    engine: Engine,
+    /// Of the library's streams; a program has its own.
+    pipes: Pipes,
+}
+
+#[derive(Default)]
+struct Pipes {
+    input: Option<Box<dyn AsyncWrite + Send + Sync + Unpin>>,
+    output: Option<Box<dyn AsyncRead + Send + Sync + Unpin>>,
+}
+
+enum Engine {
+    Program { child: Child, said: tokio::task::JoinHandle<String>, program: String, root: String },
+    Library(Ending),
 }
 
 impl Stream {
+    /// One that the library writes.
+    #[cfg(feature = "libzfs")]
+    pub(super) fn outward_of(
+        output: Box<dyn AsyncRead + Send + Sync + Unpin>,
+        ending: Ending,
+    ) -> Self {
+        let pipes = Pipes { input: None, output: Some(output) };
+        Self { engine: Engine::Library(ending), pipes }
+    }
+
+    /// One that the library takes in.
+    #[cfg(feature = "libzfs")]
+    pub(super) fn inward_of(
+        input: Box<dyn AsyncWrite + Send + Sync + Unpin>,
+        ending: Ending,
+    ) -> Self {
+        let pipes = Pipes { input: Some(input), output: None };
+        Self { engine: Engine::Library(ending), pipes }
+    }
+
+    /// Where it is written to, if it goes into the pool.
+    pub(super) fn input(&mut self) -> Option<&mut (dyn AsyncWrite + Send + Sync + Unpin + '_)> {
+        match &mut self.engine {
+            Engine::Program { child, .. } => child.stdin.as_mut().map(|pipe| pipe as _),
+            Engine::Library(_) => self.pipes.input.as_mut().map(|pipe| pipe as _),
+        }
+    }
+
+    /// Where it is read from, if it comes out of the pool.
+    pub(super) fn output(&mut self) -> Option<Box<dyn AsyncRead + Send + Sync + Unpin>> {
+        match &mut self.engine {
+            Engine::Program { child, .. } => child.stdout.take().map(|pipe| Box::new(pipe) as _),
+            Engine::Library(_) => self.pipes.output.take(),
+        }
+    }
+
+    /// The end of a program's pipe, for another program.
+    pub(super) fn joint(&mut self) -> Option<ChildStdout> {
+        match &mut self.engine {
+            Engine::Program { child, .. } => child.stdout.take(),
+            Engine::Library(_) => None,
+        }
+    }
+
     /// Waits for its end and says what came of it.
-    pub(super) async fn end(mut self) -> Result<(), Cause> {
-        drop(self.child.stdin.take());
-        let status = self.child.wait().await.map_err(|source| Cause::Io {
-            what: format!("cannot wait for `{}`", self.program),
-            source,
-        })?;
+    pub(super) async fn end(self) -> Result<(), Cause> {
+        drop(self.pipes);
+        let (mut child, said, program, root) = match self.engine {
+            Engine::Program { child, said, program, root } => (child, said, program, root),
+            Engine::Library(ending) => return ending.end().await,
+        };
+        drop(child.stdin.take());
+        let status = child
+            .wait()
+            .await
+            .map_err(|source| Cause::Io { what: format!("cannot wait for `{program}`"), source })?;
         if status.success() {
             return Ok(());
         }
-        let said = self.said.await.unwrap_or_default();
-        tracing::debug!(command = self.program, %said, "refused");
-        Err(words::cause(&self.program, &said, &self.root))
+        let said = said.await.unwrap_or_default();
+        tracing::debug!(command = program, %said, "refused");
+        Err(words::cause(&program, &said, &root))
     }
 
     /// Stops it and waits until it is gone.
-    pub(super) async fn kill(mut self) {
-        drop(self.child.stdin.take());
-        if let Err(error) = self.child.kill().await {
-            tracing::debug!(command = self.program, %error, "it had ended already");
+    pub(super) async fn kill(self) {
+        drop(self.pipes);
+        match self.engine {
+            Engine::Program { mut child, program, .. } => {
+                drop(child.stdin.take());
+                if let Err(error) = child.kill().await {
+                    tracing::debug!(command = program, %error, "it had ended already");
+                }
+            }
+            // With its pipe closed it can only end.
+            Engine::Library(ending) => {
+                if let Err(error) = ending.end().await {
+                    tracing::debug!(%error, "a stream was stopped");
+                }
+            }
         }
     }
 }

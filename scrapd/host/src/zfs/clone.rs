@@ -78,7 +78,7 @@ impl Inner {
         send.push(snap.full.clone());
         receive.push(full.clone());
         let mut sending = self.tools.outward(&send)?;
-        let pipe = sending.child.stdout.take().map(TryInto::<Stdio>::try_into).transpose();
+        let pipe = sending.joint().map(TryInto::<Stdio>::try_into).transpose();
         let pipe = pipe
             .map_err(|source| Cause::Io { what: "cannot join two streams".to_owned(), source })?;
         let receiving = self.tools.inward(&receive, pipe)?;

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::call::Stream;
 use super::found::Found;
+use super::library::Place;
 use super::names::{self, CREATED, EPOCH, ORIGIN};
 use super::role::{SHUT, pairs, state};
 use super::stream::{Header, Reader, bad};
@@ -49,7 +50,10 @@ impl Inner {
             let target = self.make_room(id, found.as_ref(), target, resumed).await?;
             (target, orders)
         };
-        let mut stream = self.tools.inward(&self.arguments(id, &target, &header), None)?;
+        let mut stream = match self.library.receive(&self.place(id, &target, &header)).await {
+            Some(stream) => stream?,
+            None => self.tools.inward(&self.arguments(id, &target, &header), None)?,
+        };
         let (stream, held) = match pump(&mut reader, &mut stream, &mut orders).await {
             Ok(held) => (stream, held),
             Err(trouble) => return Err(self.broken(stream, trouble).await),
@@ -166,9 +170,25 @@ impl Inner {
         arguments
     }
 
+    /// The same for the library.
+    fn place(&self, id: DatasetId, target: &Target, header: &Header) -> Place {
+        let name = &header.snapshot.name;
+        match target {
+            Target::There => {
+                let to = format!("{}@{name}", self.names.of(id));
+                Place { to, origin: None, properties: Vec::new() }
+            }
+            Target::Aside { origin } => {
+                let to = format!("{}@{name}", self.names.incoming(id));
+                let properties = if header.rest { Vec::new() } else { pairs(&SHUT) };
+                Place { to, origin: origin.clone(), properties }
+            }
+        }
+    }
+
     /// Gives the last bytes and waits for the pool.
     async fn finish(&self, mut stream: Stream, held: &[u8]) -> Result<()> {
-        let given = match stream.child.stdin.as_mut() {
+        let given = match stream.input() {
             Some(pipe) => pipe.write_all(held).await,
             None => Ok(()),
         };
@@ -425,7 +445,7 @@ async fn pump(
             () = stopped(orders) => return Err(Trouble::Stopped),
         };
         let Some(piece) = piece else { return Ok(held) };
-        let Some(pipe) = stream.child.stdin.as_mut() else { return Err(Trouble::Pool) };
+        let Some(pipe) = stream.input() else { return Err(Trouble::Pool) };
         let written = tokio::select! {
             written = pipe.write_all(&held) => written,
             () = stopped(orders) => return Err(Trouble::Stopped),

@@ -1,9 +1,10 @@
 //! Sending: a snapshot as a stream in our envelope. The pool itself keeps what is being sent from going away.
 
-use scrap_schema::snapshot::{Guid, Snapshot};
+use scrap_schema::snapshot::Guid;
 use tokio::io::{AsyncReadExt, AsyncWrite};
 
 use super::found::Found;
+use super::library::Ends;
 use super::stream::{self, Header, PIECE, Writer};
 use super::{Inner, Result, words};
 use crate::datasets::{Cause, DatasetId};
@@ -11,6 +12,7 @@ use crate::datasets::{Cause, DatasetId};
 /// A stream that can be made.
 pub(super) struct Plan {
     arguments: Vec<String>,
+    ends: Ends,
     header: Header,
 }
 
@@ -41,14 +43,18 @@ impl Inner {
             arguments.extend(["-i".to_owned(), from.full.clone()]);
         }
         arguments.push(to.full.clone());
+        let (begin, end) = (from.map(|from| from.full.clone()), to.full.clone());
+        let ends = Ends { from: begin, to: end, token: None };
         let from = from.map(|from| from.snapshot.guid);
         let header = Header { from, snapshot: to.snapshot.clone(), clone, rest: false };
-        Ok(Plan { arguments, header })
+        Ok(Plan { arguments, ends, header })
     }
 
     /// See `Datasets::estimate`. Where the tools cannot estimate, the stream is made and counted.
     pub(super) async fn estimate(&self, plan: &Plan) -> Result<u64> {
-        let inside = if self.can.estimate {
+        let inside = if let Some(estimated) = self.library.estimate(&plan.ends).await {
+            estimated?
+        } else if self.can.estimate {
             let (send, rest) = plan.arguments.split_at(1);
             let dry = ["-n", "-v", "-P"].map(str::to_owned);
             let arguments: Vec<String> =
@@ -71,8 +77,11 @@ impl Inner {
         plan: &Plan,
         out: &mut (dyn AsyncWrite + Send + Unpin),
     ) -> Result<u64> {
-        let mut stream = self.tools.outward(&plan.arguments)?;
-        let Some(mut from) = stream.child.stdout.take() else {
+        let mut stream = match self.library.send(&plan.ends).await {
+            Some(stream) => stream?,
+            None => self.tools.outward(&plan.arguments)?,
+        };
+        let Some(mut from) = stream.output() else {
             return Err(stream::bad("it has no beginning"));
         };
         let mut writer = Writer::begin(out, &plan.header).await?;
@@ -105,13 +114,20 @@ impl Inner {
             Err(_) => return Err(Cause::NoSnapshot(to)),
         };
         let (from, of) = words::token_guids(&said);
-        let snapshot: Snapshot = match of {
-            Some(of) if of == to.0 => found.snap(to)?.snapshot.clone(),
+        let snap = match of {
+            Some(of) if of == to.0 => found.snap(to)?,
             Some(_) | None => return Err(Cause::NoSnapshot(to)),
         };
+        let begin = from.map(|from| found.snap(Guid(from))).transpose()?;
+        let ends = Ends {
+            from: begin.map(|snap| snap.full.clone()),
+            to: snap.full.clone(),
+            token: Some(token.to_owned()),
+        };
+        let snapshot = snap.snapshot.clone();
         let arguments = ["send", "-t", token].map(str::to_owned).to_vec();
         let header = Header { from: from.map(Guid), snapshot, clone: false, rest: true };
-        Ok(Plan { arguments, header })
+        Ok(Plan { arguments, ends, header })
     }
 }
 

@@ -8,7 +8,7 @@ use scrap_schema::snapshot::{Guid, Snapshot, SnapshotName};
 use scrap_schema::time::Timestamp;
 
 use super::found::{Found, Snap};
-use super::names::{self, CREATED, POOL_TAG};
+use super::names::{self, CREATED};
 use super::{Inner, Result};
 use crate::datasets::{self, CLONE_TAG, Cause, DatasetError, DatasetId, ORIGIN_TAG, Role};
 
@@ -44,8 +44,7 @@ impl Inner {
     ) -> Result<Snapshot> {
         self.flush(found).await?;
         let full = format!("{}@{name}", found.name);
-        let created = format!("{CREATED}={}", now.0);
-        self.tools.zfs(&["snapshot", "-o", &created, &full]).await?;
+        self.make_snapshots(vec![full.clone()], (CREATED, now.0.to_string())).await?;
         Ok(Snapshot { name: name.clone(), guid: self.guid_of(&full).await?, created: now })
     }
 
@@ -106,9 +105,7 @@ impl Inner {
         if full.is_empty() {
             return Ok(());
         }
-        let snapshot = ["snapshot", "-o", &format!("{CREATED}={}", now.0)].map(str::to_owned);
-        let arguments: Vec<String> = snapshot.into_iter().chain(full).collect();
-        self.tools.zfs_list(&arguments).await.map(|_| ())
+        self.make_snapshots(full, (CREATED, now.0.to_string())).await
     }
 
     /// All tags: people's reasons, the origin's, and one for each dataset here that is a clone of a snapshot.
@@ -154,11 +151,7 @@ impl Inner {
         if !found.snaps.own.contains(snap) {
             return Ok(());
         }
-        match self.tools.zfs(&["hold", POOL_TAG, &snap.full]).await {
-            Err(Cause::Exists) => Ok(()),
-            Err(Cause::Program { said, .. }) if said.contains("tag already exists") => Ok(()),
-            result => result.map(|_| ()),
-        }
+        self.hold_in_pool(&snap.full).await
     }
 
     /// Lets go in the pool of what no other tag holds.
@@ -174,11 +167,7 @@ impl Inner {
     /// Lets go of our hold on snapshots, whether there is one or not.
     pub(super) async fn let_go(&self, snapshots: &[String]) -> Result<()> {
         for full in snapshots {
-            match self.tools.zfs(&["release", POOL_TAG, full]).await {
-                Ok(_) | Err(Cause::Missing) => (),
-                Err(Cause::Program { said, .. }) if said.contains("no such tag") => (),
-                Err(cause) => return Err(cause),
-            }
+            self.release_in_pool(full).await?;
         }
         Ok(())
     }
@@ -221,6 +210,9 @@ impl Inner {
 
     /// Destroys snapshots of one dataset; missing ones are fine.
     pub(super) async fn destroy_snapshots(&self, dataset: &str, full: &[String]) -> Result<()> {
+        if let Some(destroyed) = self.library.destroy(full).await {
+            return destroyed;
+        }
         let short = |full: &String| full.rsplit('@').next().unwrap_or_default().to_owned();
         let at_once = if self.can.many { 64 } else { 1 };
         for some in full.chunks(at_once) {

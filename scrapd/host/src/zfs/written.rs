@@ -86,7 +86,7 @@ impl Inner {
         let arguments: Vec<String> = arguments.iter().map(|&text| text.to_owned()).collect();
         let mut stream = self.tools.outward(&arguments)?;
         let (mut buffer, mut bytes) = (vec![0; 128 << 10], 0_u64);
-        if let Some(mut out) = stream.child.stdout.take() {
+        if let Some(mut out) = stream.output() {
             loop {
                 let read = out.read(&mut buffer).await.map_err(|source| Cause::Io {
                     what: "cannot read a stream".to_owned(),

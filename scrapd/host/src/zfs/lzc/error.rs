@@ -64,9 +64,9 @@ pub enum Code {
     /// A cut receive is there that would have to go on, or be thrown away.
     #[error("an unfinished receive is in the way")]
     ResumeExists,
-    /// Nobody reads the stream any more.
-    #[error("the reader of the stream has gone")]
-    ReaderGone,
+    /// Nobody reads the stream any more; which of two numbers says so depends on where it was.
+    #[error("the stream was stopped: nobody reads it")]
+    Stopped,
     /// A property cannot have this value.
     #[error("a property cannot be set")]
     BadProperty,
@@ -176,7 +176,7 @@ impl Code {
             Errno::TXTBSY => Self::Modified,
             Errno::NODEV => Self::NoBase,
             Errno::XDEV => Self::OtherLine,
-            Errno::PIPE => Self::ReaderGone,
+            Errno::PIPE | Errno::INTR => Self::Stopped,
             Errno::INVAL => Self::Invalid,
             Errno::NAMETOOLONG => Self::TooLong,
             Errno::OPNOTSUPP => Self::Unsupported,

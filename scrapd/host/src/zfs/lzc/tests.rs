@@ -163,7 +163,9 @@ fn numbers_have_names() {
         (1047, Code::ResumeExists),
         (1024, Code::OpenZfs { number: 1024, name: "CHECKPOINT_EXISTS" }),
         (1051, Code::OpenZfs { number: 1051, name: "STREAM_LARGE_MICROZAP" }),
-        (4, Code::System(4)),
+        (4, Code::Stopped),
+        (5000, Code::OpenZfs { number: 5000, name: "a number that is not known here" }),
+        (133, Code::System(133)),
     ] {
         assert_eq!(Code::of(number), code, "{number}");
     }
@@ -315,7 +317,8 @@ async fn a_cut_stream_goes_on_where_it_was_cut() {
     assert_eq!(code(pools.lzc.token(damaged).await), Code::NoToken);
 
     // A stream from the beginning does not fit what is here any more.
-    assert_eq!(pools.receive("one", &stream).await, Err(Code::ResumeExists));
+    let again = pools.receive("one", &stream).await;
+    assert!(matches!(again, Err(Code::Busy | Code::ResumeExists)), "{again:?}");
     let rest = pools.sent(token.rest(pools.at("one"), None)).await;
     assert!(rest.len() < 5 << 20, "{}", rest.len());
     pools.receive("one", &rest).await.unwrap();
@@ -377,7 +380,7 @@ async fn who_gives_up_on_a_stream_leaves_no_thread_behind() {
         let (mut pipe, outcome) = pools.lzc.send(pools.outgoing(None, "one")).await.unwrap();
         pipe.read_exact(&mut vec![0; bytes]).await.unwrap();
         drop(pipe);
-        assert_eq!(code(outcome.end().await), Code::ReaderGone);
+        assert_eq!(code(outcome.end().await), Code::Stopped);
     }
     // Nobody who reads, who writes, or who waits for it.
     let sending = pools.lzc.send(pools.outgoing(None, "one")).await.unwrap();
