@@ -26,12 +26,15 @@ pub mod execute;
 pub mod facts;
 pub mod front;
 pub mod identity;
+pub mod inside;
 pub mod leader;
 pub mod logging;
+pub mod orphans;
 pub mod peer;
 pub mod raft;
 pub mod setup;
 pub mod store;
+pub mod templates;
 pub mod transfer;
 
 use std::sync::Arc;
