@@ -3,17 +3,25 @@
 //! Unknown fields in requests are refused, unknown fields in answers must be ignored by clients.
 
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
 use crate::event::Event;
 use crate::id::{Epoch, GrainId, Name, NodeId, OperationId};
-use crate::node::{Addresses, NodeFacts, NodeRole, NodeUsage};
+use crate::node::{Addresses, NodeFacts, NodeRole, NodeUsage, PoolFacts};
 use crate::operation::{Loss, OperationState, Phase, Summary};
 use crate::snapshot::{Guid, Snapshot};
 use crate::spec::{GrainSpec, Labels, NodeSpec, Policy};
 use crate::time::Timestamp;
 use crate::unit::{Bytes, MilliCpu, Span};
+
+mod systems;
+
+pub use systems::{
+    AddressView, ChangeKind, ConsoleBody, NetworkStatus, NetworkView, OrphanChange, OrphanDiff,
+    OrphanMount, TemplateStatus, TemplateView, Window, terminal,
+};
 
 /// Default port of the API.
 pub const API_PORT: u16 = 7272;
@@ -200,6 +208,20 @@ pub struct GrainStatus {
     pub moving_to: Option<Name>,
     /// Its fencing token.
     pub epoch: Epoch,
+    /// Its IPv4 address, wherever it lives.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>)]
+    pub address: Option<Ipv4Addr>,
+    /// Its IPv6 address, wherever it lives.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>)]
+    pub address6: Option<Ipv6Addr>,
+    /// The hardware address of its interface.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub mac: Option<String>,
+    /// The first of its 65 536 user and group ids on every node.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub ids: Option<u32>,
     /// Conditions `Placed`, `Ready`, `Healthy`, `Replicated`, `Protected`.
     pub conditions: Vec<Condition>,
     /// Its copies.
@@ -339,6 +361,9 @@ pub struct NodeStatus {
     pub facts: NodeFacts,
     /// What it uses; `null`: the leader has not heard of it yet.
     pub usage: Option<NodeUsage>,
+    /// How its storage is; absent: the leader has not heard of it yet.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub pool: Option<PoolFacts>,
     /// What the specs of its grains reserve.
     pub reserved: GrainUsage,
     /// Milliseconds since the leader last heard of it.
@@ -560,7 +585,7 @@ pub enum ApplyAction {
 /// One object of an `apply`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ApplyResult {
-    /// `Grain`, `Policy`, `Node`.
+    /// `Grain`, `Policy`, `Node`, `Network`.
     pub kind: String,
     /// Its name.
     pub name: Name,
@@ -624,7 +649,8 @@ pub struct OrphanView {
     pub kept: Timestamp,
 }
 
-/// Body of `POST /v1/grains/{name}/exec`, as the first line of the request; stdin follows as it is.
+/// Body of `POST /v1/grains/{name}/exec`, as the first line of the request; stdin follows as it is. With `tty` it follows in
+/// frames, see [`terminal`], and what the program writes comes as stdout alone.
 /// The answer is a stream of frames: kind (1 byte: 1 stdout, 2 stderr, 3 end), length (4 bytes, big endian), payload.
 /// The payload of the end is an [`ExecEnd`] as JSON.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -634,6 +660,14 @@ pub struct ExecBody {
     pub command: Vec<String>,
     /// Environment beside the grain's own.
     pub env: BTreeMap<String, String>,
+    /// Whether it gets a terminal.
+    pub tty: bool,
+    /// Size of that terminal; 24 by 80 if nobody says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub window: Option<Window>,
+    /// The user inside the grain that it runs as; root if nobody says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
 }
 
 /// How an exec ended.

@@ -3,6 +3,7 @@
 mod cluster;
 mod grain;
 mod object;
+mod systems;
 
 use std::path::PathBuf;
 
@@ -12,6 +13,7 @@ use scrap_schema::unit::Span;
 pub(crate) use cluster::*;
 pub(crate) use grain::*;
 pub(crate) use object::*;
+pub(crate) use systems::*;
 
 /// Run your own services on a handful of machines: place, move, protect and bring back grains.
 #[derive(Debug, Parser)]
@@ -172,6 +174,14 @@ pub(crate) enum Command {
     Logs(LogsArgs),
     /// Run a program inside a grain
     Exec(ExecArgs),
+    /// Open a shell inside a grain
+    Shell(ShellArgs),
+    /// Sit down at the console of a grain; Ctrl-] leaves it
+    Console(GrainArgs),
+    /// Copy a file into a grain
+    Push(PushArgs),
+    /// Copy a file out of a grain
+    Pull(PullArgs),
     /// Show which nodes could take a grain, best first
     Place(PlaceArgs),
     /// Move a grain to another node without loss
@@ -191,6 +201,12 @@ pub(crate) enum Command {
     /// Contracts of classes of grains
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Systems that grains begin from
+    #[command(subcommand)]
+    Template(TemplateCommand),
+    /// Where grains get their addresses from
+    #[command(subcommand)]
+    Network(NetworkCommand),
     /// Long work: list, watch, cancel
     #[command(subcommand)]
     Op(OpCommand),

@@ -6,6 +6,7 @@ pub(crate) mod events;
 pub(crate) mod frames;
 pub(crate) mod retry;
 pub(crate) mod sse;
+pub(crate) mod upload;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};

@@ -4,10 +4,12 @@ pub(crate) mod api;
 pub(crate) mod context;
 pub(crate) mod event;
 pub(crate) mod exec;
+pub(crate) mod files;
 pub(crate) mod grain;
 pub(crate) mod inside;
 pub(crate) mod manifest;
 pub(crate) mod names;
+pub(crate) mod network;
 pub(crate) mod node;
 pub(crate) mod object;
 pub(crate) mod operation;
@@ -16,6 +18,8 @@ pub(crate) mod policy;
 pub(crate) mod shell;
 pub(crate) mod show;
 pub(crate) mod status;
+pub(crate) mod template;
+pub(crate) mod terminal;
 pub(crate) mod wait;
 
 use std::cell::Cell;
@@ -138,6 +142,10 @@ async fn dispatch(ctx: &Ctx, command: Command) -> Result<(), Failure> {
         Command::Restart(args) => grain::power(ctx, "restart", &args).await,
         Command::Logs(args) => inside::logs(ctx, &args).await,
         Command::Exec(args) => exec::exec(ctx, args).await,
+        Command::Shell(args) => exec::shell(ctx, args).await,
+        Command::Console(args) => exec::console(ctx, args).await,
+        Command::Push(args) => files::push(ctx, args).await,
+        Command::Pull(args) => files::pull(ctx, args).await,
         Command::Place(args) => grain::place(ctx, &args).await,
         Command::Migrate(args) => grain::migrate(ctx, args).await,
         Command::Failover(args) => grain::failover(ctx, args).await,
@@ -146,6 +154,8 @@ async fn dispatch(ctx: &Ctx, command: Command) -> Result<(), Failure> {
         Command::Clone(args) => inside::clone(ctx, args).await,
         Command::Node(command) => node::run(ctx, command).await,
         Command::Policy(command) => policy::run(ctx, command).await,
+        Command::Template(command) => template::run(ctx, command).await,
+        Command::Network(command) => network::run(ctx, command).await,
         Command::Op(command) => operation::run(ctx, command).await,
         Command::Orphan(command) => orphan::run(ctx, command).await,
         Command::Events(args) => event::events(ctx, &args).await,

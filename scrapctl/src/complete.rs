@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use clap_complete::CompletionCandidate;
-use scrap_schema::api::{GrainView, NodeView, OperationView, PolicyView};
+use scrap_schema::api::{
+    GrainView, NetworkView, NodeView, OperationView, PolicyView, TemplateView,
+};
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
@@ -30,6 +32,22 @@ pub(crate) fn policies() -> Vec<CompletionCandidate> {
     candidates(list::<PolicyView>("policies").into_iter().map(|it| it.metadata.name.to_string()))
 }
 
+/// Names of networks.
+pub(crate) fn networks() -> Vec<CompletionCandidate> {
+    candidates(list::<NetworkView>("networks").into_iter().map(|it| it.metadata.name.to_string()))
+}
+
+/// Names of templates.
+pub(crate) fn templates() -> Vec<CompletionCandidate> {
+    candidates(list::<TemplateView>("templates").into_iter().map(|it| it.metadata.name.to_string()))
+}
+
+/// What a grain can begin from.
+pub(crate) fn kinds() -> Vec<CompletionCandidate> {
+    let process = candidates(["process".to_owned()].into_iter());
+    [process, templates()].into_iter().flatten().collect()
+}
+
 /// Ids of operations, with what they are.
 pub(crate) fn operations() -> Vec<CompletionCandidate> {
     let candidate = |operation: OperationView| {
@@ -41,7 +59,7 @@ pub(crate) fn operations() -> Vec<CompletionCandidate> {
 
 /// Names of everything that has a manifest.
 pub(crate) fn objects() -> Vec<CompletionCandidate> {
-    [grains(), nodes(), policies()].into_iter().flatten().collect()
+    [grains(), nodes(), policies(), networks()].into_iter().flatten().collect()
 }
 
 /// What `wait` can wait for.

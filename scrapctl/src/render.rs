@@ -7,6 +7,7 @@ pub(crate) mod events;
 pub(crate) mod failure;
 pub(crate) mod grains;
 pub(crate) mod grid;
+pub(crate) mod networks;
 pub(crate) mod nodes;
 pub(crate) mod operations;
 pub(crate) mod orphans;
@@ -14,6 +15,7 @@ pub(crate) mod place;
 pub(crate) mod plan;
 pub(crate) mod policies;
 pub(crate) mod status;
+pub(crate) mod templates;
 pub(crate) mod text;
 
 #[cfg(test)]

@@ -19,14 +19,18 @@ mod logs;
 mod manifests;
 mod merge;
 mod middle;
+mod networks;
 mod nodes;
 mod operations;
+mod orphans;
 mod owner;
 mod policies;
 mod proxy;
 mod selector;
 mod serve;
 mod state;
+mod templates;
+mod terminal;
 mod view;
 
 use std::sync::{Arc, OnceLock};
@@ -64,6 +68,10 @@ fn here() -> OpenApiRouter<Api> {
         .routes(routes!(document::openapi))
         .routes(routes!(logs::logs))
         .routes(routes!(exec::exec))
+        .routes(routes!(terminal::console))
+        .routes(routes!(orphans::diff))
+        .routes(routes!(orphans::view, orphans::conceal))
+        .routes(routes!(templates::import))
 }
 
 /// What the leader answers.
@@ -93,6 +101,10 @@ fn led() -> OpenApiRouter<Api> {
         .routes(routes!(nodes::uncordon))
         .routes(routes!(policies::list))
         .routes(routes!(policies::get, policies::put, policies::delete))
+        .routes(routes!(networks::list))
+        .routes(routes!(networks::get, networks::put, networks::delete))
+        .routes(routes!(templates::list))
+        .routes(routes!(templates::get, templates::delete))
         .routes(routes!(operations::list))
         .routes(routes!(operations::get, operations::cancel))
         .routes(routes!(events::events))

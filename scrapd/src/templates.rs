@@ -211,12 +211,16 @@ async fn tell(
         node: daemon.me,
     };
     let proposal = Proposal { at: clock::wall(), key: None, command };
+    // Known here before the cluster knows it, or this node would at once say that it does not have it.
+    daemon.agent.with(|state| state.take(Update::Template(template, Some(sealed.guid))));
     match daemon.consensus.propose(proposal).await {
-        Ok(committed) => {
-            committed.outcome.map_err(|refusal| Untold::Surely(refusal.into()))?;
-            daemon.agent.update(vec![Update::Template(template, Some(sealed.guid))]);
-            Ok(())
-        }
+        Ok(committed) => match committed.outcome {
+            Ok(_) => Ok(()),
+            Err(refusal) => {
+                daemon.agent.with(|state| state.take(Update::Template(template, None)));
+                Err(Untold::Surely(refusal.into()))
+            }
+        },
         Err(error) => Err(Untold::Perhaps(ImportError::Failed { source: error.into() })),
     }
 }

@@ -146,9 +146,25 @@ pub(crate) enum OrphanCommand {
     /// Show one
     #[command(visible_alias = "show")]
     Info(OrphanArgs),
+    /// List what it has that its grain has not
+    Diff(OrphanDiffArgs),
+    /// Show it in a folder of its node, read only
+    Mount(OrphanArgs),
+    /// Show it no longer
+    Unmount(OrphanArgs),
 }
 
-/// `orphan info`.
+/// `orphan diff`.
+#[derive(Debug, Args)]
+pub(crate) struct OrphanDiffArgs {
+    #[command(flatten)]
+    pub(crate) orphan: OrphanArgs,
+    /// At most so many changes
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<u64>,
+}
+
+/// An orphan.
 #[derive(Debug, Args)]
 pub(crate) struct OrphanArgs {
     /// Id, as `orphan ls` prints it
@@ -164,7 +180,8 @@ pub(crate) struct EventsArgs {
     /// Only what came after this index
     #[arg(long, value_name = "INDEX")]
     pub(crate) since: Option<u64>,
-    /// Only about this: cluster, node, grain, failover, replication, orphan, operation or policy
+    /// Only about this: cluster, node, grain, failover, replication, orphan, operation, policy,
+    /// network or template
     #[arg(long, value_parser = topic, value_name = "TOPIC")]
     pub(crate) topic: Option<Topic>,
     /// Only about this grain
@@ -178,7 +195,7 @@ pub(crate) struct EventsArgs {
 /// Reads a topic as the API writes it.
 fn topic(text: &str) -> Result<Topic, String> {
     serde_json::from_value(serde_json::Value::from(text)).map_err(|_| {
-        "topics are cluster, node, grain, failover, replication, orphan, operation, policy"
+        "topics are cluster, node, grain, failover, replication, orphan, operation, policy, network, template"
             .to_owned()
     })
 }

@@ -1,10 +1,12 @@
 //! Arguments of the verbs that work on grains.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::Args;
 use clap_complete::ArgValueCandidates;
 use scrap_schema::id::Name;
+use scrap_schema::spec::{Ports, Template};
 use scrap_schema::unit::{Bytes, MilliCpu, Span};
 
 use super::{ListArgs, WaitArgs};
@@ -51,12 +53,13 @@ pub(crate) struct GrainsWaitArgs {
 /// `launch`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example: scrapctl launch process web --health-port 8080 --env PORT=8080 -- python3 -m http.server 8080"
+    after_help = "Examples: scrapctl launch debian-13 mail --network grains --expose 25/tcp\n          \
+                  scrapctl launch process web --health-port 8080 --env PORT=8080 -- python3 -m http.server 8080"
 )]
 pub(crate) struct LaunchArgs {
-    /// Kind of base system: `process` runs a program without isolation
-    #[arg(value_parser = ["process"])]
-    pub(crate) template: String,
+    /// What it begins from: a template (`template ls`), or `process`, a program without isolation
+    #[arg(value_parser = template, add = ArgValueCandidates::new(complete::kinds))]
+    pub(crate) template: Template,
     /// Name of the new grain
     pub(crate) name: Name,
     /// Cores to reserve, such as `0.5`
@@ -68,6 +71,15 @@ pub(crate) struct LaunchArgs {
     /// Quota of its data, such as `4GiB`
     #[arg(long, value_name = "SIZE")]
     pub(crate) disk: Option<Bytes>,
+    /// Network that it gets an address of
+    #[arg(long, value_name = "NETWORK", add = ArgValueCandidates::new(complete::networks))]
+    pub(crate) network: Option<Name>,
+    /// Address that it wants, IPv4 or IPv6; the lowest free one if nobody says; may be repeated
+    #[arg(long, value_name = "ADDRESS", requires = "network")]
+    pub(crate) ip: Vec<IpAddr>,
+    /// Port that others may reach, such as `80/tcp`, `8000-8010/udp`; may be repeated
+    #[arg(long, value_name = "PORT", value_parser = exposed, requires = "network")]
+    pub(crate) expose: Vec<Exposed>,
     /// Policy that protects it
     #[arg(long, value_name = "POLICY", add = ArgValueCandidates::new(complete::policies))]
     pub(crate) protect: Option<Name>,
@@ -88,9 +100,36 @@ pub(crate) struct LaunchArgs {
     pub(crate) stopped: bool,
     #[command(flatten)]
     pub(crate) wait: WaitArgs,
-    /// Program and arguments; never given to a shell
-    #[arg(last = true, required = true, value_name = "COMMAND")]
+    /// Program and arguments, instead of the system's own init; never given to a shell
+    #[arg(last = true, value_name = "COMMAND")]
     pub(crate) command: Vec<String>,
+}
+
+/// A port that others may reach.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Exposed {
+    /// One port, or several.
+    pub(crate) ports: Result<u16, Ports>,
+    /// `tcp`, `udp` or `any`.
+    pub(crate) protocol: String,
+}
+
+fn template(text: &str) -> Result<Template, String> {
+    text.parse::<Template>().map_err(|error| error.to_string())
+}
+
+/// Reads `80`, `80/tcp`, `8000-8010/udp`.
+pub(crate) fn exposed(text: &str) -> Result<Exposed, String> {
+    let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    if !["tcp", "udp", "any"].contains(&protocol) {
+        return Err("after `/` stands tcp, udp or any".to_owned());
+    }
+    let ports = match ports.parse::<u16>() {
+        Ok(port) if port > 0 => Ok(port),
+        Ok(_) => return Err("port 0 does not exist".to_owned()),
+        Err(_) => Err(ports.parse::<Ports>().map_err(|error| error.to_string())?),
+    };
+    Ok(Exposed { ports, protocol: protocol.to_owned() })
 }
 
 /// `rm`.
@@ -129,6 +168,15 @@ pub(crate) struct LogsArgs {
 pub(crate) struct ExecArgs {
     #[command(flatten)]
     pub(crate) grain: GrainArgs,
+    /// With a terminal, also if stdin or stdout is none
+    #[arg(short, long, conflicts_with = "no_tty")]
+    pub(crate) tty: bool,
+    /// Without a terminal, also if stdin and stdout are some
+    #[arg(short = 'T', long)]
+    pub(crate) no_tty: bool,
+    /// User inside the grain; root if nobody says
+    #[arg(long)]
+    pub(crate) user: Option<String>,
     /// Environment beside the grain's own; may be repeated
     #[arg(long, value_name = "K=V", value_parser = pair)]
     pub(crate) env: Vec<(String, String)>,

@@ -22,6 +22,9 @@ pub(crate) enum Kind {
     /// The contract of a class of grains.
     #[value(alias = "policies", alias = "Policy")]
     Policy,
+    /// Where grains get their addresses from.
+    #[value(alias = "networks", alias = "Network")]
+    Network,
 }
 
 /// Where manifests come from.
@@ -63,7 +66,7 @@ pub(crate) struct DiffArgs {
 /// `get`.
 #[derive(Debug, Args)]
 pub(crate) struct GetArgs {
-    /// grain, node or policy
+    /// grain, node, policy or network
     #[arg(value_enum, hide_possible_values = true)]
     pub(crate) kind: Kind,
     /// Which; all if nobody says
@@ -79,7 +82,7 @@ pub(crate) struct GetArgs {
 /// `edit`.
 #[derive(Debug, Args)]
 pub(crate) struct EditArgs {
-    /// grain, node or policy
+    /// grain, node, policy or network
     #[arg(value_enum, hide_possible_values = true)]
     pub(crate) kind: Kind,
     /// Which

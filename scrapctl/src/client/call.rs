@@ -6,6 +6,7 @@ use scrap_schema::api::HEADER_IDEMPOTENCY_KEY;
 use serde::Serialize;
 
 use super::REQUEST_LIMIT;
+use super::upload::Source;
 
 /// Time for a node to answer a request that does not wait for anything.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -33,6 +34,8 @@ enum Body {
     Stdin {
         first: Vec<u8>,
     },
+    /// What this makes.
+    Streamed(Source),
     Nothing,
 }
 
@@ -147,6 +150,20 @@ impl Call {
         self
     }
 
+    /// With a body that is made for each attempt and read as it is sent.
+    pub(crate) fn streamed(mut self, source: Source) -> Self {
+        self.body = Body::Streamed(source);
+        self
+    }
+
+    /// With one line of JSON and nothing after it.
+    pub(crate) fn json_line(self, value: &impl Serialize) -> Self {
+        // As in `json`.
+        let mut line = serde_json::to_vec(value).unwrap_or_default();
+        line.push(b'\n');
+        self.bytes("application/octet-stream", line)
+    }
+
     /// Answered only after up to this time.
     pub(crate) fn waits(mut self, wait: Duration) -> Self {
         self.answer_within = ANSWER_WITHIN + wait;
@@ -190,6 +207,9 @@ impl Call {
             Body::Nothing => request,
             Body::Bytes { content_type, bytes } => {
                 request.header("content-type", *content_type).body(bytes.clone())
+            }
+            Body::Streamed(source) => {
+                request.header("content-type", "application/octet-stream").body(source.body())
             }
             Body::Stdin { first } => request
                 .header("content-type", "application/octet-stream")

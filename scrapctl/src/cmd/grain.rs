@@ -1,5 +1,7 @@
 //! Verbs of grains: list, show, make, remove, start, stop, place, move.
 
+use std::net::IpAddr;
+
 use scrap_schema::api::{
     DryRun, FailoverBody, GrainView, MigrateBody, OperationView, PlacementView,
 };
@@ -11,7 +13,8 @@ use serde_json::{Map, Value, json};
 use super::names::Noun;
 use super::{Ctx, operation, show};
 use crate::cli::{
-    FailoverArgs, GrainsWaitArgs, LaunchArgs, LsArgs, MigrateArgs, Output, PlaceArgs, RmArgs,
+    Exposed, FailoverArgs, GrainsWaitArgs, LaunchArgs, LsArgs, MigrateArgs, Output, PlaceArgs,
+    RmArgs,
 };
 use crate::client::Reply;
 use crate::client::call::Call;
@@ -62,7 +65,16 @@ fn launch_manifest(args: LaunchArgs) -> Value {
         spec.insert(key.to_owned(), value);
     };
     set("template", json!(args.template));
-    set("command", json!(args.command));
+    if !args.command.is_empty() {
+        set("command", json!(args.command));
+    }
+    if let Some(network) = &args.network {
+        let (network, ingress) = attached(network, &args.ip, &args.expose);
+        set("network", network);
+        if !args.expose.is_empty() {
+            set("ingress", ingress);
+        }
+    }
     let mut resources = Map::new();
     let sizes = [
         ("cpu", args.cpu.map(|cpu| json!(cpu))),
@@ -101,6 +113,20 @@ fn launch_manifest(args: LaunchArgs) -> Value {
         metadata.insert("labels".to_owned(), pairs(args.label));
     }
     json!({"apiVersion": API_VERSION, "kind": "Grain", "metadata": metadata, "spec": spec})
+}
+
+/// The network, and what may come in.
+fn attached(network: &Name, addresses: &[IpAddr], exposed: &[Exposed]) -> (Value, Value) {
+    let mut wish = Map::from_iter([("name".to_owned(), json!(network))]);
+    for address in addresses {
+        let key = if address.is_ipv4() { "address" } else { "address6" };
+        wish.insert(key.to_owned(), json!(address));
+    }
+    let rules = exposed.iter().map(|exposed| match &exposed.ports {
+        Ok(port) => json!({"port": port, "protocol": exposed.protocol}),
+        Err(ports) => json!({"ports": ports, "protocol": exposed.protocol}),
+    });
+    (Value::Object(wish), rules.collect())
 }
 
 /// Starts, stops or restarts grains.

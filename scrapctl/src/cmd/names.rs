@@ -1,6 +1,6 @@
 //! "Did you mean": when a name is unknown, the nearest one that exists.
 
-use scrap_schema::api::{GrainView, NodeView, PolicyView};
+use scrap_schema::api::{GrainView, NetworkView, NodeView, PolicyView, TemplateView};
 use scrap_schema::id::Name;
 use scrap_schema::problem::Code;
 
@@ -18,6 +18,10 @@ pub(crate) enum Noun {
     Node,
     /// A policy.
     Policy,
+    /// A network.
+    Network,
+    /// A template.
+    Template,
 }
 
 impl Noun {
@@ -27,6 +31,8 @@ impl Noun {
             Self::Grain => "grains",
             Self::Node => "nodes",
             Self::Policy => "policies",
+            Self::Network => "networks",
+            Self::Template => "templates",
         }
     }
 
@@ -36,6 +42,8 @@ impl Noun {
             Self::Grain => "grain",
             Self::Node => "node",
             Self::Policy => "policy",
+            Self::Network => "network",
+            Self::Template => "template",
         }
     }
 
@@ -44,6 +52,8 @@ impl Noun {
             Self::Grain => "scrapctl ls",
             Self::Node => "scrapctl node ls",
             Self::Policy => "scrapctl policy ls",
+            Self::Network => "scrapctl network ls",
+            Self::Template => "scrapctl template ls",
         }
     }
 }
@@ -106,6 +116,14 @@ impl Ctx {
             Noun::Policy => {
                 let policies: Vec<PolicyView> = self.client.value(&call).await.ok()?;
                 policies.into_iter().map(|policy| policy.metadata.name).collect()
+            }
+            Noun::Network => {
+                let networks: Vec<NetworkView> = self.client.value(&call).await.ok()?;
+                networks.into_iter().map(|network| network.metadata.name).collect()
+            }
+            Noun::Template => {
+                let templates: Vec<TemplateView> = self.client.value(&call).await.ok()?;
+                templates.into_iter().map(|template| template.metadata.name).collect()
             }
         };
         Some(names.iter().map(ToString::to_string).collect())

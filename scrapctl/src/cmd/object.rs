@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use scrap_schema::api::{GrainView, MetadataView, NodeView, PolicyView};
+use scrap_schema::api::{GrainView, MetadataView, NetworkView, NodeView, PolicyView};
 use scrap_schema::id::Name;
 use scrap_schema::manifest::schema::{self, Explanation};
 use scrap_schema::manifest::{Manifest, ManifestKind, Metadata};
@@ -18,7 +18,7 @@ use crate::client::call::Call;
 use crate::failure::Failure;
 use crate::render::grid::Grid;
 use crate::render::text::Theme;
-use crate::render::{grains, nodes, policies};
+use crate::render::{grains, networks, nodes, policies};
 
 /// Something with a manifest.
 trait Object: Serialize + DeserializeOwned {
@@ -57,6 +57,16 @@ impl Object for PolicyView {
     }
 }
 
+impl Object for NetworkView {
+    const NOUN: Noun = Noun::Network;
+    fn grid(all: &[Self], theme: Theme) -> Grid {
+        networks::grid(all, theme)
+    }
+    fn manifest(&self) -> Manifest {
+        bare(&self.metadata, ManifestKind::Network(self.spec.clone()))
+    }
+}
+
 /// What a person can write of an object.
 fn bare(view: &MetadataView, kind: ManifestKind) -> Manifest {
     let metadata = Metadata {
@@ -73,6 +83,7 @@ pub(crate) async fn get(ctx: &Ctx, args: &GetArgs) -> Result<(), Failure> {
         Kind::Grain => get_kind::<GrainView>(ctx, args).await,
         Kind::Node => get_kind::<NodeView>(ctx, args).await,
         Kind::Policy => get_kind::<PolicyView>(ctx, args).await,
+        Kind::Network => get_kind::<NetworkView>(ctx, args).await,
     }
 }
 
@@ -116,6 +127,7 @@ pub(crate) async fn edit(ctx: &Ctx, args: &EditArgs) -> Result<(), Failure> {
         Kind::Grain => edit_kind::<GrainView>(ctx, &args.name).await,
         Kind::Node => edit_kind::<NodeView>(ctx, &args.name).await,
         Kind::Policy => edit_kind::<PolicyView>(ctx, &args.name).await,
+        Kind::Network => edit_kind::<NetworkView>(ctx, &args.name).await,
     }
 }
 

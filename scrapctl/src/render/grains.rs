@@ -9,21 +9,29 @@ use super::text::{
     Clock, Theme, Tone, clean, labels, short_size, short_span, span, used_of, waiting,
 };
 
-const COLUMNS: &[Column] = &[
-    Column::new("NAME", "name"),
-    Column::new("STATE", "state"),
-    Column::new("NODE", "node"),
-    Column::new("CPU", "cpu_cores").right(),
-    Column::new("MEM", "memory_bytes").right(),
-    Column::new("DISK", "disk_bytes").right(),
-    Column::new("COPIES", "copies"),
-    Column::new("LAG", "lag_ms").right(),
-    Column::new("POLICY", "policy").wide(),
-    Column::new("EPOCH", "epoch").wide().right(),
-    Column::new("RESTARTS", "restarts").wide().right(),
-    Column::new("LABELS", "labels").wide(),
-    Column::new("ID", "id").wide(),
-];
+static COLUMNS: [Column; 15] = columns(Column::new("ADDRESS", "address").wide());
+/// With the addresses, if there are some.
+static ADDRESSED: [Column; 15] = columns(Column::new("ADDRESS", "address"));
+
+const fn columns(address: Column) -> [Column; 15] {
+    [
+        Column::new("NAME", "name"),
+        Column::new("STATE", "state"),
+        Column::new("NODE", "node"),
+        Column::new("CPU", "cpu_cores").right(),
+        Column::new("MEM", "memory_bytes").right(),
+        Column::new("DISK", "disk_bytes").right(),
+        Column::new("COPIES", "copies"),
+        Column::new("LAG", "lag_ms").right(),
+        Column::new("POLICY", "policy").wide(),
+        Column::new("EPOCH", "epoch").wide().right(),
+        Column::new("RESTARTS", "restarts").wide().right(),
+        Column::new("LABELS", "labels").wide(),
+        Column::new("ID", "id").wide(),
+        Column::new("TEMPLATE", "template").wide(),
+        address,
+    ]
+}
 
 /// One word, and what it means.
 pub(crate) fn state(state: GrainState) -> (&'static str, Tone) {
@@ -42,7 +50,9 @@ pub(crate) fn state(state: GrainState) -> (&'static str, Tone) {
 
 /// The table of `ls`.
 pub(crate) fn grid(grains: &[GrainView], theme: Theme) -> Grid {
-    Grid::new(COLUMNS, grains.iter().map(|grain| row(grain, theme)).collect())
+    let addressed = grains.iter().any(|grain| !addresses(grain).is_empty());
+    let columns = if addressed { &ADDRESSED } else { &COLUMNS };
+    Grid::new(columns, grains.iter().map(|grain| row(grain, theme)).collect())
 }
 
 fn row(grain: &GrainView, theme: Theme) -> Vec<Cell> {
@@ -69,7 +79,19 @@ fn row(grain: &GrainView, theme: Theme) -> Vec<Cell> {
         used.map_or_else(none, |used| Cell::new(used.restarts.to_string())),
         Cell::new(labels(&grain.metadata.labels)),
         Cell::new(grain.metadata.id.as_deref().unwrap_or_default()),
+        Cell::new(grain.spec.template.to_string()),
+        match addresses(grain) {
+            none if none.is_empty() => Cell::none(theme),
+            some => Cell::new(some),
+        },
     ]
+}
+
+/// Its addresses in one line.
+fn addresses(grain: &GrainView) -> String {
+    let v4 = grain.status.address.map(|address| address.to_string());
+    let v6 = grain.status.address6.map(|address| address.to_string());
+    v4.into_iter().chain(v6).collect::<Vec<_>>().join(" ")
 }
 
 fn replicated(grain: &GrainView) -> Option<bool> {
@@ -162,6 +184,11 @@ fn facts(text: &mut String, grain: &GrainView, clock: &Clock) {
     }
     if !metadata.annotations.is_empty() {
         field("annotations", &labels(&metadata.annotations));
+    }
+    field("template", &spec.template.to_string());
+    if let Some(network) = &spec.network {
+        let mac = status.mac.as_deref().map_or(String::new(), |mac| format!(", {}", clean(mac)));
+        field("address", &format!("{} ({}{mac})", addresses(grain), network.name));
     }
     field("policy", spec.protect.as_str());
     if !spec.command.is_empty() {

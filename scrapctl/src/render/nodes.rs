@@ -2,7 +2,7 @@
 
 use scrap_schema::api::{NodeState, NodeView};
 use scrap_schema::id::Name;
-use scrap_schema::node::NodeRole;
+use scrap_schema::node::{NodeRole, PoolFacts, PoolState};
 
 use super::grains::field;
 use super::grid::{Cell, Column, Grid};
@@ -122,8 +122,43 @@ pub(crate) fn info(node: &NodeView, clock: &Clock, theme: Theme) -> String {
     field("memory", &line(memory, facts.memory.rounded(), reserved.memory.rounded()));
     let disk = used.map(|used| used.disk.rounded());
     field("disk", &line(disk, facts.disk.rounded(), reserved.disk.rounded()));
+    if let Some(pool) = &status.pool {
+        field("storage", &storage(pool, clock, theme));
+    }
+    let runtimes: Vec<String> = facts.runtimes.iter().map(ToString::to_string).collect();
+    let runtimes = if runtimes.is_empty() { theme.dash().to_owned() } else { runtimes.join(", ") };
+    field("runs", &runtimes);
+    let network = facts.network.as_deref().map(clean);
+    field("uplink", network.as_deref().unwrap_or(theme.dash()));
     field("grains", &names(&status.grains, theme));
     field("copies of", &names(&status.copies, theme));
+    text
+}
+
+/// How its storage is, in one line.
+fn storage(pool: &PoolFacts, clock: &Clock, theme: Theme) -> String {
+    let tone = match pool.state {
+        PoolState::Online => Tone::Good,
+        PoolState::Degraded => Tone::Warn,
+        PoolState::ReadOnly | PoolState::Suspended | PoolState::Faulted => Tone::Bad,
+    };
+    let mut text = theme.paint(tone, &pool.state.to_string());
+    if let Some(percent) = pool.percent() {
+        let full = format!("{percent}% full");
+        let full = if pool.is_full() { theme.paint(Tone::Bad, &full) } else { full };
+        text.push_str(&format!(", {full}, {} free", pool.free.rounded()));
+    }
+    if pool.errors > 0 {
+        let errors =
+            super::text::count(usize::try_from(pool.errors).unwrap_or(usize::MAX), "error");
+        text.push_str(&format!(", {}", theme.paint(Tone::Bad, &errors)));
+    }
+    if let Some(scrubbed) = pool.scrubbed {
+        text.push_str(&format!(", scrubbed {}", clock.ago(scrubbed)));
+    }
+    if let Some(what) = &pool.what {
+        text.push_str(&format!(": {}", clean(what)));
+    }
     text
 }
 

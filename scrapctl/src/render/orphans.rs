@@ -1,6 +1,6 @@
 //! Diverged data that were set aside, as a table and in full.
 
-use scrap_schema::api::OrphanView;
+use scrap_schema::api::{ChangeKind, OrphanDiff, OrphanMount, OrphanView};
 
 use super::grains::field;
 use super::grid::{Cell, Column, Grid};
@@ -55,4 +55,35 @@ pub(crate) fn info(orphan: &OrphanView, clock: &Clock, theme: Theme) -> String {
     field("used", &orphan.used.rounded());
     field("kept since", &format!("{} ({})", clock.moment(orphan.kept), clock.ago(orphan.kept)));
     text
+}
+
+/// What one has that its grain has not: a line for each file.
+pub(crate) fn diff(diff: &OrphanDiff, theme: Theme) -> String {
+    if diff.changes.is_empty() {
+        return "nothing differs from the state that it has in common with its grain\n".to_owned();
+    }
+    let mut text = String::new();
+    for change in &diff.changes {
+        let (sign, tone) = match change.kind {
+            ChangeKind::Added => ("+", Tone::Good),
+            ChangeKind::Removed => ("-", Tone::Bad),
+            ChangeKind::Modified => ("M", Tone::Warn),
+            ChangeKind::Renamed => ("R", Tone::Warn),
+        };
+        let path = clean(&change.path);
+        let line = match &change.from {
+            Some(from) => format!("{} {} {path}", clean(from), theme.arrow()),
+            None => path,
+        };
+        text.push_str(&format!("{}  {line}\n", theme.paint(tone, sign)));
+    }
+    if diff.more {
+        text.push_str("there is more: say --limit\n");
+    }
+    text
+}
+
+/// Where one can be read.
+pub(crate) fn mount(mount: &OrphanMount) -> String {
+    format!("{}:{}\n", mount.node, clean(&mount.path))
 }

@@ -88,6 +88,10 @@ pub(crate) fn grain(of: &str) -> GrainView {
         node: Some(name("ada")),
         moving_to: None,
         epoch: Epoch(4),
+        address: None,
+        address6: None,
+        mac: None,
+        ids: None,
         conditions: vec![
             condition("Ready", Some(true), "it answers"),
             condition("Replicated", Some(true), "1 of 1 copies is fresh"),
@@ -194,6 +198,7 @@ pub(crate) fn node(of: &str) -> NodeView {
         },
         facts,
         usage: Some(usage),
+        pool: None,
         reserved: GrainUsage {
             cpu: MilliCpu(500),
             memory: Bytes(256 * MIB),

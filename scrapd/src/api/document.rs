@@ -33,7 +33,8 @@ pub(super) enum GrainOrPlan {
 }
 
 /// Schemas of one object: an answer of them has its ETag.
-const TAGGED: [&str; 4] = ["GrainView", "GrainOrPlan", "NodeView", "PolicyView"];
+const TAGGED: [&str; 6] =
+    ["GrainView", "GrainOrPlan", "NodeView", "PolicyView", "NetworkView", "TemplateView"];
 /// Schemas of an operation: an answer of them has its address.
 const LOCATED: [&str; 2] = ["OperationView", "PlanOrOperation"];
 
@@ -92,7 +93,8 @@ fn describe(path: &str, method: &HttpMethod, led: bool, operation: &mut Operatio
     }
     let changes_existing =
         matches!(method, HttpMethod::Put | HttpMethod::Patch | HttpMethod::Delete);
-    if changes_existing && !path.starts_with("/v1/operations") {
+    let of_no_version = ["/v1/operations", "/v1/orphans"];
+    if changes_existing && !of_no_version.iter().any(|prefix| path.starts_with(prefix)) {
         let text = "The ETag of the last read; 428 without it, 412 if it has changed";
         parameters.push(header("if-match", text));
         parameters.push(query("force", Type::Boolean, "Change it whatever it is now"));

@@ -23,24 +23,26 @@ use super::error::{Answer, Failure, from_runtime};
 use super::input::{Named, Pairs};
 use super::owner::{Place, reach};
 use super::state::{Api, Closing};
+use super::terminal;
+use crate::inside::Attach;
 
 /// Media type of the frames.
-const FRAMES: &str = "application/octet-stream";
+pub(super) const FRAMES: &str = "application/octet-stream";
 /// Largest first line.
 const LINE_MAX: usize = 64 << 10;
 /// Longest time until the first line is here.
 const LINE_TIME: Duration = Duration::from_secs(30);
 /// Largest payload of a frame.
-const PAYLOAD: usize = 32 << 10;
+pub(super) const PAYLOAD: usize = 32 << 10;
 /// How long output is awaited after the program has ended: others may hold its pipes open.
-const DRAIN: Duration = Duration::from_millis(500);
+pub(super) const DRAIN: Duration = Duration::from_millis(500);
 
 /// Status of a program that is not there.
 const NOT_FOUND: i32 = 127;
 /// Status of a program that is there and cannot be executed.
 const NOT_EXECUTABLE: i32 = 126;
 
-const STDOUT: u8 = 1;
+pub(super) const STDOUT: u8 = 1;
 const STDERR: u8 = 2;
 const END: u8 = 3;
 
@@ -63,20 +65,21 @@ pub(super) async fn exec(
     };
     let mut input = request.into_body().into_data_stream();
     let (line, rest) = first_line(&mut input).await?;
-    let ExecBody { command, env } = strict_json(&line)?;
+    let ExecBody { command, env, tty, window, user } = strict_json(&line)?;
     if command.first().is_none_or(String::is_empty) {
         let detail = "the command is empty";
         return Err(Failure::bad_value(Code::BadRequest, "/command", detail));
+    }
+    if tty || user.is_some() {
+        let window = tty.then(|| window.unwrap_or_default());
+        let attach = Attach::Exec { command, env, user, window };
+        return terminal::attach(&api, (grain, &name), attach, (rest, input), closing).await;
     }
     let order = Exec { grain, command, env, tty: None, user: None };
     let body = match api.daemon.host.runtime.exec(order).await {
         Ok(started) => {
             tracing::info!(grain = name, "exec began");
-            let running = Running::of(started.child, rest, input, closing);
-            Body::from_stream(unfold(running, |mut running| async move {
-                let frame = running.frame().await?;
-                Some((Ok::<_, std::convert::Infallible>(frame), running))
-            }))
+            return Ok(running(started.child, rest, input, closing));
         }
         // What a shell says of such a program, so that whoever reads the status need not know where it was read.
         Err(RuntimeError { cause: RuntimeCause::Program { program, source }, .. }) => {
@@ -89,17 +92,35 @@ pub(super) async fn exec(
         }
         Err(error) => return Err(from_runtime(&error, &name)),
     };
+    Ok(framed(body))
+}
+
+fn framed(body: Body) -> Response {
     let mut response = Response::new(body);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(FRAMES));
-    Ok(response)
+    response
+}
+
+/// The answer of a program with pipes.
+pub(super) fn running(
+    child: Child,
+    rest: Bytes,
+    input: BodyDataStream,
+    closing: Closing,
+) -> Response {
+    let running = Running::of(child, rest, input, closing);
+    framed(Body::from_stream(unfold(running, |mut running| async move {
+        let frame = running.frame().await?;
+        Some((Ok::<_, std::convert::Infallible>(frame), running))
+    })))
 }
 
 /// The last frame.
-fn end_frame(status: Option<i32>, error: Option<String>) -> Bytes {
+pub(super) fn end_frame(status: Option<i32>, error: Option<String>) -> Bytes {
     frame_of(END, &serde_json::to_vec(&ExecEnd { status, error }).unwrap_or_default())
 }
 
-fn frame_of(kind: u8, payload: &[u8]) -> Bytes {
+pub(super) fn frame_of(kind: u8, payload: &[u8]) -> Bytes {
     let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
     let mut frame = Vec::with_capacity(payload.len().saturating_add(5));
     frame.push(kind);
@@ -109,7 +130,7 @@ fn frame_of(kind: u8, payload: &[u8]) -> Bytes {
 }
 
 /// The first line of a body, and what of the input came with it.
-async fn first_line(input: &mut BodyDataStream) -> Answer<(Vec<u8>, Bytes)> {
+pub(super) async fn first_line(input: &mut BodyDataStream) -> Answer<(Vec<u8>, Bytes)> {
     let mut line = Vec::new();
     let reading = async {
         while let Some(piece) = input.next().await {

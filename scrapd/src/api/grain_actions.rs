@@ -309,6 +309,10 @@ pub(super) async fn clone(
     let mut spec = source.spec.clone();
     spec.env.extend(body.env);
     spec.running = body.running;
+    // An address belongs to one grain: the new one gets its own.
+    if let Some(network) = &mut spec.network {
+        (network.address, network.address6) = (None, None);
+    }
     let faults = scrap_schema::strict::Validate::validate(&spec);
     if !faults.is_empty() {
         return Err(super::error::bad_manifest(faults));

@@ -4,7 +4,7 @@ use scrap_decide::cluster::Cluster;
 use scrap_decide::refusal::Refusal;
 use scrap_schema::manifest::{Manifest, ManifestKind, Metadata};
 use scrap_schema::problem::FieldError;
-use scrap_schema::spec::{GrainSpec, Labels, NodeSpec, Policy};
+use scrap_schema::spec::{GrainSpec, Labels, NetworkSpec, NodeSpec, Policy};
 use scrap_schema::strict::nearest;
 
 use super::error::{Answer, Failure, bad_manifest};
@@ -63,6 +63,18 @@ pub(super) struct NodeManifest {
     spec: Option<NodeSpec>,
 }
 
+/// A manifest of a network.
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct NetworkManifest {
+    #[schema(inline)]
+    api_version: ApiVersion,
+    #[schema(inline)]
+    kind: NetworkKind,
+    metadata: Metadata,
+    spec: NetworkSpec,
+}
+
 /// A manifest of any kind.
 #[derive(serde::Serialize, utoipa::ToSchema)]
 #[serde(untagged)]
@@ -71,6 +83,7 @@ pub(super) enum AnyManifest {
     Grain(GrainManifest),
     Policy(PolicyManifest),
     Node(NodeManifest),
+    Network(NetworkManifest),
 }
 
 /// A set of manifests in JSON.
@@ -105,6 +118,12 @@ enum PolicyKind {
 #[expect(dead_code, reason = "only its schema is used")]
 enum NodeKind {
     Node,
+}
+
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[expect(dead_code, reason = "only its schema is used")]
+enum NetworkKind {
+    Network,
 }
 
 /// A manifest of another kind than this address takes.

@@ -38,6 +38,22 @@ pub(super) async fn reach(api: &Api, name: &str, request: Request) -> Answer<Pla
     Ok(Place::Answered(proxy::to_node(api, owner, request).await?))
 }
 
+/// The same for something that lies on a node, whoever owns it. `None`: it lies here.
+pub(super) async fn reach_node(
+    api: &Api,
+    node: NodeId,
+    request: Request,
+) -> Answer<Option<axum::response::Response>> {
+    if node == api.daemon.me {
+        return Ok(None);
+    }
+    if request.headers().contains_key(HEADER_HOP) {
+        let node = node_name(api, node);
+        return Err(Failure::unavailable(format!("it is on node {node}, not here")));
+    }
+    proxy::to_node(api, node, request).await.map(Some)
+}
+
 fn node_name(api: &Api, node: NodeId) -> String {
     api.read(|cluster| cluster.node_name(node))
 }

@@ -23,7 +23,7 @@ pub(crate) use grain::{grain, grain_manifest};
 pub(crate) use node::{node, node_manifest};
 pub(crate) use operation::operation;
 pub(crate) use place::{candidates, placement};
-pub(crate) use records::{orphan, orphan_id, policy};
+pub(crate) use records::{network, orphan, orphan_id, policy, template};
 
 /// Everything that a view may look at.
 #[derive(Debug, Clone, Copy)]

@@ -86,6 +86,9 @@ fn trashed(grain: &Grain) -> String {
 /// What ails a grain that has answered and does not any more.
 pub(super) fn trouble(world: &World<'_>, grain: &Grain) -> String {
     let Some(run) = run_report(world, grain) else {
+        if let Some(ailment) = &grain.ailment {
+            return format!("it was not well ({}) and starts again", ailment.why);
+        }
         return "its node reports no process of it".to_owned();
     };
     let restarts = match run.restarts {
@@ -95,7 +98,10 @@ pub(super) fn trouble(world: &World<'_>, grain: &Grain) -> String {
     match (&run.last_exit, run.up) {
         (Some(exit), false) => format!("its program ended ({exit}{restarts}) and starts again"),
         (None, false) => format!("its program does not run{restarts}"),
-        (_, true) => "its health check fails".to_owned(),
+        (_, true) => match &run.ailment {
+            Some(why) => format!("its health check fails: {why}"),
+            None => "its health check fails".to_owned(),
+        },
     }
 }
 

@@ -44,6 +44,7 @@ pub(crate) fn grain_manifest(grain: &Grain) -> Manifest {
 
 fn status(world: &World<'_>, grain: &Grain) -> GrainStatus {
     let state = state(world, grain);
+    let attached = grain.attachment();
     GrainStatus {
         state,
         node: grain.owner.and_then(|owner| world.node_name(owner)),
@@ -51,6 +52,10 @@ fn status(world: &World<'_>, grain: &Grain) -> GrainStatus {
             .filter(|to| Some(*to) != grain.owner)
             .and_then(|to| world.node_name(to)),
         epoch: grain.epoch,
+        address: attached.and_then(|attached| attached.v4),
+        address6: attached.and_then(|attached| attached.v6),
+        mac: attached.map(|attached| mac(attached.mac)),
+        ids: grain.ids,
         conditions: conditions::conditions(world, grain, state),
         copies: copies(world, grain),
         lag_ms: world.observed.best_lag(world.cluster, grain, world.now).map(ms),
@@ -62,6 +67,11 @@ fn status(world: &World<'_>, grain: &Grain) -> GrainStatus {
         started: grain.started,
         trashed_until: grain.trashed_until,
     }
+}
+
+/// A hardware address as people write it.
+fn mac(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
 /// Where a grain is moving.

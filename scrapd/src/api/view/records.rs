@@ -1,9 +1,12 @@
-//! Policies and orphans, as the API shows them. Pure.
+//! Policies, networks, templates and orphans, as the API shows them. Pure.
 
 use std::collections::BTreeMap;
 
-use scrap_decide::cluster::{Orphan, PolicyState};
-use scrap_schema::api::{MetadataView, OrphanView, PolicyView};
+use scrap_decide::cluster::{Grain, NetworkState, Orphan, PolicyState, TemplateState};
+use scrap_schema::api::{
+    AddressView, MetadataView, NetworkStatus, NetworkView, OrphanView, PolicyView, TemplateStatus,
+    TemplateView,
+};
 use scrap_schema::id::Name;
 use scrap_schema::manifest::API_VERSION;
 
@@ -24,6 +27,65 @@ pub(crate) fn policy(name: &Name, state: &PolicyState) -> PolicyView {
             generation: None,
         },
         spec: state.policy.clone(),
+    }
+}
+
+fn metadata(name: &Name, modified: u64) -> MetadataView {
+    MetadataView {
+        name: name.clone(),
+        id: None,
+        labels: BTreeMap::new(),
+        annotations: BTreeMap::new(),
+        created: None,
+        modify_index: modified,
+        generation: None,
+    }
+}
+
+/// A network.
+pub(crate) fn network(world: &World<'_>, name: &Name, state: &NetworkState) -> NetworkView {
+    let uses = |grain: &&Grain| grain.spec.network.as_ref().is_some_and(|it| it.name == *name);
+    let addresses = |grain: &Grain| AddressView {
+        grain: grain.name.clone(),
+        address: grain.address,
+        address6: grain.address6,
+    };
+    let grains = world.cluster.grains.values().filter(uses);
+    let mut grains: Vec<AddressView> = grains.map(addresses).collect();
+    grains.sort_by(|one, other| one.grain.cmp(&other.grain));
+    NetworkView {
+        api_version: API_VERSION.to_owned(),
+        kind: "Network".to_owned(),
+        metadata: metadata(name, state.modified),
+        spec: state.network.clone(),
+        status: NetworkStatus { grains },
+    }
+}
+
+/// A template.
+pub(crate) fn template(world: &World<'_>, template: &TemplateState) -> TemplateView {
+    let users = world.cluster.grains.values().filter(|it| it.template == Some(template.id));
+    let mut grains: Vec<Name> = users.map(|grain| grain.name.clone()).collect();
+    grains.sort();
+    let nodes = template.holders.iter().filter_map(|node| world.node_name(*node));
+    TemplateView {
+        api_version: API_VERSION.to_owned(),
+        kind: "Template".to_owned(),
+        metadata: MetadataView {
+            id: Some(template.id.to_string()),
+            created: Some(template.imported),
+            ..metadata(&template.name, template.modified)
+        },
+        status: TemplateStatus {
+            guid: template.guid,
+            size: template.size,
+            arch: template.arch.clone(),
+            os: template.os.clone(),
+            description: template.description.clone(),
+            origin: world.node_name(template.origin),
+            nodes: nodes.collect(),
+            grains,
+        },
     }
 }
 
