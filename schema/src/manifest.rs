@@ -45,6 +45,10 @@ pub struct Manifest {
 
 /// What a manifest is about, with its spec.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most manifests are grains, and few are in memory at a time"
+)]
 pub enum ManifestKind {
     /// A user's service.
     Grain(GrainSpec),

@@ -126,9 +126,7 @@ fn failed(error: RuntimeError, name: &str) -> InsideError {
     let name = name.to_owned();
     match error.cause {
         RuntimeCause::NotRunning => InsideError::NotRunning { name },
-        RuntimeCause::Program { program, source } => {
-            InsideError::Program { name, program, source }
-        }
+        RuntimeCause::Program { program, source } => InsideError::Program { name, program, source },
         RuntimeCause::NotPossible { what, hint } => {
             InsideError::Unsupported { name, why: format!("cannot do that: {what}; {hint}") }
         }

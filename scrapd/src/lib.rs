@@ -43,6 +43,7 @@ use std::time::Duration;
 use anyhow::Context;
 use scrap_host::any::{AnyDatasets, AnyRuntime};
 use scrap_host::clock;
+use scrap_host::datasets::Datasets as _;
 use scrap_host::dir::DirDatasets;
 use scrap_host::lxc::LxcRuntime;
 use scrap_host::mem::{MemDatasets, MemRuntime};
@@ -157,7 +158,11 @@ async fn assemble(
     shutdown: CancellationToken,
 ) -> anyhow::Result<(Arc<Daemon>, NodeFacts)> {
     let host = Arc::new(hands(config).await?);
-    let facts = facts::measure(config)?;
+    let mut facts = facts::measure(config)?;
+    if config.reserve.disk.is_none() {
+        // Where the datasets are is not always where the databases are.
+        facts.disk = host.datasets.space().await?.total;
+    }
     let settings = config.raft_settings(identity.node, identity.cluster_id);
     let consensus = core.spawn(Consensus::open(settings)).await??;
     let daemon = Arc::new(Daemon {

@@ -91,7 +91,10 @@ fn escape(shown: &mut String, byte: u8) {
 ///
 /// # Errors
 /// Why there is none.
-pub async fn view(daemon: &Daemon, (grain, epoch): (GrainId, Epoch)) -> Result<PathBuf, OrphanError> {
+pub async fn view(
+    daemon: &Daemon,
+    (grain, epoch): (GrainId, Epoch),
+) -> Result<PathBuf, OrphanError> {
     Ok(daemon.host.datasets.view(DatasetId::Orphan(grain, epoch), None).await?)
 }
 

@@ -254,10 +254,7 @@ pub(crate) const LOOK: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// If it is not here or not sealed.
-pub async fn sealed(
-    daemon: &Daemon,
-    template: TemplateId,
-) -> Result<Guid, Trouble> {
+pub async fn sealed(daemon: &Daemon, template: TemplateId) -> Result<Guid, Trouble> {
     let look = daemon.host.datasets.get(DatasetId::Template(template));
     let dataset = tokio::time::timeout(LOOK, look).await??;
     let sealed = dataset.and_then(|dataset| dataset.snapshots.last().map(|last| last.guid));
