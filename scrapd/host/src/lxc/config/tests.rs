@@ -1,3 +1,5 @@
+//! What is written for LXC, and that nothing else ever is.
+
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! Trees that are shifted, broken off, and full of traps.
+
 use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
 
