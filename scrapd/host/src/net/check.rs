@@ -1,6 +1,6 @@
 //! Whether attachments and settings can be at all, before anything is touched.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use scrap_schema::id::GrainId;
@@ -9,21 +9,65 @@ use super::error::NetError;
 use super::lxc::mac_text;
 use super::{Attachment, NetSettings, Opening, Peers, Prefix, Protocol, interface};
 
-/// Refuses what cannot be set, and two grains that would get in each other's way.
-pub(super) fn attachments(wanted: &BTreeMap<GrainId, Attachment>) -> Result<(), NetError> {
+/// Those that can be, and why the others cannot: one grain never holds up the rest. Of two that would get in each
+/// other's way the first one is taken.
+pub(super) fn attachments(
+    wanted: &BTreeMap<GrainId, Attachment>,
+    here: &Here,
+) -> (BTreeMap<GrainId, Attachment>, Vec<NetError>) {
     let mut seen: BTreeMap<(&'static str, String), GrainId> = BTreeMap::new();
+    let (mut good, mut refused) = (BTreeMap::new(), Vec::new());
     for (grain, attachment) in wanted {
-        one(*grain, attachment).map_err(|why| NetError::Attachment { grain: *grain, why })?;
-        let addresses = [attachment.v4.map(IpAddr::V4), attachment.v6.map(IpAddr::V6)];
-        let addresses = addresses.into_iter().flatten();
-        let mut own: Vec<(&'static str, String)> =
-            addresses.map(|address| ("address", address.to_string())).collect();
-        own.push(("hardware address", mac_text(attachment.mac)));
-        own.push(("interface", interface(attachment).host));
-        for (what, value) in own {
-            if let Some(first) = seen.insert((what, value.clone()), *grain) {
-                return Err(NetError::Same { what, value, first, second: *grain });
+        let own = own(attachment);
+        let checked = one(*grain, attachment)
+            .map_err(|why| NetError::Attachment { grain: *grain, why })
+            .and_then(|()| on_this_machine(attachment, here))
+            .and_then(|()| match own.iter().find_map(|key| Some((key, *seen.get(key)?))) {
+                None => Ok(()),
+                Some(((what, value), first)) => {
+                    Err(NetError::Same { what, value: value.clone(), first, second: *grain })
+                }
+            });
+        match checked {
+            Ok(()) => {
+                seen.extend(own.into_iter().map(|key| (key, *grain)));
+                good.insert(*grain, attachment.clone());
             }
+            Err(error) => refused.push(error),
+        }
+    }
+    (good, refused)
+}
+
+/// What of this machine a grain's address depends on.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Here {
+    /// Its own addresses.
+    pub(super) addresses: BTreeSet<IpAddr>,
+    /// It has IPv6 at all.
+    pub(super) v6: bool,
+}
+
+fn addresses(attachment: &Attachment) -> impl Iterator<Item = IpAddr> + use<> {
+    [attachment.v4.map(IpAddr::V4), attachment.v6.map(IpAddr::V6)].into_iter().flatten()
+}
+
+/// What no other grain of this node may have.
+fn own(attachment: &Attachment) -> Vec<(&'static str, String)> {
+    let addresses = addresses(attachment).map(|address| ("address", address.to_string()));
+    let mac = ("hardware address", mac_text(attachment.mac));
+    addresses.chain([mac, ("interface", interface(attachment).host)]).collect()
+}
+
+fn on_this_machine(attachment: &Attachment, here: &Here) -> Result<(), NetError> {
+    let grain = attachment.grain;
+    for address in addresses(attachment) {
+        if here.addresses.contains(&address) {
+            let why = format!("{address} is an address of this node: give it another");
+            return Err(NetError::Attachment { grain, why });
+        }
+        if address.is_ipv6() && !here.v6 {
+            return Err(NetError::NoFamily { grain, address });
         }
     }
     Ok(())
@@ -120,7 +164,11 @@ mod tests {
         let mut second = attachment(2);
         change(&mut second);
         let wanted = [(GrainId(1), attachment(1)), (GrainId(2), second)].into();
-        attachments(&wanted).map_or_else(|error| error.to_string(), |()| "good".to_owned())
+        let here = Here { addresses: ["192.168.60.11".parse().unwrap()].into(), v6: true };
+        let (good, refused) = attachments(&wanted, &here);
+        assert!(good.contains_key(&GrainId(1)), "one never holds up another");
+        assert_eq!(good.len() + refused.len(), 2);
+        refused.first().map_or_else(|| "good".to_owned(), NetError::to_string)
     }
 
     #[test]
@@ -132,6 +180,7 @@ mod tests {
         );
         assert!(refused(|g| g.v6 = "fe80::7".parse().ok()).contains("no address of one machine"));
         assert!(refused(|g| g.v6 = "::ffff:10.0.0.1".parse().ok()).contains("no address of one"));
+        assert!(refused(|g| g.v4 = Some(Ipv4Addr::new(192, 168, 60, 11))).contains("of this node"));
         assert!(refused(|g| g.mac[0] = 3).contains("begin with 02"));
         assert!(refused(|g| g.v4 = attachment(1).v4).contains("same address 192.168.60.1"));
         assert!(refused(|g| g.mac = attachment(1).mac).contains("same hardware address"));

@@ -170,6 +170,9 @@ pub enum NetTrouble {
     /// Broadcasts of a grain would reach its node if the table were gone.
     #[error("no filter below the table at `{0}`")]
     NoFilter(String),
+    /// A grain has no network.
+    #[error("a grain has no network")]
+    Refused(#[source] NetError),
     /// It cannot be said.
     #[error("it cannot be seen whether the network is as it should be")]
     Unclear(#[source] NetError),

@@ -7,6 +7,7 @@ use scrap_schema::id::GrainId;
 use tokio::sync::Mutex;
 
 use super::airwave::Airwave;
+use super::check::{self, Here};
 use super::error::{NetError, NetTrouble};
 use super::interfaces::Interfaces;
 use super::kernel::{self, Kernel, Setting};
@@ -14,7 +15,7 @@ use super::program::{IP, NFT};
 use super::routing::{self, Entry, Need};
 use super::rules::{self, Ground};
 use super::witness::Witness;
-use super::{Attachment, INTERFACE_PREFIX, NetSettings, Surroundings, check, filter, interface};
+use super::{Attachment, INTERFACE_PREFIX, NetSettings, Surroundings, filter, interface};
 
 /// The network of grains on this machine.
 #[derive(Debug)]
@@ -99,17 +100,18 @@ impl HostNet {
     /// needs not be there), right after it, after every change, and every ten seconds.
     ///
     /// # Errors
-    /// Something cannot be as it should. Everything else is done as far as possible, and grains are closed rather than
-    /// open. A grain that is not running must not be started then.
+    /// The first thing that cannot be as it should. Everything else is done as far as possible, and grains are closed
+    /// rather than open: one whose attachment cannot be has no network, the others have theirs. A grain that is not
+    /// running must not be started then.
     pub async fn arrange(&self, wanted: &BTreeMap<GrainId, Attachment>) -> Result<(), NetError> {
         let mut inner = self.inner.lock().await;
-        let plan = self.plan(wanted, &inner.surroundings)?;
+        let (plan, mut failures) = self.plan(wanted, &inner.surroundings)?;
         let is_set = self.kernel.look(&plan.uplink_settings).is_empty();
         if inner.is_done(&plan) && is_set {
-            return Ok(());
+            return failures.into_iter().next().map_or(Ok(()), Err);
         }
+        let refused = failures.len();
         // Rules first: they close, the table opens.
-        let mut failures = Vec::new();
         for need in &plan.needs {
             failures.extend(self.arrange_routing(need).await.err());
         }
@@ -120,7 +122,7 @@ impl HostNet {
         if !plan.interfaces.all.contains_key(&self.settings.uplink) {
             failures.push(NetError::NoUplink { uplink: self.settings.uplink.clone() });
         }
-        if failures.is_empty() {
+        if failures.len() == refused {
             inner.done = Some((plan, 0));
         }
         failures.into_iter().next().map_or(Ok(()), Err)
@@ -130,35 +132,24 @@ impl HostNet {
         &self,
         wanted: &BTreeMap<GrainId, Attachment>,
         surroundings: &Surroundings,
-    ) -> Result<Plan, NetError> {
-        check::attachments(wanted)?;
+    ) -> Result<(Plan, Vec<NetError>), NetError> {
         let has_v6 = self.kernel.has_v6();
         let interfaces = Interfaces::read()?;
-        let own = interfaces.own_addresses();
-        for (grain, attachment) in wanted {
-            for address in addresses(attachment) {
-                if own.contains(&address) {
-                    let why = format!("{address} is an address of this node: give it another");
-                    return Err(NetError::Attachment { grain: *grain, why });
-                }
-                if address.is_ipv6() && !has_v6 {
-                    return Err(NetError::NoFamily { grain: *grain, address });
-                }
-            }
-        }
+        let here = Here { addresses: interfaces.own_addresses(), v6: has_v6 };
+        let (good, refused) = check::attachments(wanted, &here);
         let uplink = self.settings.uplink.as_str();
         let grains = of_grains(&interfaces);
         let table = rules::transaction(
             &self.settings.table,
             &ground(uplink, &interfaces, surroundings),
-            wanted,
+            &good,
         );
         let uplink_there = interfaces.all.contains_key(uplink);
         let mut closed = grains.clone();
         closed.extend(wanted.values().map(|attachment| interface(attachment).host));
         let need = |v4: bool, router: bool| Need {
             interfaces: closed.clone(),
-            addresses: wanted.values().flat_map(addresses).filter(|a| a.is_ipv4() == v4).collect(),
+            addresses: good.values().flat_map(addresses).filter(|a| a.is_ipv4() == v4).collect(),
             uplink: uplink.to_owned(),
             uplink_there,
             router,
@@ -171,7 +162,8 @@ impl HostNet {
         let uplink_settings = kernel::of_uplink(uplink, has_v6);
         let grain_settings =
             grains.iter().flat_map(|grain| kernel::of_grain(grain, has_v6)).collect();
-        Ok(Plan { interfaces, table, needs, uplink_settings, grain_settings, grains })
+        let plan = Plan { interfaces, table, needs, uplink_settings, grain_settings, grains };
+        Ok((plan, refused))
     }
 
     async fn arrange_routing(&self, need: &Need) -> Result<(), NetError> {
@@ -228,11 +220,11 @@ impl HostNet {
     /// What is not as it should be. Changes nothing.
     pub async fn look(&self, wanted: &BTreeMap<GrainId, Attachment>) -> Vec<NetTrouble> {
         let inner = self.inner.lock().await;
-        let plan = match self.plan(wanted, &inner.surroundings) {
-            Ok(plan) => plan,
+        let (plan, refused) = match self.plan(wanted, &inner.surroundings) {
+            Ok(planned) => planned,
             Err(error) => return vec![NetTrouble::Unclear(error)],
         };
-        let mut troubles = Vec::new();
+        let mut troubles: Vec<NetTrouble> = refused.into_iter().map(NetTrouble::Refused).collect();
         match plan.interfaces.all.get(&self.settings.uplink) {
             None => troubles.push(NetTrouble::NoUplink(self.settings.uplink.clone())),
             Some(link) if !link.up => {

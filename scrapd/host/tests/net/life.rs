@@ -143,6 +143,11 @@ fn what_cannot_be_is_refused_with_its_reason() {
     node.wanted.insert(one.grain, one.clone());
     let error = node.try_arrange().unwrap_err().to_string();
     assert!(error.contains("192.168.60.11 is an address of this node"), "{error}");
+    let good = attachment(42, vec![], vec![]);
+    node.wanted.insert(good.grain, good);
+    node.try_arrange().unwrap_err();
+    let (table, rules) = (lab.nft("a", "list ruleset"), lab.ip("a", "rule"));
+    assert!(table.contains("192.168.60.42") && rules.contains("iif scr00000000001a"), "{table}");
     one = attachment(41, vec![], vec![]);
     node.wanted = [(one.grain, one.clone())].into();
     lab.ip("a", "link set eth0 down");

@@ -230,4 +230,12 @@ fn a_grain_that_may_talk_to_everybody_speaks_as_itself_alone() {
         })
         .collect();
     assert!(lies.is_empty(), "{lies:#?}");
+
+    // What is opened is closed at once when the table is gone, for everybody.
+    for node in ["a", "b"] {
+        lab.nft(node, "flush ruleset");
+    }
+    Mouth::new(&lab, "a1").say_everything();
+    Mouth::new(&lab, "b1").say_everything();
+    assert_eq!(ears.listen(Duration::from_millis(400)), Heard::new());
 }
