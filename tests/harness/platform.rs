@@ -130,8 +130,7 @@ impl Lab {
         let servers = [1, 2, 3].map(|number| format!("10.99.0.{number}:7272"));
         let api = Api::new(servers.into())?;
         let lab = Self { name, dir, api, guard, passed: false };
-        let bin = program("scrapd")?;
-        let bin = bin.parent().context("scrapd lies in a folder")?;
+        let bin = programs()?;
         let mut arguments = vec!["up".to_owned(), "--bin-dir".to_owned()];
         arguments.push(bin.display().to_string());
         arguments.extend(spec.options);
@@ -319,6 +318,15 @@ impl Drop for Lab {
             let _ = guard.wait();
         }
     }
+}
+
+/// The folder of the programs under test: beside the test, unless `SCRAP_LAB_BIN` names another one.
+fn programs() -> anyhow::Result<PathBuf> {
+    if let Some(folder) = std::env::var_os("SCRAP_LAB_BIN") {
+        return Ok(folder.into());
+    }
+    let scrapd = program("scrapd")?;
+    Ok(scrapd.parent().context("scrapd lies in a folder")?.to_owned())
 }
 
 /// Starts the program that takes the lab down when this process has ended, however it ends.

@@ -40,7 +40,13 @@ fn forbidden(other: &Book, owner: &str) -> Vec<(String, String)> {
              status=$?; ip addr del 10.99.0.250/16 dev eth0; exit $status"
         ),
     ));
-    probes.push(("every host by multicast".to_owned(), ping("ff02::1%eth0")));
+    probes.push((
+        "every host by multicast".to_owned(),
+        // The grain itself answers, which is no harm.
+        "own=$(ip -6 addr show dev eth0 scope link | sed -n 's,.*inet6 \\([^/]*\\)/.*,\\1,p'); \
+         ping6 -c 2 -W 1 ff02::1%eth0 | grep 'bytes from' | grep -v \"$own\""
+            .to_owned(),
+    ));
     probes
 }
 
@@ -64,20 +70,26 @@ async fn reached(lab: &Lab, probes: &[(String, String)]) -> anyhow::Result<Vec<S
     Ok(reached)
 }
 
-/// Bare frames from inside a grain, while somebody listens on the switch. Returns what was heard.
-async fn heard(lab: &Lab) -> anyhow::Result<String> {
-    let listen = "timeout 6 tcpdump -l -n -e -i br0 'arp host 10.99.0.77 or host 10.99.0.77' 2>/dev/null || true";
+/// Bare frames from inside a grain, while somebody listens at the node and on the switch: what was heard at either place.
+async fn heard(lab: &Lab) -> anyhow::Result<(String, String)> {
+    // Announcements of somebody else's address go out as bare frames.
+    const WHOM: &str = "arp host 10.99.0.77 or host 10.99.0.77";
+    let listen = |interface: &str| {
+        format!("timeout 8 tcpdump -l -n -e -i {interface} '{WHOM}' 2>/dev/null || true")
+    };
+    let (at_node, on_switch) = (listen("any"), listen("br0"));
     let shout = async {
         for _ in 0..3 {
-            // An ARP announcement of somebody else's address goes out as a bare frame.
-            let text = "arping -c 1 -w 1 -U -I eth0 -s 10.99.0.77 10.99.0.77";
+            let text = "ip addr add 10.99.0.77/32 dev eth0 2>/dev/null; \
+                        arping -c 1 -w 1 -U -I eth0 -s 10.99.0.77 10.99.0.77";
             inside(lab, "intruder", text).await?;
         }
-        anyhow::Ok(())
+        inside(lab, "intruder", "ip addr del 10.99.0.77/32 dev eth0").await
     };
-    let (heard, shouted) = tokio::join!(lab.sh("lan", listen), shout);
+    let (node, lan, shouted) =
+        tokio::join!(lab.sh("ben", &at_node), lab.sh("lan", &on_switch), shout);
     shouted?;
-    heard
+    Ok((node?, lan?))
 }
 
 #[tokio::test]
@@ -97,7 +109,8 @@ async fn from_inside_a_grain_nothing_private_is_reached() -> anyhow::Result<()> 
         let through = reached(&lab, &forbidden(other, "ben")).await?;
         assert!(through.is_empty(), "reached: {through:#?}");
     }
-    let frames = heard(&lab).await?;
+    let (shouted, frames) = heard(&lab).await?;
+    assert!(!shouted.is_empty(), "the grain sent no frame at all: nothing was tried");
     assert!(frames.is_empty(), "frames of a grain on the LAN:\n{frames}");
     assert!(lab.sh("client", "curl -s -m 2 http://10.99.1.66/").await.is_ok());
     let closed = lab.sh("client", "echo | nc -w 1 10.99.1.66 23").await;
