@@ -20,7 +20,7 @@ fn place(name: &str) -> Option<ZfsSettings> {
     let var = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let (Some(root), Some(mount)) = (var("SCRAP_TEST_ZFS_ROOT"), var("SCRAP_TEST_ZFS_MOUNT"))
     else {
-        println!("skipped: SCRAP_TEST_ZFS_ROOT and SCRAP_TEST_ZFS_MOUNT name no pool and folder");
+        println!("SKIPPED: SCRAP_TEST_ZFS_ROOT and SCRAP_TEST_ZFS_MOUNT name no pool and folder");
         return None;
     };
     let name = format!("i-{}-{name}", std::process::id());

@@ -13,6 +13,8 @@ use crate::datasets::{Cause, DatasetId, Role, Written};
 
 /// An increment of nothing: a record for its begin and one for its end.
 const NOTHING: u64 = 2 * 312;
+/// So little may be the pool's own: a mount that finds an empty intent log writes a block that is in no stream.
+const DOUBT: u64 = 64 << 10;
 /// What a stream needs beside the blocks that it carries: at most as much again, and this.
 const OVERHEAD: u64 = 64 << 10;
 
@@ -32,8 +34,8 @@ impl Inner {
     /// An upper bound of an increment from the newest snapshot; zero exactly if nothing changed.
     ///
     /// The property `written@` counts what has reached the pool, so a zero is believed only after a sync of the pool, which
-    /// idle grains share. Without it, a temporary snapshot brings everything to the pool, and its increment is made and
-    /// counted: that costs reading what changed, and a snapshot.
+    /// idle grains share. Where it counts very little, or is not known at all, a temporary snapshot is taken, and its
+    /// increment is made and counted: that costs reading what changed, and a snapshot.
     pub(super) async fn changed(&self, found: &Found) -> Result<u64> {
         self.flush(found).await?;
         let Some(newest) = found.newest() else {
@@ -49,7 +51,13 @@ impl Inner {
             self.sync_pool().await?;
             bytes = self.written_property(&get).await?;
         }
-        Ok(if bytes == 0 { 0 } else { bytes.saturating_mul(2).saturating_add(OVERHEAD) })
+        if bytes == 0 {
+            return Ok(0);
+        }
+        if bytes <= DOUBT {
+            return self.trial(found, &newest.full).await;
+        }
+        Ok(bytes.saturating_mul(2).saturating_add(OVERHEAD))
     }
 
     async fn written_property(&self, get: &[&str]) -> Result<u64> {

@@ -37,7 +37,7 @@ fn var(name: &str) -> Option<String> {
 pub(crate) fn available() -> bool {
     let given = var("SCRAP_TEST_ZFS_ROOT").is_some() && var("SCRAP_TEST_ZFS_MOUNT").is_some();
     if !given {
-        println!("skipped: SCRAP_TEST_ZFS_ROOT and SCRAP_TEST_ZFS_MOUNT name no pool and folder");
+        println!("SKIPPED: SCRAP_TEST_ZFS_ROOT and SCRAP_TEST_ZFS_MOUNT name no pool and folder");
     }
     given
 }

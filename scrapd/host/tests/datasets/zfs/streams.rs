@@ -92,7 +92,7 @@ async fn a_stream_that_was_cut_off_goes_on_where_the_pool_can() {
         b.reopen();
         let d = &b.datasets;
         let Some(token) = d.unfinished(WEB).await.unwrap() else {
-            println!("skipped: these tools keep nothing of a stream that was cut off");
+            println!("SKIPPED: these tools keep nothing of a stream that was cut off");
             receive(d, base, &bytes).await.unwrap();
             base = Some(to);
             continue;

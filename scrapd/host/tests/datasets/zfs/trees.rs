@@ -105,7 +105,7 @@ async fn a_view_cannot_be_written() {
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
         let line = mounts.lines().find(|line| line.contains(view.to_str().unwrap())).unwrap();
         if line.contains(" fuse.zfs ") {
-            println!("skipped: the mounts of these tools show no options");
+            println!("SKIPPED: the mounts of these tools show no options");
             continue;
         }
         let options: Vec<&str> = line.split(' ').nth(3).unwrap().split(',').collect();
