@@ -661,6 +661,7 @@ pub struct ExecBody {
     /// Environment beside the grain's own.
     pub env: BTreeMap<String, String>,
     /// Whether it gets a terminal.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub tty: bool,
     /// Size of that terminal; 24 by 80 if nobody says.
     #[serde(skip_serializing_if = "Option::is_none")]

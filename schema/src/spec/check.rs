@@ -17,6 +17,7 @@ mod network;
 
 const LABELS_MAX: usize = 64;
 const LABEL_LENGTH_MAX: usize = 63;
+const VARIABLE_LENGTH_MAX: usize = 255;
 const ENV_ENTRIES_MAX: usize = 256;
 const TEXT_BYTES_MAX: usize = 64 << 10;
 const APART_MAX: usize = 16;
@@ -117,6 +118,9 @@ pub fn validate_environment(env: &BTreeMap<String, String>) -> Vec<FieldError> {
 
 fn bad_variable(name: &str) -> Option<&'static str> {
     let mut bytes = name.bytes();
+    if name.len() > VARIABLE_LENGTH_MAX {
+        return Some("it is longer than 255 characters");
+    }
     match bytes.next() {
         None => return Some("it is empty"),
         Some(b'A'..=b'Z' | b'a'..=b'z' | b'_') => {}

@@ -34,8 +34,8 @@ pub(crate) struct TemplateArgs {
 /// `template import`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The archive goes to the node that is asked, which must be able to run systems; the others get it when they\n\
-                  need it. A folder is packed on the way with owners and modes; hard links become files of their own, and\n\
+    after_help = "The archive goes to the node that is asked, which must be able to run systems; the others get it when \
+                  they need it. A folder is packed on the way with owners and modes; hard links become files of their own, and \
                   extended attributes such as file capabilities are left out: pack it with `tar --xattrs` to keep them."
 )]
 pub(crate) struct TemplateImportArgs {

@@ -188,7 +188,7 @@ mod tests {
         });
         let entries: Vec<_> = entries.collect();
         let names: Vec<&str> = entries.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!(names, ["./", "./etc/", "./etc/hostname", "./etc/link"]);
+        assert_eq!(names, [".", "etc", "etc/hostname", "etc/link"]);
         assert_eq!(entries[3].1.as_deref(), Some("/etc/passwd"));
     }
 }

@@ -49,11 +49,11 @@ fn grains_as_a_table() {
         &grains::grid(&all, PLAIN),
         true,
         expect![[r#"
-        NAME        STATE    NODE    CPU      MEM     DISK  COPIES          LAG  POLICY    EPOCH  RESTARTS  LABELS                ID
-        blog        stopped  ada       –        –        –  –                 –  standard      4         –                        00000000000000000000000005
-        mail-alice  moving   ada→cy   1%  38/256M  120M/1G  bob 14m!, cy –  14m  standard      4         0  app=mail,owner=alice  00000000000000000000000005
-        xmpp        running  ada      1%  38/256M  120M/1G  bob 9s           9s  standard      4         0                        00000000000000000000000005
-    "#]],
+            NAME        STATE    NODE    CPU      MEM     DISK  COPIES          LAG  POLICY    EPOCH  RESTARTS  LABELS                ID                          TEMPLATE  ADDRESS
+            blog        stopped  ada       –        –        –  –                 –  standard      4         –                        00000000000000000000000005  process   –
+            mail-alice  moving   ada→cy   1%  38/256M  120M/1G  bob 14m!, cy –  14m  standard      4         0  app=mail,owner=alice  00000000000000000000000005  process   –
+            xmpp        running  ada      1%  38/256M  120M/1G  bob 9s           9s  standard      4         0                        00000000000000000000000005  process   –
+        "#]],
     );
     let ascii = Theme { color: false, utf8: false };
     let text = grains::grid(&all, ascii).table(&ListArgs::default(), true, ascii).unwrap();
@@ -64,9 +64,9 @@ fn grains_as_a_table() {
 fn grains_for_programs() {
     let all = [troubled_grain(), grain("xmpp")];
     expect![[r#"
-        name,state,node,cpu_cores,memory_bytes,disk_bytes,copies,lag_ms,policy,epoch,restarts,labels,id
-        mail-alice,moving,ada,0.012,39845888,125829120,bob:840000 cy:,840000,standard,4,0,"app=mail,owner=alice",00000000000000000000000005
-        xmpp,running,ada,0.012,39845888,125829120,bob:9000,9000,standard,4,0,,00000000000000000000000005
+        name,state,node,cpu_cores,memory_bytes,disk_bytes,copies,lag_ms,policy,epoch,restarts,labels,id,template,address
+        mail-alice,moving,ada,0.012,39845888,125829120,bob:840000 cy:,840000,standard,4,0,"app=mail,owner=alice",00000000000000000000000005,process,
+        xmpp,running,ada,0.012,39845888,125829120,bob:9000,9000,standard,4,0,,00000000000000000000000005,process,
     "#]].assert_eq(&grains::grid(&all, PLAIN).csv(&ListArgs::default()).unwrap());
 }
 
@@ -75,6 +75,7 @@ fn a_grain_in_full() {
     expect![[r#"
         xmpp  running on ada, epoch 4
           id          00000000000000000000000005
+          template    process
           policy      standard
           command     python3 -m http.server
           created     2026-11-18 00:00:00 (3 d ago)
@@ -99,6 +100,7 @@ fn a_grain_in_trouble() {
         mail-alice  moving, ada → cy, epoch 4
           id          00000000000000000000000005
           labels      app=mail,owner=alice
+          template    process
           policy      standard
           command     python3 -m http.server
           created     2026-11-18 00:00:00 (3 d ago)
@@ -157,6 +159,8 @@ fn nodes_as_a_table_and_in_full() {
           cpu         0.3 used of 4 cores, 0.5 reserved
           memory      2.0 GiB used of 8.0 GiB, 256.0 MiB reserved
           disk        41.0 GiB used of 500.0 GiB, 1.0 GiB reserved
+          runs        process
+          uplink      –
           grains      blog
           copies of   mail-alice, xmpp
     "#]]

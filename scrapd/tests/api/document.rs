@@ -14,7 +14,9 @@ const CONTRACT: &[(&str, &str)] = &[
     ("POST", "/v1/grains/{name}/migrate"), ("POST", "/v1/grains/{name}/failover"),
     ("POST", "/v1/grains/{name}/snapshots"), ("POST", "/v1/grains/{name}/restore"), ("POST", "/v1/grains/{name}/clone"),
     ("GET", "/v1/grains/{name}/placement"), ("POST", "/v1/place"),
-    ("GET", "/v1/grains/{name}/logs"), ("POST", "/v1/grains/{name}/exec"),
+    ("GET", "/v1/grains/{name}/logs"), ("POST", "/v1/grains/{name}/exec"), ("POST", "/v1/grains/{name}/console"),
+    ("GET", "/v1/networks"), ("GET", "/v1/networks/{name}"), ("PUT", "/v1/networks/{name}"), ("DELETE", "/v1/networks/{name}"),
+    ("GET", "/v1/templates"), ("POST", "/v1/templates"), ("GET", "/v1/templates/{name}"), ("DELETE", "/v1/templates/{name}"),
     ("GET", "/v1/nodes"), ("POST", "/v1/nodes"),
     ("GET", "/v1/nodes/{name}"), ("PUT", "/v1/nodes/{name}"), ("DELETE", "/v1/nodes/{name}"),
     ("POST", "/v1/nodes/{name}/drain"), ("POST", "/v1/nodes/{name}/undrain"),
@@ -22,7 +24,8 @@ const CONTRACT: &[(&str, &str)] = &[
     ("GET", "/v1/policies"), ("GET", "/v1/policies/{name}"), ("PUT", "/v1/policies/{name}"), ("DELETE", "/v1/policies/{name}"),
     ("GET", "/v1/operations"), ("GET", "/v1/operations/{id}"), ("DELETE", "/v1/operations/{id}"),
     ("GET", "/v1/events"), ("POST", "/v1/apply"),
-    ("GET", "/v1/orphans"), ("GET", "/v1/orphans/{id}"),
+    ("GET", "/v1/orphans"), ("GET", "/v1/orphans/{id}"), ("GET", "/v1/orphans/{id}/diff"),
+    ("POST", "/v1/orphans/{id}/view"), ("DELETE", "/v1/orphans/{id}/view"),
 ];
 
 /// Method and path of everything in the document.

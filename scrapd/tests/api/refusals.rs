@@ -111,7 +111,14 @@ const AT_THE_DOOR: &[Row] = &[
     ("POST", "/v1/apply", &[JSON], r#"[{"kind":"Grain"}]"#, (400, "bad-manifest", "/0", "")),
     ("POST", "/v1/apply?dryRun=true", &[JSON], r#"{"apiVersion":"scrap/v1","kind":"Grain","metadata":{"name":"a"},"spec":{"command":["x"],"protect":"relxed"}}"#, (400, "bad-manifest", "/spec/protect", "did you mean `relaxed`?")),
     ("POST", "/v1/apply?dryRun=true", &[JSON], r#"{"apiVersion":"scrap/v1","kind":"Node","metadata":{"name":"n9"}}"#, (404, "not-found", "/metadata/name", "node ls")),
-    ("POST", "/v1/apply", &[YAML], "apiVersion: scrap/v1\nkind: Template\nmetadata: {name: x}\nspec: {}\n", (400, "bad-manifest", "/kind", "supported")),
+    ("POST", "/v1/apply", &[YAML], "apiVersion: scrap/v1\nkind: Template\nmetadata: {name: x}\nspec: {}\n", (400, "bad-manifest", "/kind", "template import")),
+    // networks, templates, orphans
+    ("GET", "/v1/networks/nope", &[], "", (404, "not-found", "", "network ls")),
+    ("GET", "/v1/templates/nope", &[], "", (404, "not-found", "", "template ls")),
+    ("POST", "/v1/templates", &[], "", (400, "bad-request", "/query/name", "debian-13")),
+    ("POST", "/v1/templates?name=../x", &[], "", (400, "bad-request", "/query/name", "")),
+    ("GET", "/v1/orphans/nope/diff", &[], "", (404, "not-found", "", "orphan ls")),
+    ("POST", "/v1/orphans/nope/view", &[], "", (404, "not-found", "", "orphan ls")),
     // log
     ("GET", "/v1/cluster/hash?index=999999", &[], "", (503, "unavailable", "", "")),
 ];

@@ -47,3 +47,26 @@ fn a_port_alone_is_a_tcp_check() {
         ]],
     );
 }
+
+#[test]
+fn a_system_with_an_address_and_open_ports() {
+    check(
+        "scrapctl launch debian-13 mail --network grains --ip 10.0.0.7 --ip fd00::7 --expose 25 --expose 8000-8010/udp",
+        expect![[
+            r#"{"apiVersion":"scrap/v1","kind":"Grain","metadata":{"name":"mail"},"spec":{"ingress":[{"port":25,"protocol":"tcp"},{"ports":"8000-8010","protocol":"udp"}],"network":{"address":"10.0.0.7","address6":"fd00::7","name":"grains"},"template":"debian-13"}}"#
+        ]],
+    );
+}
+
+#[test]
+fn what_is_no_port_or_template_is_refused_before_anybody_is_asked() {
+    for line in [
+        "scrapctl launch ../debian web",
+        "scrapctl launch debian-13 mail --expose 25",
+        "scrapctl launch debian-13 mail --network grains --expose 0",
+        "scrapctl launch debian-13 mail --network grains --expose 80/icmp",
+        "scrapctl launch debian-13 mail --network grains --ip 10.0.0.7/24",
+    ] {
+        assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
+    }
+}
