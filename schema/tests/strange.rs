@@ -1,6 +1,5 @@
 //! Texts that try to be more than text: in every field of every kind they are refused, or are plain text that is shown and handed
 //! on as one argument, never a name, a path, an address or a word of ours.
-#![expect(clippy::unwrap_used, reason = "these are helpers of tests")]
 
 use scrap_schema::manifest::parse;
 use serde_json::{Value, json};

@@ -160,8 +160,15 @@ struct Pipes {
     output: Option<Box<dyn AsyncRead + Send + Sync + Unpin>>,
 }
 
+#[allow(clippy::large_enum_variant, reason = "a handful at a time")]
 enum Engine {
-    Program { child: Child, said: tokio::task::JoinHandle<String>, program: String, root: String },
+    Program {
+        child: Child,
+        said: tokio::task::JoinHandle<String>,
+        program: String,
+        root: String,
+    },
+    #[cfg_attr(not(feature = "libzfs"), expect(dead_code, reason = "made where the library is"))]
     Library(Ending),
 }
 

@@ -5,7 +5,7 @@ use crate::zfs::call::Stream;
 
 /// Nothing.
 #[derive(Debug, Clone, Default)]
-pub(in crate::zfs) struct Library;
+pub(in crate::zfs) struct Library(());
 
 /// A stream of the library, of which there are none.
 pub(in crate::zfs) enum Ending {}
@@ -13,7 +13,7 @@ pub(in crate::zfs) enum Ending {}
 #[expect(clippy::unused_async, reason = "the same as where the library is")]
 impl Library {
     pub(in crate::zfs) async fn open(_root: &str) -> Self {
-        Self
+        Self(())
     }
 
     pub(in crate::zfs) async fn snapshot(
