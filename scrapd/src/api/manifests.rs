@@ -79,6 +79,7 @@ pub(super) struct NetworkManifest {
 #[derive(serde::Serialize, utoipa::ToSchema)]
 #[serde(untagged)]
 #[expect(dead_code, reason = "only its schema is used")]
+#[expect(clippy::large_enum_variant, reason = "an answer has one, and most are grains")]
 pub(super) enum AnyManifest {
     Grain(GrainManifest),
     Policy(PolicyManifest),

@@ -13,6 +13,7 @@ use scrap_decide::cluster::Outcome;
 use scrap_host::any::{AnyDatasets, AnyRuntime};
 use scrap_host::clock;
 use scrap_host::mem::{MemDatasets, MemRuntime};
+use scrap_host::net::AnyNet;
 use scrap_schema::command::{AssignCause, Command, NewNode, Proposal};
 use scrap_schema::id::{ClusterId, Epoch, GrainId, NodeId};
 use scrap_schema::node::{Addresses, NodeFacts, NodeRole, RuntimeKind};
@@ -213,6 +214,7 @@ impl Node {
         let host = Host {
             datasets: AnyDatasets::Mem(MemDatasets::new(number)),
             runtime: AnyRuntime::Mem(MemRuntime::new()),
+            net: AnyNet::Off,
         };
         let daemon = Arc::new(Daemon {
             me,
@@ -222,6 +224,7 @@ impl Node {
             leader: leader::Memory::default(),
             agent: agent::Handle::default(),
             host: Arc::new(host),
+            runtime: scrapd::config::RuntimeKind::Mem,
             peers: Peers::new(consensus.clone()).unwrap(),
             http: reqwest::Client::builder().no_proxy().build().unwrap(),
             started: clock::boot_time(),

@@ -27,7 +27,7 @@ async fn copied(lab: &Lab) -> GrainId {
 
 fn offer(lab: &Lab, to: u64) -> OfferBody {
     let (sender, epoch, line) = (NodeId(1), Epoch(1), vec![Guid(to)]);
-    OfferBody { sender, epoch, from: None, to: Guid(to), index: lab.index(), line }
+    OfferBody { sender, epoch, from: None, to: Guid(to), index: lab.index(), line, resumed: false }
 }
 
 /// A sender that says how long its first frame is, and nothing more.
