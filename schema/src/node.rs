@@ -97,6 +97,7 @@ pub struct NodeFacts {
     /// Operating system: `linux`, `freebsd`.
     pub os: String,
     /// How grains can be run here.
+    #[serde(default)]
     pub runtimes: BTreeSet<RuntimeKind>,
     /// The interface to the network on which grains can have addresses here; `None`: they can have none.
     #[serde(default)]
