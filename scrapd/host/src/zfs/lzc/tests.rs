@@ -39,7 +39,7 @@ impl Pools {
         let root = |name| std::env::var(name).ok();
         let (Some(here), Some(there)) = (root("SCRAP_TEST_ZFS_ROOT"), root("SCRAP_TEST_ZFS_ROOT2"))
         else {
-            println!("skipped: SCRAP_TEST_ZFS_ROOT and SCRAP_TEST_ZFS_ROOT2 name no pools");
+            println!("SKIPPED: SCRAP_TEST_ZFS_ROOT and SCRAP_TEST_ZFS_ROOT2 name no pools");
             return None;
         };
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
