@@ -46,6 +46,12 @@ test: tools ## Run every test (with cargo-nextest if it is installed)
 	fi
 	@$(MAKE) platform
 
+platform-vm: tools ## As root: suites and a cluster in small machines with OpenZFS, its library and LXC
+	@tests/vm/platform $(SUITES)
+
+platform-vm: tools ## As root: suites and a cluster in small machines with OpenZFS, its library and LXC
+	@tests/vm/platform $(SUITES)
+
 platform: tools ## As root: the suites on real ZFS, LXC and networks, and whole clusters in labs; part of `make test`
 	@CARGO="$(CARGO)" tests/lab/platform $(PLATFORM)
 
@@ -70,7 +76,8 @@ verify: tools ## What CI asks for: format, lints, tests, documentation; changes 
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --log-level error check bans licenses sources; \
 	else echo "SKIPPED: dependency bans of deny.toml (cargo-deny is not installed)"; fi
 	@if command -v shellcheck >/dev/null 2>&1; then shellcheck -x .ci/run .ci/tools tests/lab/lab tests/lab/platform tests/lab/host-suites tests/lab/lib/* tests/lab/recipes/*.sh \
-		tests/lab/recipes/busybox tests/lab/recipes/debian tests/lab/recipes/debian-setup tests/lab/recipes/system/sbin/init; \
+		tests/lab/recipes/busybox tests/lab/recipes/debian tests/lab/recipes/debian-setup tests/lab/recipes/system/sbin/init \
+		tests/vm/build tests/vm/run tests/vm/platform tests/vm/cluster tests/vm/common.sh tests/vm/stages/*; \
 	else echo "SKIPPED: shellcheck of .ci and tests/lab (shellcheck is not installed)"; fi
 
 fix: ## Format, and let clippy mend what it can
@@ -89,4 +96,4 @@ man: build ## Write the manual pages of scrapctl into target/man
 tools:
 	@./.ci/tools
 
-.PHONY: help build demo demo-stop lab lab-stop test platform soak bench bench-platform verify fix bless man tools
+.PHONY: help build demo demo-stop lab lab-stop test platform platform-vm soak bench bench-platform verify fix bless man tools

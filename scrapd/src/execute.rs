@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use scrap_decide::obey::{Dirty, HostAction, OrphanFacts, hold_tag};
+use scrap_host::any::AnyDatasets;
 use scrap_host::clock;
 use scrap_host::datasets::{
     Dataset, DatasetError, DatasetId, Datasets, PoolState as HostPool, Role, Shape,
@@ -298,10 +299,17 @@ pub async fn pool(daemon: &Daemon) -> PoolFacts {
     let datasets = &daemon.host.datasets;
     let space = datasets.space().await;
     let health = datasets.health().await;
-    let (used, free) = space
+    let (taken, free) = space
         .as_ref()
         .map(|space| (Bytes(space.total.0.saturating_sub(space.free.0)), space.free))
         .unwrap_or_default();
+    let used = match datasets {
+        AnyDatasets::Zfs(_) => taken,
+        // On a disk that the whole machine lives on, what others have filled is no sign of anything.
+        AnyDatasets::Dir(_) | AnyDatasets::Mem(_) => {
+            Bytes(daemon.agent.with(|state| state.own_data()))
+        }
+    };
     let unanswered = |error: &DatasetError| PoolFacts {
         state: PoolState::Faulted,
         used,

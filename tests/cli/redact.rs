@@ -125,6 +125,14 @@ fn words(line: &str, numbers: bool) -> String {
             (None, _) if numbers && is_number(word) && is_share(&pieces, at) => {
                 text.push_str("[size]");
             }
+            // How full a disk is.
+            (None, _)
+                if is_number(word)
+                    && pieces.get(at + 1).is_some_and(|next| next.starts_with("% "))
+                    && pieces.get(at + 2) == Some(&"full") =>
+            {
+                text.push_str("[n]");
+            }
             // A number in front of everything else is an index of the log.
             (None, _) if is_number(word) && (numbers || text.trim().is_empty()) => {
                 text.push_str(&format!("[n]{tail}"));

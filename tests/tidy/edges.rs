@@ -87,7 +87,7 @@ const WALLS: &[Wall] = &[
         package: "scrapctl",
         ours: &["scrap-schema"],
         others: &[],
-        never: &["axum", "openraft", "sqlx", "rustix"],
+        never: &["axum", "openraft", "sqlx"],
     },
     Wall {
         package: "scrap-tests",

@@ -472,12 +472,16 @@ impl State {
         }
     }
 
-    /// What the datasets take, or more if others have filled the disk: what is not free cannot be used.
-    fn disk_used(&self, free: Bytes) -> u64 {
+    /// What the datasets here take.
+    pub(crate) fn own_data(&self) -> u64 {
         let data = self.facts.data.values().map(|data| data.used.0);
         let orphans = self.facts.orphans.values().map(|orphan| orphan.used.0);
-        let own: u64 = data.chain(orphans).sum();
-        own.max(self.disk.0.saturating_sub(free.0))
+        data.chain(orphans).sum()
+    }
+
+    /// What the datasets take, or more if others have filled the disk: what is not free cannot be used.
+    fn disk_used(&self, free: Bytes) -> u64 {
+        self.own_data().max(self.disk.0.saturating_sub(free.0))
     }
 
     fn node(&mut self, reading: Reading) {

@@ -1,3 +1,5 @@
+//! Archives that are good, damaged, too large, and made to leave the tree.
+
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;

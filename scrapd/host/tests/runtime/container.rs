@@ -267,13 +267,18 @@ impl Drop for LxcBench {
         if record["status"]["state"] != "stopped" {
             kill(i32::try_from(record["keeper"]["pid"].as_i64().unwrap()).unwrap());
         }
+        let group = record["cage"]["group"].as_str().unwrap();
         let limit = std::time::Instant::now() + std::time::Duration::from_secs(10);
-        while !self.living().is_empty() && std::time::Instant::now() < limit {
+        // What makes a system ends a moment after it, and its group can be removed then.
+        while std::time::Instant::now() < limit {
             self.living().into_iter().for_each(kill);
-        }
-        for folder in groups(record["cage"]["group"].as_str().unwrap()) {
-            for below in ["system/.lxc", "system", "monitor", "."] {
-                let _ = fs::remove_dir(folder.join(below));
+            for folder in groups(group) {
+                for below in ["system/.lxc", "system", "monitor", "."] {
+                    let _ = fs::remove_dir(folder.join(below));
+                }
+            }
+            if self.living().is_empty() && groups(group).is_empty() {
+                break;
             }
         }
     }

@@ -104,9 +104,9 @@ async fn the_machine_cannot_be_changed_from_inside() {
         "mount -t debugfs x /tmp",
         "unshare -U true",
         "cat /proc/kcore",
-        "cat /proc/1/root/proc/kmsg",
+        "cat /proc/kmsg",
         "echo 99999999 > /sys/fs/cgroup/memory.max",
-        "ls /proc/1/root/../../../../../home/.",
+        "ls /proc/1/cwd/../../../../../home/.",
         "cat /etc/shadow",
     ] {
         let (text, code) = bench.inside(&["sh", "-c", attempt]).await;
