@@ -49,9 +49,6 @@ test: tools ## Run every test (with cargo-nextest if it is installed)
 platform-vm: tools ## As root: suites and a cluster in small machines with OpenZFS, its library and LXC
 	@tests/vm/platform $(SUITES)
 
-platform-vm: tools ## As root: suites and a cluster in small machines with OpenZFS, its library and LXC
-	@tests/vm/platform $(SUITES)
-
 platform: tools ## As root: the suites on real ZFS, LXC and networks, and whole clusters in labs; part of `make test`
 	@CARGO="$(CARGO)" tests/lab/platform $(PLATFORM)
 
