@@ -39,6 +39,14 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// What its pages and its system need at most.
+    fn disk(self) -> &'static str {
+        match self {
+            Self::Nginx => "2GiB",
+            Self::Busybox => "128MiB",
+        }
+    }
+
     /// Name of the template.
     #[must_use]
     pub fn template(self) -> &'static str {
@@ -99,13 +107,14 @@ impl Book {
              template: {template}\n  \
              network: {{name: lan, address: {address}}}\n  \
              ingress: [{{port: 80}}]\n  \
-             resources: {{cpu: 0.1, memory: {memory}, disk: 2GiB}}\n  \
+             resources: {{cpu: 0.1, memory: {memory}, disk: {disk}}}\n  \
              health:\n    http: {{port: 80, path: /}}\n    every: 200ms\n    grace: 60s\n  \
              protect: test\n  stop: {{timeout: 10s}}\n{place}",
             name = self.name,
             template = self.kind.template(),
             address = self.address,
             memory = self.memory,
+            disk = self.kind.disk(),
         )
     }
 
