@@ -127,7 +127,7 @@ impl Lab {
         let name = new_name();
         let dir = PathBuf::from("/var/lib/scrap-lab").join(&name);
         let guard = Some(guard(&name)?);
-        let servers = [1, 2, 3].map(|number| format!("10.99.0.{number}:7272"));
+        let servers = [1, 2, 3].map(|number| format!("http://10.99.0.{number}:7272"));
         let api = Api::new(servers.into())?;
         let lab = Self { name, dir, api, guard, passed: false };
         let bin = programs()?;
