@@ -9,6 +9,7 @@ mod reach;
 mod renew;
 mod report;
 mod state;
+mod survey;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -135,6 +136,7 @@ pub async fn run(daemon: Arc<Daemon>, shutdown: CancellationToken) -> bool {
     let mut measured = BootTime::default();
     let mut look = None::<tokio::task::JoinHandle<()>>;
     tasks.spawn(reach::keep(daemon.clone(), shutdown.clone()));
+    tasks.spawn(survey::keep(daemon.clone(), shutdown.clone()));
     while !shutdown.is_cancelled() {
         let now = clock::now();
         // In a task of its own: a keeper that is slow to answer must not hold up the lease of the others.
@@ -202,16 +204,17 @@ fn plan(daemon: &Daemon, now: Now) -> Vec<HostAction> {
 
 async fn carry_out(daemon: Arc<Daemon>, action: HostAction) {
     let lane = action.lane();
-    let quiet = matches!(
-        action,
-        HostAction::Probe { .. } | HostAction::Extend { .. } | HostAction::Ask { .. }
-    );
+    let asks = matches!(action, HostAction::Ask { .. });
+    let quiet = asks || matches!(action, HostAction::Probe { .. } | HostAction::Extend { .. });
     let words = action.to_string();
     let result = execute::execute(&daemon, action).await;
     if !(quiet && result.is_ok()) {
         say(&words, &result);
     }
-    done(&daemon, lane, result);
+    if let (Err(_), Lane::Run(grain) | Lane::Shape(grain) | Lane::Snap(grain)) = (&result, &lane) {
+        survey::look_again(&daemon, *grain).await;
+    }
+    done(&daemon, lane, !asks, result);
 }
 
 /// Freezes several grains at once: where the backend can it is one moment and one piece of work for the disk.
@@ -219,7 +222,7 @@ async fn freeze(daemon: Arc<Daemon>, freezes: Vec<execute::Freeze>) {
     for (freeze, result) in execute::snapshots(&daemon, freezes).await {
         let action = HostAction::Snapshot { grain: freeze.grain, name: freeze.name };
         say(&action.to_string(), &result);
-        done(&daemon, action.lane(), result);
+        done(&daemon, action.lane(), true, result);
     }
 }
 
@@ -232,13 +235,16 @@ fn say(words: &str, result: &execute::Done) {
     }
 }
 
-/// Takes in what came of an action, and frees its lane.
-fn done(daemon: &Daemon, lane: Lane, result: execute::Done) {
+/// Takes in what came of an action, and frees its lane. A question that was answered delivers nothing: what failed before it is
+/// not forgotten, or the pauses between two tries would never grow.
+fn done(daemon: &Daemon, lane: Lane, delivers: bool, result: execute::Done) {
     daemon.agent.with(|state| {
         state.facts.busy.remove(&lane);
         match result {
             Ok(updates) => {
-                state.facts.failed.remove(&lane);
+                if delivers {
+                    state.facts.failed.remove(&lane);
+                }
                 for update in updates {
                     state.take(update);
                 }

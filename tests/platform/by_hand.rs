@@ -95,8 +95,9 @@ async fn a_copy_that_was_renamed_or_destroyed_is_named_and_made_again() -> anyho
         lab.sh("ben", &how).await?;
         web.write(u64::try_from(number)?).await?;
         lives_and_rests(&lab, "ben", &pid, deed).await?;
+        wait_for(SOON, "a new copy is there", async || dataset(&lab, "ben", "web").await.map(Some))
+            .await?;
         lab.is_protected("web", 1).await?;
-        dataset(&lab, "ben", "web").await?;
         if deed == "rename" {
             // What a person has put elsewhere is that person's.
             lab.sh("ben", &format!("zfs get -Hp guid {aside}")).await?;
@@ -112,7 +113,8 @@ async fn the_head_of_a_running_grain_that_is_gone_is_named() -> anyhow::Result<(
     let head = dataset(&lab, "ada", "web").await?;
     let (pid, _) = daemon(&lab, "ada").await?;
     lab.ctl(&["stop", "web"]).await?;
-    lab.sh("ada", &format!("zfs rename {head} {}-ada/taken", lab.name)).await?;
+    let take = format!("zfs rename {head} {}-ada/taken", lab.name);
+    wait_for(SOON, "the head is free", async || lab.sh("ada", &take).await.map(Some)).await?;
     let _ = lab.ctl_said(&["--timeout", "20s", "start", "web"]).await?;
     lives_and_rests(&lab, "ada", &pid, "a head that is gone").await?;
     let said = lab.ctl(&["info", "web"]).await?;

@@ -38,7 +38,7 @@ async fn a_full_pool_stops_copies_and_not_grains() -> anyhow::Result<()> {
     writer.more(50, SOON).await?;
     let said = lab.says(&["status"], "ben").await?;
     assert!(!said.contains("HEALTHY"), "{said}");
-    lab.says(&["info", "web"], "space").await?;
+    lab.says(&["info", "web"], "% full").await?;
     // What runs goes on, and what is there stays.
     writer.more(200, SOON).await?;
     assert_eq!(lab.api.grain("web").await?.status.state, GrainState::Running);

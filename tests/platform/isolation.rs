@@ -89,7 +89,7 @@ async fn heard(lab: &Lab) -> anyhow::Result<(String, String)> {
     let (node, lan, shouted) =
         tokio::join!(lab.sh("ben", &at_node), lab.sh("lan", &on_switch), shout);
     shouted?;
-    Ok((node?, lan?))
+    Ok((node?.trim().to_owned(), lan?.trim().to_owned()))
 }
 
 #[tokio::test]

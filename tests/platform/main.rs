@@ -16,12 +16,16 @@ mod share;
 mod story;
 
 use scrap_tests::platform::book::{Book, Kind, NETWORK, policy};
-use scrap_tests::platform::{Lab, Spec, template};
+use scrap_tests::platform::{Lab, Spec, refusal, template};
 
 /// A lab with a network, the policy `test`, and a template.
 async fn prepared(spec: Spec, kind: Kind, copies: u32) -> anyhow::Result<Option<Lab>> {
-    let Some(lab) = scrap_tests::platform::up(spec).await? else { return Ok(None) };
+    if refusal().is_some() {
+        return scrap_tests::platform::up(spec).await;
+    }
+    // Cooked before the thread moves into the lab, from where no package is reached.
     let file = template::cook(kind, &[]).await?;
+    let Some(lab) = scrap_tests::platform::up(spec).await? else { return Ok(None) };
     lab.import(kind, &file).await?;
     lab.apply(&format!("{NETWORK}---\n{}", policy(copies))).await?;
     Ok(Some(lab))

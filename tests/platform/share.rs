@@ -45,7 +45,7 @@ async fn grains_of_one_template_share_its_blocks() -> anyhow::Result<()> {
     })
     .await?;
     for book in &books {
-        book.write(1).await?;
+        wait_for(SOON, "a page is kept", async || book.write(1).await.map(Some)).await?;
         assert_eq!(book.pages().await?.len(), 1, "{}", book.name);
     }
     let mut after = 0;

@@ -76,6 +76,7 @@ impl Datasets for AnyDatasets {
     pass_on! { AnyDatasets: [Dir Mem Zfs];
         fn list(&self) -> datasets::Result<Vec<Dataset>>;
         fn get(&self, id: DatasetId) -> datasets::Result<Option<Dataset>>;
+        fn open_head(&self, grain: GrainId) -> datasets::Result<()>;
         fn create(&self, grain: GrainId, epoch: Epoch, shape: Shape) -> datasets::Result<()>;
         fn set_role(&self, grain: GrainId, role: Role, epoch: Epoch) -> datasets::Result<()>;
         fn set_shape(&self, grain: GrainId, shape: Shape) -> datasets::Result<()>;

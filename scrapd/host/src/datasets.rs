@@ -242,6 +242,13 @@ pub trait Datasets: Send + Sync + 'static {
     /// Where the head is in the file system, for the runtime. Owner only.
     fn path(&self, grain: GrainId) -> PathBuf;
 
+    /// Makes sure that the owner's head is at its [`path`](Self::path), where somebody may have unmounted or renamed it. Cheap where
+    /// it is. A head that is not there must never be started on: what it wrote would lie below its mountpoint.
+    ///
+    /// # Errors
+    /// If it is gone or cannot be mounted.
+    fn open_head(&self, grain: GrainId) -> impl Future<Output = Result<()>> + Send;
+
     /// What was written since the newest snapshot (everything, if there is none).
     fn written(&self, id: DatasetId) -> impl Future<Output = Result<Written>> + Send;
 

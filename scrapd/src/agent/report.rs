@@ -93,7 +93,8 @@ fn copy(grain: GrainId, node: NodeId, data: &DataFacts, state: &State) -> CopyRe
         rate: stream.rate,
         rounds: stream.rounds,
         trouble: stream.waits.or_else(|| {
-            failed.filter(|failure| failure.attempts > 1).map(|failure| failure.why.clone())
+            let failed = failed.filter(|failure| failure.attempts > 1 && !up_to_date);
+            failed.map(|failure| failure.why.clone())
         }),
     }
 }

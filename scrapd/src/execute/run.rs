@@ -24,6 +24,7 @@ pub(super) async fn start(
     let host = &*daemon.host;
     let wanted = daemon.consensus.read(|cluster| cluster.grains.get(&grain).cloned());
     let Some(wanted) = wanted else { return Ok(Vec::new()) };
+    host.datasets.open_head(grain).await?;
     prepare(daemon, grain).await?;
     // Fail closed: the rules are there before the interface is.
     let interface = before_start(daemon, grain).await?;

@@ -49,7 +49,16 @@ where
         Admitted::Receive => (),
         Admitted::SetAsideFirst => set_aside(daemon, grain, offer.epoch).await.map_err(failed)?,
     }
-    let received = take_in(daemon, grain, offer, wire, idle).await.map_err(failed)?;
+    let received = match take_in(daemon, grain, offer, wire, idle).await {
+        Ok(received) => received,
+        Err(error) => {
+            // Somebody may have moved or destroyed what was believed to be here: the sender asks again what is.
+            if let Ok(seen) = execute::look_at(&daemon.host, grain).await {
+                daemon.agent.update(seen);
+            }
+            return Err(failed(error));
+        }
+    };
     if received.guid != offer.to {
         return Err(ReceiveError::OtherSnapshot { came: received.guid, announced: offer.to });
     }

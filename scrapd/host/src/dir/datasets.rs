@@ -77,6 +77,15 @@ impl Datasets for DirDatasets {
         self.inner.folder(DatasetId::Grain(grain)).head()
     }
 
+    async fn open_head(&self, grain: GrainId) -> Result<()> {
+        let id = DatasetId::Grain(grain);
+        let look = move |inner: &super::Inner| match inner.folder(id).must()?.role_of(id) {
+            Role::Owner => Ok(()),
+            is @ (Role::Standby | Role::Orphan | Role::Template) => Err(Cause::WrongRole { is }),
+        };
+        self.locked(id, "open", look).await
+    }
+
     async fn written(&self, id: DatasetId) -> Result<Written> {
         self.locked(id, "measure", move |inner| inner.written(id)).await
     }

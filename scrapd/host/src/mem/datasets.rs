@@ -231,6 +231,13 @@ impl Datasets for MemDatasets {
         PathBuf::from(format!("/mem/grains/{grain}"))
     }
 
+    async fn open_head(&self, grain: GrainId) -> Result<()> {
+        self.with(DatasetId::Grain(grain), "open", |state, id| match state.find(id)?.role {
+            Role::Owner => Ok(()),
+            is @ (Role::Standby | Role::Orphan | Role::Template) => Err(Cause::WrongRole { is }),
+        })
+    }
+
     async fn written(&self, id: DatasetId) -> Result<Written> {
         self.with(id, "measure", |state, id| Ok(state.find(id)?.written()))
     }

@@ -1,7 +1,8 @@
 //! The trait on a pool: each method names its work, takes the dataset's lock and goes to its end on its own.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use scrap_schema::id::{Epoch, GrainId, TemplateId};
@@ -76,6 +77,15 @@ impl Datasets for ZfsDatasets {
 
     fn path(&self, grain: GrainId) -> PathBuf {
         self.inner.names.mountpoint(DatasetId::Grain(grain))
+    }
+
+    async fn open_head(&self, grain: GrainId) -> Result<()> {
+        let id = DatasetId::Grain(grain);
+        // Its own file system at that place says enough, and asks no program.
+        if is_mountpoint(self.inner.names.mountpoint(id)).await {
+            return Ok(());
+        }
+        self.locked(id, "open", move |inner| async move { inner.open_again(id).await }).await
     }
 
     async fn written(&self, id: DatasetId) -> Result<Written> {
@@ -277,4 +287,12 @@ impl ZfsDatasets {
     ) -> Result<Plan> {
         self.locked(id, work, move |inner| async move { inner.plan(id, from, to).await }).await
     }
+}
+
+async fn is_mountpoint(path: PathBuf) -> bool {
+    let device =
+        async |path: &Path| tokio::fs::symlink_metadata(path).await.ok().map(|seen| seen.dev());
+    let Some(parent) = path.parent() else { return false };
+    let (own, around) = (device(&path).await, device(parent).await);
+    own.is_some() && own != around
 }

@@ -83,6 +83,15 @@ impl Inner {
         self.mount(&found.name).await
     }
 
+    /// The same for one that was an owner's all along.
+    pub(super) async fn open_again(&self, id: DatasetId) -> Result<()> {
+        let found = self.must(id).await?;
+        match found.role()? {
+            Role::Owner => self.open_head(&found).await,
+            is @ (Role::Standby | Role::Orphan | Role::Template) => Err(Cause::WrongRole { is }),
+        }
+    }
+
     /// Takes a dataset out of the file system and closes it to writes.
     pub(super) async fn shut(&self, found: &Found) -> Result<()> {
         self.unmount(&found.name).await?;

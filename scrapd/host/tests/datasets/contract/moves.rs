@@ -19,8 +19,10 @@ pub(crate) async fn promotion_makes_the_newest_snapshot_the_head<B: Bench>() {
     a.write(WEB, "a", b"one");
     let one = snap(a.datasets(), 1).await.guid;
     copy(a.datasets(), b.datasets(), None, one).await;
+    assert_cause!(b.datasets().open_head(WEB).await, Cause::WrongRole { is: Role::Standby });
     b.datasets().set_role(WEB, Role::Owner, Epoch(4)).await.unwrap();
     b.reopen();
+    b.datasets().open_head(WEB).await.unwrap();
     let dataset = b.datasets().get(ID).await.unwrap().unwrap();
     assert_eq!((dataset.role, dataset.epoch), (Role::Owner, Epoch(4)));
     assert_eq!(b.datasets().written(ID).await.unwrap().bytes, Bytes(0), "nothing is written yet");

@@ -77,6 +77,22 @@ async fn a_replica_that_somebody_wrote_to_is_not_overwritten() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_head_that_somebody_took_away_is_missed_and_opened_again() {
+    let Some((a, _b, _one, _bytes)) = two().await else { return };
+    let (dataset, aside) = (a.name(&format!("grains/{WEB}")), a.name("aside"));
+    zfs(&["unmount", &dataset]);
+    assert!(a.read(WEB, "a").is_none());
+    a.datasets.open_head(WEB).await.unwrap();
+    assert_eq!(a.read(WEB, "a").unwrap(), b"two", "what was unmounted is mounted again");
+    zfs(&["unmount", &dataset]);
+    zfs(&["rename", &dataset, &aside]);
+    assert_cause!(a.datasets.open_head(WEB).await, Cause::Missing);
+    zfs(&["rename", &aside, &dataset]);
+    a.datasets.open_head(WEB).await.unwrap();
+    assert_eq!(a.read(WEB, "a").unwrap(), b"two", "what came back is as it was");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_base_that_somebody_destroyed_is_missed() {
     let Some((a, b, one, bytes)) = two().await else { return };
     zfs(&["destroy", &b.name(&format!("grains/{WEB}@{}", name(1, 1)))]);
