@@ -150,7 +150,7 @@ async fn comes_back(
     }
     // The place is on the orphan's own node; a person goes there.
     let mounted = lab.exec(node, &["scrapctl", "orphan", "mount", &orphan.id]).await?.good()?;
-    let place = mounted.split_whitespace().find(|word| word.starts_with('/'));
+    let place = mounted.trim().strip_prefix(&format!("{node}:"));
     let place = place.with_context(|| format!("no place in: {mounted}"))?;
     let kept = lab.sh(node, &format!("find '{place}' -name '0*' -path '*/book/*'")).await?;
     for page in lost {
