@@ -135,6 +135,7 @@ pub async fn run(daemon: Arc<Daemon>, shutdown: CancellationToken) -> bool {
     let mut looked = BootTime::default();
     let mut measured = BootTime::default();
     let mut look = None::<tokio::task::JoinHandle<()>>;
+    let mut measurement = None::<tokio::task::JoinHandle<()>>;
     tasks.spawn(reach::keep(daemon.clone(), shutdown.clone()));
     tasks.spawn(survey::keep(daemon.clone(), shutdown.clone()));
     while !shutdown.is_cancelled() {
@@ -145,9 +146,11 @@ pub async fn run(daemon: Arc<Daemon>, shutdown: CancellationToken) -> bool {
             looked = now.boot;
             look = Some(tasks.spawn(look_at_runs(daemon.clone())));
         }
-        if now.boot.since(measured) >= MEASURE_EVERY {
+        // One at a time: tools that hang must not pile up.
+        let measuring = measurement.as_ref().is_some_and(|task| !task.is_finished());
+        if now.boot.since(measured) >= MEASURE_EVERY && !measuring {
             measured = now.boot;
-            tasks.spawn(measure(daemon.clone()));
+            measurement = Some(tasks.spawn(measure(daemon.clone())));
         }
         changes.mark_unchanged();
         let (freezes, others) = execute::freezes(plan(&daemon, now));

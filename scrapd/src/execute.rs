@@ -154,15 +154,24 @@ pub async fn look_at_everything(host: &Host) -> Done {
                 let held = host.datasets.holds(grain).await?;
                 updates.push(Update::Data(grain, Some((dataset, held))));
             }
-            DatasetId::Orphan(grain, epoch) => {
-                if let Some(orphan) = orphan_facts(host, &dataset).await? {
-                    updates.push(Update::Orphan(grain, epoch, orphan));
+            // One that cannot be measured ends no start; it is measured again at the next.
+            DatasetId::Orphan(grain, epoch) => match orphan_facts(host, &dataset).await {
+                Ok(Some(orphan)) => updates.push(Update::Orphan(grain, epoch, orphan)),
+                Ok(None) => (),
+                Err(error) => {
+                    let error = crate::logging::chain(error.as_ref());
+                    tracing::warn!(%grain, %epoch, error, "an orphan could not be measured");
                 }
-            }
+            },
             // One that was not sealed is nobody's: whoever was unpacking into it is gone.
             DatasetId::Template(template) => match dataset.snapshots.last() {
                 Some(sealed) => updates.push(Update::Template(template, Some(sealed.guid))),
-                None => host.datasets.destroy(dataset.id).await?,
+                None => {
+                    if let Err(error) = host.datasets.destroy(dataset.id).await {
+                        let error = crate::logging::chain(&error);
+                        tracing::warn!(%template, error, "half a template is left as it is");
+                    }
+                }
             },
         }
     }
@@ -214,7 +223,16 @@ async fn set_role(host: &Host, grain: GrainId, role: Role, epoch: Epoch) -> Done
     look_at(host, grain).await
 }
 
-async fn set_aside(host: &Host, grain: GrainId, base: Option<Guid>, name: &SnapshotName) -> Done {
+/// Sets a copy or a head aside. Returns what is there then.
+///
+/// # Errors
+/// What the backend says.
+pub async fn set_aside(
+    host: &Host,
+    grain: GrainId,
+    base: Option<Guid>,
+    name: &SnapshotName,
+) -> Done {
     let orphan = host.datasets.set_aside(grain, base, name, clock::wall()).await?;
     let mut updates = look_at(host, grain).await?;
     if let (DatasetId::Orphan(grain, epoch), Some(facts)) =
@@ -264,8 +282,9 @@ async fn describe(daemon: &Daemon, grain: GrainId, generation: u64) -> Done {
         (crate::agent::PROPERTY_GENERATION.to_owned(), generation.to_string()),
     ]);
     let host = &*daemon.host;
-    host.datasets.set_properties(DatasetId::Grain(grain), properties).await?;
+    // The generation comes last: it says that all of it is so.
     host.datasets.set_shape(grain, shape).await?;
+    host.datasets.set_properties(DatasetId::Grain(grain), properties).await?;
     look_at(host, grain).await
 }
 

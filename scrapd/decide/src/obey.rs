@@ -81,6 +81,8 @@ pub enum StopReason {
     NotOwner,
     /// It belongs to an older epoch.
     OldEpoch,
+    /// Its data are not here: somebody has renamed or destroyed them.
+    NoHead,
     /// The lease is running out.
     LeaseEnds,
     /// It moves away.
@@ -99,6 +101,7 @@ impl fmt::Display for StopReason {
             Self::Unwanted => "it should not run",
             Self::NotOwner => "it has another owner",
             Self::OldEpoch => "it is of an older epoch",
+            Self::NoHead => "its dataset is not here any more",
             Self::LeaseEnds => "the lease is running out",
             Self::Moves => "it moves away",
             Self::Restarts => "it starts again",

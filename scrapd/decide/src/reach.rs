@@ -10,7 +10,7 @@ use scrap_schema::id::{GrainId, NodeId};
 use scrap_schema::spec::{Cidr, Egress, Ingress};
 
 use crate::cluster::{Cluster, Grain};
-use crate::obey::{DataRole, HostFacts};
+use crate::obey::{DataRole, HostFacts, Lane};
 
 /// A grain's place in the network.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +48,8 @@ fn is_here(grain: &Grain, host: &HostFacts) -> bool {
     let head = host.data.get(&grain.id);
     let head = head.is_some_and(|data| data.role == DataRole::Owner && data.epoch == grain.epoch);
     let alive = host.runs.get(&grain.id).is_some_and(|run| run.alive);
-    head && (alive || grain.wants_to_run())
+    // Something else may have an address as long as nothing has been started with it here.
+    head && (alive || host.busy.contains(&Lane::Run(grain.id)))
 }
 
 /// A grain's place in the network, if it wants one and has an address.

@@ -427,6 +427,7 @@ impl State {
                 StopReason::Unwanted
                 | StopReason::NotOwner
                 | StopReason::OldEpoch
+                | StopReason::NoHead
                 | StopReason::LeaseEnds
                 | StopReason::Moves
                 | StopReason::Restarts

@@ -6,7 +6,6 @@ use bytes::Bytes;
 use futures_util::Stream;
 use scrap_decide::obey::{Lane, hold_tag};
 use scrap_decide::replicate::{Admitted, NotAdmitted, admit, still_wanted, traffic};
-use scrap_host::clock;
 use scrap_host::datasets::{Cause, DatasetError, Datasets, Incoming};
 use scrap_schema::id::{Epoch, GrainId};
 use scrap_schema::snapshot::{Purpose, SnapshotName};
@@ -118,10 +117,8 @@ async fn set_aside(daemon: &Daemon, grain: GrainId, epoch: Epoch) -> Result<(), 
     });
     let seq = seq.unwrap_or(0).saturating_add(1);
     let name = SnapshotName { epoch, seq, purpose: Purpose::Orphan };
-    daemon.host.datasets.set_aside(grain, None, &name, clock::wall()).await?;
-    let everything = execute::look_at_everything(&daemon.host).await?;
-    let gone = execute::look_at(&daemon.host, grain).await?;
-    daemon.agent.update(everything.into_iter().chain(gone).collect());
+    let seen = execute::set_aside(&daemon.host, grain, None, &name).await?;
+    daemon.agent.update(seen);
     Ok(())
 }
 
@@ -149,7 +146,12 @@ where
     };
     let resumed = offer.resumed;
     let incoming = Incoming { resumed, ..Incoming::new(offer.epoch, offer.from) };
-    let taken = daemon.host.datasets.receive(grain, incoming, &mut end);
+    let taken = async move {
+        let taken = daemon.host.datasets.receive(grain, incoming, &mut end).await;
+        // Whoever still writes into the pipe hears that nobody reads it any more.
+        drop(end);
+        taken
+    };
     let (unwrapped, taken) = tokio::join!(unwrapped, taken);
     match (unwrapped, taken) {
         (Ok(bytes), Ok(snapshot)) => Ok(Received { guid: snapshot.guid, bytes }),
@@ -157,8 +159,18 @@ where
         (unwrapped, Err(DatasetError { cause: Cause::Exists, .. })) => {
             Ok(Received { guid: offer.to, bytes: unwrapped.unwrap_or(0) })
         }
-        (Err(error), _) => Err(error.into()),
+        // A stream that broke off makes the dataset fail too, and a dataset that fails breaks the stream: the cause is told.
+        (Err(error), Ok(_)) => Err(error.into()),
+        (Err(error), Err(taken)) => Err(cause_of(error, taken)),
         (Ok(_), Err(error)) => Err(error.into()),
+    }
+}
+
+/// Which of two failures made the other. The pipe breaks when the dataset has had enough.
+pub(super) fn cause_of(stream: std::io::Error, dataset: DatasetError) -> Trouble {
+    match stream.kind() {
+        std::io::ErrorKind::BrokenPipe => dataset.into(),
+        _ => stream.into(),
     }
 }
 

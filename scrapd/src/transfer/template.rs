@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::frames;
+use super::receive::cause_of;
 use super::send::{FRAMES, PIPE, Piece, read};
 use crate::agent::Sending;
 use crate::daemon::Daemon;
@@ -67,7 +68,11 @@ where
         result
     };
     let datasets = &daemon.host.datasets;
-    let taken = datasets.receive_template(template, &mut end);
+    let taken = async move {
+        let taken = datasets.receive_template(template, &mut end).await;
+        drop(end);
+        taken
+    };
     match tokio::join!(unwrapped, taken) {
         (Ok(_), Ok(snapshot)) => Ok(snapshot),
         // An earlier stream arrived, and the daemon ended before it was told.
@@ -76,7 +81,8 @@ where
             let sealed = here.and_then(|dataset| dataset.snapshots.last().cloned());
             sealed.ok_or_else(|| format!("template {template} is here and not sealed").into())
         }
-        (Err(error), _) => Err(error.into()),
+        (Err(error), Ok(_)) => Err(error.into()),
+        (Err(error), Err(taken)) => Err(cause_of(error, taken)),
         (Ok(_), Err(error)) => Err(error.into()),
     }
 }

@@ -158,7 +158,9 @@ pub(super) fn update(
     let restart = grain.spec.command != spec.command
         || grain.spec.env != spec.env
         || grain.spec.network != spec.network
-        || grain.spec.pids() != spec.pids();
+        || grain.spec.pids() != spec.pids()
+        || grain.spec.resources.memory != spec.resources.memory
+        || grain.spec.resources.cpu != spec.resources.cpu;
     if grain.spec != *spec {
         grain.generation = grain.generation.saturating_add(1);
     }

@@ -40,7 +40,7 @@ fn should_run(here: Here<'_>) -> Result<(), StopReason> {
         Stage::Unplaced | Stage::Cloning { .. } => return Err(StopReason::Unwanted),
     }
     if !here.holds_head() {
-        return Err(StopReason::OldEpoch);
+        return Err(if here.data.is_none() { StopReason::NoHead } else { StopReason::OldEpoch });
     }
     let timing = here.cluster.timing();
     if here.grain.armed && !here.host.lease.is_held(timing, here.now.boot) && !is_kept(here) {
@@ -68,6 +68,7 @@ fn stop(here: Here<'_>, why: StopReason, actions: &mut Vec<HostAction>) {
         | StopReason::Restarts
         | StopReason::NotOwner
         | StopReason::OldEpoch
+        | StopReason::NoHead
         | StopReason::Removed
         | StopReason::Unwell => here.grain.spec.stop.timeout,
         StopReason::LeaseEnds => Stop::default().timeout.min(here.grain.spec.stop.timeout),
@@ -83,6 +84,7 @@ fn stop(here: Here<'_>, why: StopReason, actions: &mut Vec<HostAction>) {
             | StopReason::Restarts
             | StopReason::NotOwner
             | StopReason::OldEpoch
+            | StopReason::NoHead
             | StopReason::Removed
             | StopReason::Unwell,
             _,

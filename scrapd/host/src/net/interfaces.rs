@@ -70,7 +70,8 @@ impl Interfaces {
         networks.copied().collect()
     }
 
-    /// Networks that only this machine reaches: of other interfaces, and not those of the uplink.
+    /// Networks that only this machine reaches: of other interfaces, and not those that the uplink's lie in. One that lies inside of
+    /// the uplink's is somewhere else all the same.
     pub(super) fn others(&self, uplink: &str) -> BTreeSet<Prefix> {
         let lans = self.lans(uplink);
         let others = self
@@ -78,7 +79,7 @@ impl Interfaces {
             .iter()
             .filter(|(name, _)| name.as_str() != uplink && !name.starts_with(INTERFACE_PREFIX));
         let networks = others.flat_map(|(_, link)| link.addresses.values().copied());
-        networks.filter(|network| !lans.iter().any(|lan| lan.overlaps(*network))).collect()
+        networks.filter(|network| !lans.iter().any(|lan| network.covers(*lan))).collect()
     }
 
     /// Its address that no router knows: neighbours are spoken to from it.

@@ -57,6 +57,12 @@ impl Prefix {
         address.is_ipv4() == self.is_v4() && Self::new(address, self.length) == Some(self)
     }
 
+    /// Whether all addresses of the other are in this one.
+    #[must_use]
+    pub fn covers(self, other: Self) -> bool {
+        self.length <= other.length && self.contains(other.address)
+    }
+
     /// Whether any address is in both.
     #[must_use]
     pub fn overlaps(self, other: Self) -> bool {

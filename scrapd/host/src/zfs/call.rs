@@ -64,6 +64,7 @@ impl Tools {
 
     /// Runs one command to its end; what it wrote, or what its refusal means.
     async fn run(&self, program: &OsStr, arguments: &[String]) -> Result<String, Cause> {
+        let begun = std::time::Instant::now();
         let mut command = self.command(program, arguments);
         command.stdout(Stdio::piped());
         let child = self.spawn(program, &mut command)?;
@@ -75,6 +76,7 @@ impl Tools {
             what: format!("cannot wait for `{}`", shown(program, arguments)),
             source,
         })?;
+        tracing::trace!(command = shown(program, arguments), took = ?begun.elapsed(), "ended");
         let out = String::from_utf8_lossy(&output.stdout).into_owned();
         if output.status.success() {
             return Ok(out);
