@@ -365,3 +365,13 @@ fn a_surplus_copy_goes_only_when_the_grain_is_settled() {
     world.cluster.grains.get_mut(&WEB).unwrap().stage = Stage::Restarting { operation: None };
     assert_eq!(orders(&world, 2, &host), [""; 0]);
 }
+
+#[test]
+fn a_grain_whose_data_somebody_took_away_is_stopped_and_that_is_the_reason() {
+    let world = World::web(&[]);
+    let mut host = host(&world, 1_000);
+    host.runs.insert(WEB, running(1, true));
+    assert_eq!(orders(&world, 1, &host), ["stop web: its dataset is not here any more"]);
+    host.data.insert(WEB, head("1.1", 0));
+    assert_eq!(orders(&world, 1, &host)[0], "stop web: it is of an older epoch");
+}

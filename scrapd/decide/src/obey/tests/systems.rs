@@ -4,13 +4,15 @@ use scrap_schema::command::Command;
 use scrap_schema::id::{GrainId, NodeId, TemplateId};
 use scrap_schema::node::{PoolFacts, PoolState};
 use scrap_schema::snapshot::{Guid, Purpose};
-use scrap_schema::spec::{Check, Health, TcpCheck};
+use scrap_schema::spec::{Check, GrainNetwork, Health, TcpCheck};
 use scrap_schema::time::BootTime;
 use scrap_schema::unit::{Bytes, Span};
 
 use super::{CopyFacts, HostFacts, RunFacts, World, head, host, orders, running};
 use crate::cluster::Grain;
 use crate::fixture::WEB;
+use crate::obey::{DataFacts, DataRole, Lane};
+use crate::reach::reaches;
 
 const DEBIAN: TemplateId = TemplateId(7);
 const ORIGIN: Guid = Guid(70);
@@ -204,4 +206,29 @@ fn that_it_is_well_again_is_said_once() {
     assert_eq!(events(&world), 2);
     world.done(Command::GrainHealth { grain: GrainId(WEB.0), epoch, ailment: None });
     assert_eq!(events(&world), 2);
+}
+
+#[test]
+fn a_grain_has_its_address_where_it_runs_or_is_being_started_and_nowhere_else() {
+    let mut world = World::web(&[2]);
+    let web = grain(&mut world);
+    web.spec.network =
+        Some(GrainNetwork { name: "lan".parse().unwrap(), address: None, address6: None });
+    (web.mac, web.address) = (Some([2, 0, 0, 0, 0, 1]), Some("10.0.0.9".parse().unwrap()));
+    let here = |node: u64, facts: &HostFacts| {
+        reaches(NodeId(node), &world.cluster, facts).contains_key(&WEB)
+    };
+    let mut facts = host(&world, 1_000);
+    facts.data.insert(WEB, head("1.1", 1));
+    assert!(!here(1, &facts), "somebody else may have the address that it wants");
+    facts.busy.insert(Lane::Run(WEB));
+    assert!(here(1, &facts), "its start needs it");
+    facts.busy.clear();
+    facts.runs.insert(WEB, running(1, true));
+    assert!(here(1, &facts));
+    assert!(!here(2, &facts), "another node owns it");
+    facts.data.insert(WEB, head("1.1", 0));
+    assert!(!here(1, &facts), "what runs is of an older epoch");
+    facts.data.insert(WEB, DataFacts { role: DataRole::Standby, ..head("1.1", 1) });
+    assert!(!here(1, &facts), "it is only a copy");
 }
