@@ -10,6 +10,7 @@ use scrap_schema::id::{GrainId, Name, TemplateId};
 use scrap_schema::spec::{GrainNetwork, GrainSpec, NetworkSpec};
 
 use crate::cluster::{Cluster, Grain, IDS_FIRST, IDS_PER_GRAIN};
+use crate::reach::around;
 use crate::refusal::Refusal;
 
 /// Ids above this one are left to others.
@@ -186,7 +187,7 @@ impl Pools<'_> {
 
     fn taken(&self) -> BTreeSet<IpAddr> {
         let others = self.cluster.grains.values().filter(|grain| grain.id != self.id);
-        others.flat_map(Grain::addresses).collect()
+        others.flat_map(Grain::addresses).chain(around(self.cluster).nodes).collect()
     }
 
     fn wished(&self, address: IpAddr) -> Result<IpAddr, Refusal> {
@@ -203,6 +204,9 @@ impl Pools<'_> {
         }
         if self.network.barred(address).is_some() {
             return unfit("it is excluded, or the edge of the block".to_owned());
+        }
+        if around(self.cluster).nodes.contains(&address) {
+            return unfit("a node has it".to_owned());
         }
         let mut others = self.cluster.grains.values().filter(|grain| grain.id != self.id);
         match others.find(|grain| grain.addresses().any(|taken| taken == address)) {

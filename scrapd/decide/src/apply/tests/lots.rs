@@ -100,6 +100,19 @@ fn a_wish_is_granted_or_refused_with_the_reason() {
 }
 
 #[test]
+fn what_a_node_has_is_no_grains() {
+    let mut world = world(json!({"v4": "10.0.0.0/24"}));
+    let node = world.cluster.nodes.get_mut(&NodeId(2)).unwrap();
+    node.addresses.api = "10.0.0.1:7272".parse().unwrap();
+    let taken = json!({"name": "grains", "address": "10.0.0.1"});
+    let refusal = world.refused(create(1, taken));
+    let said = "network `grains` cannot give the address 10.0.0.1: a node has it";
+    assert_eq!(refusal.to_string(), said);
+    world.done(create(1, json!({"name": "grains"})));
+    assert_eq!(v4(&world, 1), "10.0.0.2");
+}
+
+#[test]
 fn nothing_is_given_twice_until_its_grain_is_purged() {
     let mut world = world(json!({"v4": "10.0.0.1-10.0.0.2"}));
     let grains = json!({"name": "grains"});
