@@ -211,6 +211,21 @@ impl AnyNet {
         }
     }
 
+    /// See [`HostNet::arrange_for`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn arrange_for(
+        &self,
+        grain: GrainId,
+        wanted: &BTreeMap<GrainId, Attachment>,
+    ) -> Result<(), NetError> {
+        match self {
+            Self::Host(net) => net.arrange_for(grain, wanted).await,
+            Self::Off => Ok(()),
+        }
+    }
+
     /// See [`HostNet::announce`].
     ///
     /// # Errors
@@ -263,6 +278,18 @@ impl AnyNet {
     /// # Errors
     /// None.
     pub async fn arrange(&self, _: &BTreeMap<GrainId, Attachment>) -> Result<(), NetError> {
+        Ok(())
+    }
+
+    /// Nothing to do.
+    ///
+    /// # Errors
+    /// None.
+    pub async fn arrange_for(
+        &self,
+        _: GrainId,
+        _: &BTreeMap<GrainId, Attachment>,
+    ) -> Result<(), NetError> {
         Ok(())
     }
 

@@ -108,7 +108,7 @@ pub(crate) async fn before_start(
             }
         }
     }
-    daemon.host.net.arrange(&wanted(daemon, Some(grain))).await?;
+    daemon.host.net.arrange_for(grain, &wanted(daemon, Some(grain))).await?;
     Ok(Some(interface(&own)))
 }
 
@@ -120,7 +120,7 @@ pub(crate) async fn after_start(daemon: &Arc<Daemon>, grain: GrainId) -> Result<
     let own = daemon.consensus.read(|cluster| cluster.grains.get(&grain).and_then(reach));
     let Some(own) = own else { return Ok(()) };
     let own = attachment(grain, own);
-    daemon.host.net.arrange(&wanted(daemon, Some(grain))).await?;
+    daemon.host.net.arrange_for(grain, &wanted(daemon, Some(grain))).await?;
     let daemon = daemon.clone();
     tokio::spawn(async move {
         for pause in ANNOUNCE_AFTER {

@@ -131,6 +131,28 @@ pub enum NetError {
     },
 }
 
+impl NetError {
+    /// Whether it keeps this grain from having its network. What is wrong with another one does not.
+    #[must_use]
+    pub fn concerns(&self, grain: GrainId) -> bool {
+        match self {
+            Self::Attachment { grain: of, .. } | Self::NoFamily { grain: of, .. } => *of == grain,
+            Self::Same { first, second, .. } => *first == grain || *second == grain,
+            Self::Program { .. }
+            | Self::Refused { .. }
+            | Self::Permission { .. }
+            | Self::Answer { .. }
+            | Self::NoUplink { .. }
+            | Self::Setting { .. }
+            | Self::Kernel { .. }
+            | Self::Memory { .. }
+            | Self::Wire { .. }
+            | Self::Interfaces(_)
+            | Self::Attached { .. } => true,
+        }
+    }
+}
+
 /// Something that is not as it should be now.
 #[derive(Debug, Error)]
 pub enum NetTrouble {

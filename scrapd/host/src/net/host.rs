@@ -104,11 +104,31 @@ impl HostNet {
     /// rather than open: one whose attachment cannot be has no network, the others have theirs. A grain that is not
     /// running must not be started then.
     pub async fn arrange(&self, wanted: &BTreeMap<GrainId, Attachment>) -> Result<(), NetError> {
+        self.arrange_all(wanted).await.into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// The same for a grain that is about to start or has just been started: what is wrong with others does not hold it up.
+    ///
+    /// # Errors
+    /// The first thing that keeps this grain from its network.
+    pub async fn arrange_for(
+        &self,
+        grain: GrainId,
+        wanted: &BTreeMap<GrainId, Attachment>,
+    ) -> Result<(), NetError> {
+        let mut failures = self.arrange_all(wanted).await.into_iter();
+        failures.find(|failure| failure.concerns(grain)).map_or(Ok(()), Err)
+    }
+
+    async fn arrange_all(&self, wanted: &BTreeMap<GrainId, Attachment>) -> Vec<NetError> {
         let mut inner = self.inner.lock().await;
-        let (plan, mut failures) = self.plan(wanted, &inner.surroundings)?;
+        let (plan, mut failures) = match self.plan(wanted, &inner.surroundings) {
+            Ok(planned) => planned,
+            Err(error) => return vec![error],
+        };
         let is_set = self.kernel.look(&plan.uplink_settings).is_empty();
         if inner.is_done(&plan) && is_set {
-            return failures.into_iter().next().map_or(Ok(()), Err);
+            return failures;
         }
         let refused = failures.len();
         // Rules first: they close, the table opens.
@@ -125,7 +145,7 @@ impl HostNet {
         if failures.len() == refused {
             inner.done = Some((plan, 0));
         }
-        failures.into_iter().next().map_or(Ok(()), Err)
+        failures
     }
 
     fn plan(

@@ -144,8 +144,11 @@ fn what_cannot_be_is_refused_with_its_reason() {
     let error = node.try_arrange().unwrap_err().to_string();
     assert!(error.contains("192.168.60.11 is an address of this node"), "{error}");
     let good = attachment(42, vec![], vec![]);
-    node.wanted.insert(good.grain, good);
+    let id = good.grain;
+    node.wanted.insert(id, good);
     node.try_arrange().unwrap_err();
+    node.block(|net| net.arrange_for(id, &node.wanted)).expect("another one does not hold it up");
+    node.block(|net| net.arrange_for(one.grain, &node.wanted)).unwrap_err();
     let (table, rules) = (lab.nft("a", "list ruleset"), lab.ip("a", "rule"));
     assert!(table.contains("192.168.60.42") && rules.contains("iif scr00000000001a"), "{table}");
     one = attachment(41, vec![], vec![]);
@@ -154,6 +157,7 @@ fn what_cannot_be_is_refused_with_its_reason() {
     lab.ip("a", "link set eth0 name lan0");
     let error = node.try_arrange().unwrap_err().to_string();
     assert!(error.contains("the uplink `eth0` is not there"), "{error}");
+    node.block(|net| net.arrange_for(one.grain, &node.wanted)).expect_err("that is everybody's");
     assert!(lab.nft("a", "list tables").contains("scrap"), "closed nevertheless");
     assert!(node.block(|net| net.announce(&one)).is_err());
 }
