@@ -3,6 +3,8 @@
 //!
 //! **Invariant:** a template that is not sealed is none. What is in an archive is written below one folder and nowhere else.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -181,6 +183,11 @@ async fn unpack(tree: PathBuf, archive: BodyDataStream) -> Result<Option<String>
     let input = SyncIoBridge::new(StreamReader::new(stream));
     let work = tokio::task::spawn_blocking(move || {
         let cannot = |source| ArchiveError::Write { path: tree.display().to_string(), source };
+        // What strangers have packed lends rights by its bits: no user of this machine gets at it. A grain's users are let in when
+        // its files belong to them.
+        if let Some(above) = tree.parent() {
+            std::fs::set_permissions(above, Permissions::from_mode(0o700)).map_err(cannot)?;
+        }
         std::fs::create_dir(&tree).map_err(cannot)?;
         let plain = archive::plain(input).map_err(ArchiveError::Damaged)?;
         let unpacked = archive::unpack(plain, &tree, Limits::default())?;

@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
@@ -266,6 +267,8 @@ fn work(data: &Path, ids: IdRange) -> Done<()> {
     tree.change_owners()?;
     tree.give_back(&notes)?;
     rustix::fs::syncfs(&tree.root).map_err(at(data))?;
+    // From now on its users may come through, and others find nothing that lends them rights of this machine.
+    fs::set_permissions(data, fs::Permissions::from_mode(0o711)).map_err(io_at(data))?;
     let marker = data.join(MARKER);
     let text = serde_json::to_vec(&ids).map_err(|error| io_at(&marker)(error.into()))?;
     write(&marker, &text)?;

@@ -103,8 +103,10 @@ fn a_tree_is_shifted_with_everything_that_lends_rights() {
         return;
     }
     let data = tree();
+    let mode = || data.path().metadata().unwrap().permissions().mode() & 0o777;
     let before = picture(data.path());
     shift(data.path(), IDS).unwrap();
+    assert_eq!(mode(), 0o711, "its users may come through");
     let after = picture(data.path());
     assert_eq!(before.len(), after.len());
     for (path, (user, group, mode)) in &before {
