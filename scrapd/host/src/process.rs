@@ -2,7 +2,7 @@
 //! daemon's user, sees the machine, and is not limited: memory and processor time are measured only (a limit on address space
 //! breaks many programs; limits come with LXC and jails).
 //!
-//! One keeper ([`crate::keeper`]) per running grain does the work and outlives the daemon; [`crate::keepers`] starts it,
+//! One keeper ([`crate::keeper`]) per running grain does the work and outlives the daemon; `keepers` starts it,
 //! finds it again and cleans up after one that was killed. A service manager must therefore not
 //! kill the daemon's whole group at a restart (systemd: `KillMode=process`). What escapes: a process that leaves its
 //! session, clears its environment and loses its parent, and whose keeper is then killed too.

@@ -12,7 +12,7 @@
 //! - Orphans share with their grain what is before their base: pruned there, it is gone here too. The base stays.
 //! - Holds are the properties; a hold in the pool beside each is a protection against people.
 //!
-//! What the plainer tools cannot do is listed at [`probe::Capabilities`].
+//! What the plainer tools cannot do is listed at `probe::Capabilities`.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
