@@ -304,13 +304,18 @@ async fn tell(daemon: &Daemon, command: Command) -> Done {
     let proposal = Proposal { at: clock::wall(), key: None, command };
     let committed = daemon.consensus.propose(proposal).await?;
     // A refusal means that the world has moved on; the next round decides on the new one, once it is applied here.
+    applied_here(daemon, committed.index).await;
+    Ok(Vec::new())
+}
+
+/// Waits until what the cluster has decided is known here too; not for ever, because this node may be cut off.
+pub(crate) async fn applied_here(daemon: &Daemon, index: u64) {
     let mut changes = daemon.consensus.changes();
-    let applied = changes.wait_for(|applied| *applied >= committed.index);
+    let applied = changes.wait_for(|applied| *applied >= index);
     let limit = std::time::Duration::from_secs(5);
     if tokio::time::timeout(limit, applied).await.is_err() {
-        tracing::debug!(index = committed.index, "told, and not applied here yet");
+        tracing::debug!(index, "told, and not applied here yet");
     }
-    Ok(Vec::new())
 }
 
 /// How the storage is now. What does not answer is a state too.

@@ -222,7 +222,11 @@ async fn tell(
     daemon.agent.with(|state| state.take(Update::Template(template, Some(sealed.guid))));
     match daemon.consensus.propose(proposal).await {
         Ok(committed) => match committed.outcome {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                // Whoever asks this node next is told of it.
+                crate::execute::applied_here(daemon, committed.index).await;
+                Ok(())
+            }
             Err(refusal) => {
                 daemon.agent.with(|state| state.take(Update::Template(template, None)));
                 Err(Untold::Surely(refusal.into()))

@@ -122,7 +122,9 @@ async fn the_head_of_a_running_grain_that_is_gone_is_named() -> anyhow::Result<(
     let status = lab.ctl_said(&["status"]).await?.all();
     assert!(status.contains("web"), "the grain is not named:\n{status}");
     // It is put back, and the grain runs again.
-    lab.sh("ada", &format!("zfs rename {}-ada/taken {head}", lab.name)).await?;
+    let give_back = format!("zfs rename {}-ada/taken {head}", lab.name);
+    wait_for(SOON, "it can be put back", async || lab.sh("ada", &give_back).await.map(Some))
+        .await?;
     let _ = lab.ctl_said(&["--timeout", "60s", "start", "web"]).await?;
     lab.grain_is("web", "runs again", |grain| grain.status.state == GrainState::Running).await?;
     lab.end().await
