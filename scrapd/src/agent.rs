@@ -194,7 +194,10 @@ fn plan(daemon: &Daemon, now: Now) -> Vec<HostAction> {
             let actions = obey(daemon.me, cluster, &state.facts, now);
             for lane in actions.iter().map(HostAction::lane) {
                 state.facts.busy.insert(lane);
-                if let Lane::Run(grain) | Lane::Shape(grain) | Lane::Snap(grain) = lane
+                if let Lane::Run(grain)
+                | Lane::Shape(grain)
+                | Lane::Snap(grain)
+                | Lane::Describe(grain) = lane
                     && let Some(grain) = cluster.grains.get(&grain)
                 {
                     state.tries(lane, grain);

@@ -163,6 +163,8 @@ pub enum Lane {
     Shape(GrainId),
     /// Snapshots and their upkeep.
     Snap(GrainId),
+    /// What a dataset says of itself, and its limits. That they cannot be set holds up no snapshot.
+    Describe(GrainId),
     /// Starting and stopping.
     Run(GrainId),
     /// A copy on a node.
@@ -191,8 +193,8 @@ impl HostAction {
             Self::Snapshot { grain, .. }
             | Self::Probe { grain }
             | Self::Prune { grain, .. }
-            | Self::Release { grain, .. }
-            | Self::Describe { grain, .. } => Lane::Snap(*grain),
+            | Self::Release { grain, .. } => Lane::Snap(*grain),
+            Self::Describe { grain, .. } => Lane::Describe(*grain),
             Self::Ask { grain, node } | Self::Send { grain, node, .. } => Lane::Copy(*grain, *node),
             Self::Start { grain, .. } | Self::Stop { grain, .. } | Self::Arm { grain, .. } => {
                 Lane::Run(*grain)
@@ -333,7 +335,8 @@ fn removed(cluster: &Cluster, host: &HostFacts, actions: &mut Vec<HostAction>) {
     }
     for grain in host.data.keys().filter(|grain| cluster.purged.contains(grain)) {
         let alive = host.runs.get(grain).is_some_and(|run| run.alive);
-        if !alive && !host.busy.contains(&Lane::Snap(*grain)) {
+        let works = [Lane::Snap(*grain), Lane::Describe(*grain)];
+        if !alive && !works.iter().any(|lane| host.busy.contains(lane)) {
             actions.push(HostAction::Destroy { grain: *grain });
         }
     }

@@ -63,7 +63,7 @@ fn run(state: &State, id: GrainId) -> Option<RunReport> {
 
 /// Why it cannot be looked at, or the last failure in any of the grain's lanes but those of its copies, which say it themselves.
 fn trouble(state: &State, id: GrainId) -> Option<String> {
-    let lanes = [Lane::Run(id), Lane::Shape(id), Lane::Snap(id)];
+    let lanes = [Lane::Run(id), Lane::Shape(id), Lane::Snap(id), Lane::Describe(id)];
     let failed = || lanes.iter().find_map(|lane| state.facts.failed.get(lane));
     let unseen = state.unclear.get(&id).or_else(|| state.silent.get(&id));
     unseen.cloned().or_else(|| failed().map(|failure| failure.why.clone()))

@@ -253,6 +253,7 @@ impl State {
             | Lane::Run(_)
             | Lane::Shape(_)
             | Lane::Snap(_)
+            | Lane::Describe(_)
             | Lane::Tell(_)
             | Lane::Template(_) => {
                 RETRY_FIRST.ms().saturating_mul(1 << attempts.min(10)).min(RETRY_MAX.ms())
@@ -271,7 +272,12 @@ impl State {
             }
             // A look from before the failure has seen what is no more.
             Lane::Run(grain) => self.note_change(grain),
-            Lane::Shape(_) | Lane::Snap(_) | Lane::Tell(_) | Lane::Lease | Lane::Template(_) => (),
+            Lane::Shape(_)
+            | Lane::Snap(_)
+            | Lane::Describe(_)
+            | Lane::Tell(_)
+            | Lane::Lease
+            | Lane::Template(_) => (),
         }
     }
 
@@ -296,7 +302,7 @@ impl State {
     pub(crate) fn forget_old_failures(&mut self, cluster: &Cluster) {
         let tried = &self.tried;
         self.facts.failed.retain(|lane, _| match lane {
-            Lane::Run(id) | Lane::Shape(id) | Lane::Snap(id) => {
+            Lane::Run(id) | Lane::Shape(id) | Lane::Snap(id) | Lane::Describe(id) => {
                 let wish = cluster.grains.get(id).map(Wish::of);
                 wish.is_none() || wish == tried.get(lane).copied()
             }

@@ -1,14 +1,14 @@
 //! Part of `agent`: what is on the disk is looked at again, because people and other programs change it too. A dataset that was
 //! renamed, destroyed or rolled back by hand is known within half a minute, and at once where something failed because of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use scrap_decide::obey::Lane;
 use scrap_host::datasets::{Dataset, DatasetId, Datasets as _};
 use scrap_schema::id::GrainId;
-use scrap_schema::snapshot::Guid;
+use scrap_schema::snapshot::{Guid, Snapshot};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -37,7 +37,7 @@ async fn survey(daemon: &Daemon) {
             return;
         }
     };
-    for grain in changed(daemon, &list) {
+    for grain in daemon.agent.with(|state| changed(state, &list)) {
         // Whoever works on it now looks at it afterwards.
         let Some(lane) = daemon.agent.reserve(Lane::Shape(grain)) else { continue };
         let before = daemon.agent.with(|state| believed(state, grain));
@@ -53,33 +53,35 @@ async fn survey(daemon: &Daemon) {
 /// The snapshots that are believed to be here; `None`: there is no dataset.
 fn believed(state: &State, grain: GrainId) -> Option<BTreeSet<Guid>> {
     let data = state.facts.data.get(&grain)?;
-    Some(data.snapshots.iter().map(|snapshot| snapshot.guid).collect())
+    Some(guids(&data.snapshots))
 }
 
-/// Grains whose dataset has come, gone, or holds other snapshots than is believed.
-fn changed(daemon: &Daemon, list: &[Dataset]) -> Vec<GrainId> {
-    let there = |grain: GrainId| list.iter().find(|dataset| dataset.id == DatasetId::Grain(grain));
-    daemon.agent.with(|state| {
-        let listed = list.iter().filter_map(|dataset| match dataset.id {
-            DatasetId::Grain(grain) => Some(grain),
+/// Grains whose dataset has come, gone, or holds other snapshots than is believed, and that nobody works on.
+fn changed(state: &State, list: &[Dataset]) -> Vec<GrainId> {
+    let listed: BTreeMap<GrainId, BTreeSet<Guid>> = list
+        .iter()
+        .filter_map(|dataset| match dataset.id {
+            DatasetId::Grain(grain) => Some((grain, guids(&dataset.snapshots))),
             DatasetId::Orphan(..) | DatasetId::Template(_) => None,
-        });
-        let grains: BTreeSet<GrainId> = state.facts.data.keys().copied().chain(listed).collect();
-        let differs = |grain: &GrainId| {
-            let seen: Option<BTreeSet<Guid>> = there(*grain)
-                .map(|dataset| dataset.snapshots.iter().map(|snapshot| snapshot.guid).collect());
-            let works = state.facts.busy.iter().any(|lane| touches(lane, *grain));
-            believed(state, *grain) != seen && !works
-        };
-        grains.into_iter().filter(differs).collect()
-    })
+        })
+        .collect();
+    let grains: BTreeSet<GrainId> = state.facts.data.keys().chain(listed.keys()).copied().collect();
+    let differs = |grain: &GrainId| {
+        let works = state.facts.busy.iter().any(|lane| touches(lane, *grain));
+        believed(state, *grain).as_ref() != listed.get(grain) && !works
+    };
+    grains.into_iter().filter(differs).collect()
+}
+
+fn guids(snapshots: &[Snapshot]) -> BTreeSet<Guid> {
+    snapshots.iter().map(|snapshot| snapshot.guid).collect()
 }
 
 /// Whether work in this lane changes the grain's dataset.
 fn touches(lane: &Lane, grain: GrainId) -> bool {
     match lane {
         Lane::Shape(of) | Lane::Snap(of) | Lane::Run(of) | Lane::Copy(of, _) => *of == grain,
-        Lane::Tell(_) | Lane::Lease | Lane::Template(_) => false,
+        Lane::Describe(_) | Lane::Tell(_) | Lane::Lease | Lane::Template(_) => false,
     }
 }
 
@@ -90,5 +92,51 @@ pub(super) async fn look_again(daemon: &Daemon, grain: GrainId) {
         Err(error) => {
             debug!(%grain, error = crate::logging::chain(error.as_ref()), "cannot look at its dataset");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use scrap_host::datasets::{Datasets as _, Shape};
+    use scrap_host::mem::MemDatasets;
+    use scrap_schema::id::Epoch;
+    use scrap_schema::snapshot::{Purpose, SnapshotName};
+    use scrap_schema::time::Timestamp;
+
+    use super::*;
+    use crate::agent::Update;
+
+    const WEB: GrainId = GrainId(7);
+
+    /// What a pool lists after so many snapshots of one grain.
+    async fn listed(snapshots: u64) -> Vec<Dataset> {
+        let datasets = MemDatasets::new(1);
+        datasets.create(WEB, Epoch(1), Shape::default()).await.unwrap();
+        for seq in 1..=snapshots {
+            let name = SnapshotName { epoch: Epoch(1), seq, purpose: Purpose::Replication };
+            datasets.snapshot(WEB, &name, Timestamp(1)).await.unwrap();
+        }
+        datasets.list().await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_came_went_or_has_other_snapshots_is_looked_at_unless_somebody_works_on_it() {
+        let (one, two) = (listed(1).await, listed(2).await);
+        let mut state = State::default();
+        assert_eq!(changed(&state, &[]), []);
+        assert_eq!(changed(&state, &one), [WEB], "it came");
+        state.take(Update::Data(WEB, Some((one[0].clone(), BTreeMap::new()))));
+        assert_eq!(changed(&state, &one), []);
+        assert_eq!(changed(&state, &two), [WEB], "it has another one");
+        assert_eq!(changed(&state, &[]), [WEB], "it went");
+        for lane in [Lane::Shape(WEB), Lane::Snap(WEB), Lane::Run(WEB)] {
+            state.facts.busy.insert(lane);
+            assert_eq!(changed(&state, &[]), [], "{lane:?}");
+            state.facts.busy.remove(&lane);
+        }
+        state.facts.busy.insert(Lane::Describe(WEB));
+        assert_eq!(changed(&state, &[]), [WEB]);
     }
 }

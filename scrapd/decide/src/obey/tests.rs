@@ -375,3 +375,22 @@ fn a_grain_whose_data_somebody_took_away_is_stopped_and_that_is_the_reason() {
     host.data.insert(WEB, head("1.1", 0));
     assert_eq!(orders(&world, 1, &host)[0], "stop web: it is of an older epoch");
 }
+
+#[test]
+fn limits_that_cannot_be_set_hold_up_no_snapshot() {
+    let mut world = World::web(&[]);
+    world.begin(Work::Snapshot { grain: WEB, name: "before".parse().unwrap() });
+    let mut host = host(&world, 1_000);
+    host.data.insert(WEB, DataFacts { described: 0, ..head("1.1", 1) });
+    host.runs.insert(WEB, running(1, true));
+    let both = orders(&world, 1, &host);
+    let describes = |orders: &[String]| orders.iter().any(|order| order == "describe web");
+    let snapshots =
+        |orders: &[String]| orders.iter().any(|order| order.starts_with("snapshot web"));
+    assert!(describes(&both) && snapshots(&both), "{both:?}");
+    let retry_at = BootTime(world.now.boot.0 + 1);
+    let failure = Failure { attempts: 1, retry_at, why: "of a test".to_owned() };
+    host.failed.insert(Lane::Describe(WEB), failure);
+    let one = orders(&world, 1, &host);
+    assert!(!describes(&one) && snapshots(&one), "{one:?}");
+}
