@@ -32,10 +32,10 @@ pub enum OrphanError {
 
 impl From<DatasetError> for OrphanError {
     fn from(error: DatasetError) -> Self {
-        match error.cause {
-            Cause::Missing => Self::NotHere,
-            _ => Self::Failed { source: error.into() },
+        if matches!(error.cause, Cause::Missing) {
+            return Self::NotHere;
         }
+        Self::Failed { source: error.into() }
     }
 }
 
