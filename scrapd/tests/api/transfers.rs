@@ -87,6 +87,23 @@ async fn a_sender_that_is_silent_for_too_long_frees_the_lane() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_dataset_that_has_had_enough_ends_the_stream_and_is_the_reason() {
+    let lab = Lab::three().await;
+    let grain = copied(&lab).await;
+    let daemon = &lab.nodes[1].daemon;
+    // More than fits between the wire and the dataset, and no end.
+    let frame = [&4096_u32.to_be_bytes()[..], &[7; 4096]].concat();
+    let frame = bytes::Bytes::from(frame);
+    let frames = futures_util::stream::repeat_with(move || Ok::<_, std::io::Error>(frame.clone()));
+    let (offer, idle) = (offer(&lab, 77), Duration::from_secs(3600));
+    let received = scrapd::transfer::receive(daemon, grain, &offer, frames, idle);
+    let error = tokio::time::timeout(LIMIT, received).await.expect("it hangs").unwrap_err();
+    let text = scrapd::logging::chain(&error);
+    assert!(text.contains("cannot receive into"), "the dataset's reason is not told: {text}");
+    assert!(!daemon.agent.with(|state| state.facts.busy.contains(&Lane::Shape(grain))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_node_takes_in_so_many_streams_at_once_and_says_why_not_more() {
     let lab = Lab::three().await;
     let grain = copied(&lab).await;

@@ -7,7 +7,7 @@ use scrap_schema::command::{ApplyItem, AssignCause, Command, IdempotencyKey, Pro
 use scrap_schema::id::{BootId, Epoch, GrainId, NodeId, OperationId};
 use scrap_schema::operation::{OperationState, Work};
 use scrap_schema::time::Timestamp;
-use scrap_schema::unit::Bytes;
+use scrap_schema::unit::{Bytes, Span};
 
 use crate::cluster::{Outcome, Stage};
 use crate::fixture::{WEB, World, snapshot, text};
@@ -532,6 +532,26 @@ fn somebody_elses_change_is_noticed() {
         world.refused(Command::TrashGrain { grain: WEB, if_index: Some(is), keep_until: AT }),
         Refusal::Changed { .. }
     ));
+}
+
+#[test]
+fn what_a_program_was_started_with_changes_by_starting_it_again() {
+    type Change = fn(&mut scrap_schema::spec::GrainSpec);
+    let changes: [(&str, Change, bool); 4] = [
+        ("memory", |spec| spec.resources.memory = Bytes(512 << 20), true),
+        ("cpu", |spec| spec.resources.cpu = "3".parse().unwrap(), true),
+        ("disk", |spec| spec.resources.disk = Bytes(512 << 30), false),
+        ("stop", |spec| spec.stop.timeout = Span::from_secs(77), false),
+    ];
+    for (what, change, restarts) in changes {
+        let mut world = World::web(&[]);
+        let mut spec = world.the(WEB).spec.clone();
+        change(&mut spec);
+        let (labels, annotations, if_index) = (Default::default(), Default::default(), None);
+        world.done(Command::UpdateGrain { grain: WEB, if_index, labels, annotations, spec });
+        let restarting = world.the(WEB).stage == Stage::Restarting { operation: None };
+        assert_eq!(restarting, restarts, "{what}");
+    }
 }
 
 fn keyed(

@@ -116,6 +116,30 @@ fn ones(mask: IpAddr) -> u8 {
 mod tests {
     use super::*;
 
+    fn link(address: &str, network: &str) -> Link {
+        let address: IpAddr = address.parse().unwrap();
+        let length = network.split_once('/').unwrap().1.parse().unwrap();
+        Link {
+            addresses: [(address, Prefix::new(address, length).unwrap())].into(),
+            ..Link::default()
+        }
+    }
+
+    #[test]
+    fn a_network_inside_of_the_uplinks_is_somewhere_else() {
+        let interfaces = Interfaces {
+            all: [
+                ("eth0".to_owned(), link("192.168.7.2", "/16")),
+                ("virbr0".to_owned(), link("192.168.122.1", "/24")),
+                ("wlan0".to_owned(), link("192.168.7.3", "/16")),
+                ("vpn".to_owned(), link("192.168.9.9", "/8")),
+            ]
+            .into(),
+        };
+        let others = interfaces.others("eth0").iter().map(Prefix::to_string).collect::<Vec<_>>();
+        assert_eq!(others, ["192.168.122.0/24"]);
+    }
+
     #[test]
     fn this_machine_has_a_loopback() {
         let interfaces = Interfaces::read().unwrap();
