@@ -241,16 +241,13 @@ fn say(words: &str, result: &execute::Done) {
     }
 }
 
-/// Takes in what came of an action, and frees its lane. A question that was answered delivers nothing: what failed before it is
-/// not forgotten, or the pauses between two tries would never grow.
+/// Takes in what came of an action, and frees its lane.
 fn done(daemon: &Daemon, lane: Lane, delivers: bool, result: execute::Done) {
     daemon.agent.with(|state| {
         state.facts.busy.remove(&lane);
         match result {
             Ok(updates) => {
-                if delivers {
-                    state.facts.failed.remove(&lane);
-                }
+                state.succeeded(lane, delivers);
                 for update in updates {
                     state.take(update);
                 }

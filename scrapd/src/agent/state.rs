@@ -243,6 +243,14 @@ impl State {
         }
     }
 
+    /// Forgets what failed before. A question that was answered delivers nothing and forgets nothing, or the pauses between two
+    /// tries of what it is asked for would never grow.
+    pub fn succeeded(&mut self, lane: Lane, delivers: bool) {
+        if delivers {
+            self.facts.failed.remove(&lane);
+        }
+    }
+
     /// Notes a failure and when to try again.
     pub fn failed(&mut self, lane: Lane, why: String, now: BootTime) {
         let attempts = self.facts.failed.get(&lane).map_or(0, |failure| failure.attempts);

@@ -1,7 +1,7 @@
 //! What a look at the runtime may say while an order is under way, and after it.
 
 use scrap_host::runtime::{Instance, InstanceState, Listing, RuntimeCause, RuntimeError};
-use scrap_schema::id::{Epoch, GrainId};
+use scrap_schema::id::{Epoch, GrainId, NodeId};
 
 use super::*;
 
@@ -82,4 +82,19 @@ fn a_grain_that_was_not_reached_is_told_and_tried_again() {
     state.take(Update::Extended(BootTime(6000), BTreeMap::new()));
     assert_eq!(state.facts.extended, Some(BootTime(6000)));
     assert!(state.silent.is_empty());
+}
+
+#[test]
+fn an_answered_question_does_not_shorten_the_pause_after_the_next_failure() {
+    let lane = Lane::Copy(WEB, NodeId(2));
+    let mut state = State::default();
+    let mut pauses = Vec::new();
+    for now in [0, 100_000, 200_000].map(BootTime) {
+        state.failed(lane, "refused".to_owned(), now);
+        pauses.push(state.facts.failed[&lane].retry_at.0 - now.0);
+        state.succeeded(lane, false);
+    }
+    assert!(pauses[0] < pauses[1] && pauses[1] < pauses[2], "{pauses:?}");
+    state.succeeded(lane, true);
+    assert!(state.facts.failed.is_empty());
 }
