@@ -83,10 +83,12 @@ fn measured(line: &str) -> Option<String> {
     let (name, value) = line.split_once(": ")?;
     let bare = name.trim_start().trim_start_matches("- ").trim_matches('"');
     let number = value.trim_end_matches(',').trim_matches(['"', '\'']);
+    // Whether what a copy lacks is known depends on how long ago it was measured.
+    let unknown = bare == "pending" && number == "null";
     let guid = GUIDS.contains(&bare) && number.len() == 16;
     let number = MEASURED.contains(&bare) && number.starts_with(|c: char| c.is_ascii_digit());
     let comma = if value.ends_with(',') { "," } else { "" };
-    (guid || number).then(|| format!("{name}: [measured]{comma}"))
+    (guid || number || unknown).then(|| format!("{name}: [measured]{comma}"))
 }
 
 fn is_word(byte: char) -> bool {
@@ -229,6 +231,9 @@ mod tests {
         check("at 2026-11-21T02:07:23.085Z: done", "at [time]: done");
         check("operation 01m7xxqgk6eqss63e6a10qg2n3 of web", "operation [id] of web");
         check("  \"lagMs\": 1234,", "  \"lagMs\": [measured],");
+        check("  pending: 0B", "  pending: [measured]");
+        check("  pending: null", "  pending: [measured]");
+        check("  lagMs: null", "  lagMs: null");
         check("took 350ms.", "took [span].");
         check("  \"snapshot\": \"c7d368abcdef0123\",", "  \"snapshot\": [measured],");
         check("  snapshot: '0123456789012345'", "  snapshot: [measured]");
