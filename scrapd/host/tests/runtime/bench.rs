@@ -74,7 +74,7 @@ pub(crate) async fn wait_for_state<R: Runtime>(runtime: &R, state: InstanceState
     found.unwrap_or_else(|_| panic!("never {state:?}, but {last:?}"))
 }
 
-pub(crate) async fn wait_until(condition: impl AsyncFn() -> bool) {
+pub(crate) async fn wait_until(mut condition: impl AsyncFnMut() -> bool) {
     let wait = async {
         while !condition().await {
             tokio::time::sleep(Duration::from_millis(5)).await;

@@ -211,8 +211,14 @@ impl LxcBench {
     pub(crate) async fn appears(&self, name: &str) -> String {
         let path = self.rootfs().join(name);
         let read = || fs::read_to_string(&path).ok().filter(|text| text.ends_with('\n'));
-        crate::bench::wait_until(async || read().is_some()).await;
-        read().unwrap()
+        // Read once: whoever writes it may be writing it again.
+        let mut seen = None;
+        crate::bench::wait_until(async || {
+            seen = read();
+            seen.is_some()
+        })
+        .await;
+        seen.unwrap()
     }
 
     /// The program that makes the system.
