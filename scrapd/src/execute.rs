@@ -151,8 +151,7 @@ pub async fn look_at_everything(host: &Host) -> Done {
     for dataset in host.datasets.list().await? {
         match dataset.id {
             DatasetId::Grain(grain) => {
-                let held = host.datasets.holds(grain).await?;
-                updates.push(Update::Data(grain, Some((dataset, held))));
+                updates.push(Update::Data(grain, Some(dataset)));
             }
             // One that cannot be measured ends no start; it is measured again at the next.
             DatasetId::Orphan(grain, epoch) => match orphan_facts(host, &dataset).await {
@@ -183,11 +182,8 @@ pub async fn look_at_everything(host: &Host) -> Done {
 /// # Errors
 /// What the backend says.
 pub async fn look_at(host: &Host, grain: GrainId) -> Done {
-    let Some(dataset) = host.datasets.get(DatasetId::Grain(grain)).await? else {
-        return Ok(vec![Update::Data(grain, None)]);
-    };
-    let held = host.datasets.holds(grain).await?;
-    Ok(vec![Update::Data(grain, Some((dataset, held)))])
+    let dataset = host.datasets.get(DatasetId::Grain(grain)).await?;
+    Ok(vec![Update::Data(grain, dataset)])
 }
 
 async fn orphan_facts(host: &Host, orphan: &Dataset) -> Result<Option<OrphanFacts>, Trouble> {

@@ -107,6 +107,32 @@ async fn a_copy_that_was_renamed_or_destroyed_is_named_and_made_again() -> anyho
 }
 
 #[tokio::test]
+async fn a_template_that_was_renamed_is_fetched_again_and_harms_no_copy() -> anyhow::Result<()> {
+    let Some(lab) = prepared(two_nodes(), Kind::Busybox, 1).await? else { return Ok(()) };
+    let web = one(&lab).await?;
+    let (pid, _) = daemon(&lab, "ben").await?;
+    let parent = format!("{}/templates", lab.dataset("ben"));
+    let list = lab.sh("ben", &format!("zfs list -H -o name -r -d 1 {parent}")).await?;
+    let template = list.lines().find(|name| **name != parent).context("ben has no template")?;
+    let aside = format!("{}-ben/aside", lab.name);
+    lab.sh("ben", &format!("zfs rename {template} {aside}")).await?;
+    web.write(1).await?;
+    lab.is_protected("web", 1).await?;
+    let again = format!(
+        "zfs list -H -o name {template}@$(zfs list -H -o name -t snapshot -r -d 1 {aside} | cut -d@ -f2)"
+    );
+    wait_for(2 * SOON, "it is there again", async || Ok(lab.sh("ben", &again).await.ok())).await?;
+    lives_and_rests(&lab, "ben", &pid, "a template that was renamed").await?;
+    web.write(2).await?;
+    lab.is_protected("web", 1).await?;
+    // What a person has put elsewhere is that person's, and the copy still shares its blocks.
+    let copy = dataset(&lab, "ben", "web").await?;
+    let origin = lab.sh("ben", &format!("zfs get -Hp -o value origin {copy}")).await?;
+    assert!(origin.starts_with(&aside), "{origin}");
+    lab.end().await
+}
+
+#[tokio::test]
 async fn the_head_of_a_running_grain_that_is_gone_is_named() -> anyhow::Result<()> {
     let Some(lab) = prepared(two_nodes(), Kind::Busybox, 1).await? else { return Ok(()) };
     let _web = one(&lab).await?;

@@ -93,12 +93,14 @@ impl Datasets for AnyDatasets {
         fn prune(&self, grain: GrainId, guids: &[Guid]) -> datasets::Result<()>;
         fn hold(&self, grain: GrainId, guid: Guid, tag: &str) -> datasets::Result<()>;
         fn release(&self, grain: GrainId, tag: &str) -> datasets::Result<()>;
-        fn holds(&self, grain: GrainId) -> datasets::Result<BTreeMap<String, Guid>>;
         fn send(
             &self, id: DatasetId, from: Option<Guid>, to: Guid,
             out: &mut (dyn AsyncWrite + Send + Unpin)
         ) -> datasets::Result<u64>;
         fn estimate(&self, id: DatasetId, from: Option<Guid>, to: Guid) -> datasets::Result<u64>;
+        fn estimate_cheaply(
+            &self, id: DatasetId, from: Option<Guid>, to: Guid
+        ) -> datasets::Result<Option<u64>>;
         fn receive(
             &self, grain: GrainId, incoming: Incoming,
             input: &mut (dyn AsyncRead + Send + Unpin)

@@ -4,6 +4,7 @@
 //! name is walked from the tree's own descriptor, part by part, and no part may be a symbolic link. Devices are left out,
 //! because a grain gets its own; owners, modes, times, links and extended attributes are kept. Never starts a program.
 
+use std::cell::Cell;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -92,22 +93,31 @@ impl ArchiveError {
     }
 }
 
+/// Most that is read between two entries: long names, attributes, maps of holes.
+const HEADERS_MAX: u64 = 8 << 20;
+
 /// Unpacks a tar stream into `tree`, an existing folder that nobody else writes to. Blocks: call it on a thread of its own.
 ///
 /// # Errors
 /// What is wrong with the archive, or what the file system refuses. What was unpacked until then stays: the caller removes it.
 pub fn unpack(input: impl Read, tree: &Path, limits: Limits) -> Result<Unpacked, ArchiveError> {
-    let mut archive = tar::Archive::new(input);
+    let allowed = Cell::new(0);
+    let mut archive = tar::Archive::new(Sparing { input, allowed: &allowed });
     let mut place = place::Place::open(tree)?;
     let mut unpacked = Unpacked::default();
-    for entry in archive.entries().map_err(ArchiveError::Damaged)? {
+    let mut entries = archive.entries().map_err(ArchiveError::Damaged)?;
+    loop {
+        // Long names and attributes come in headers that are read as a whole.
+        allowed.set(HEADERS_MAX);
+        let Some(entry) = entries.next() else { break };
         let mut entry = entry.map_err(ArchiveError::Damaged)?;
+        allowed.set(u64::MAX);
         unpacked.entries = unpacked.entries.saturating_add(1);
         if unpacked.entries > limits.entries {
             return Err(ArchiveError::TooMany(limits.entries));
         }
         let left = limits.bytes.0.saturating_sub(unpacked.bytes.0);
-        if entry.size() > left && place::has_content(&entry) {
+        if entry.size() > left {
             return Err(ArchiveError::TooLarge(limits.bytes));
         }
         match place.put(&mut entry)? {
@@ -116,12 +126,33 @@ pub fn unpack(input: impl Read, tree: &Path, limits: Limits) -> Result<Unpacked,
             }
             place::Put::LeftOut => unpacked.devices = unpacked.devices.saturating_add(1),
         }
+        // What nobody wanted of it belongs to no header.
+        io::copy(&mut entry, &mut io::sink()).map_err(ArchiveError::Damaged)?;
     }
     if unpacked.entries == 0 {
         return Err(ArchiveError::Empty);
     }
     place.finish()?;
     Ok(unpacked)
+}
+
+/// Ends when more is read than is allowed now.
+struct Sparing<'a, R> {
+    input: R,
+    allowed: &'a Cell<u64>,
+}
+
+impl<R: Read> Read for Sparing<'_, R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let allowed = self.allowed.get();
+        if allowed == 0 && !into.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a header is too large"));
+        }
+        let most = usize::try_from(allowed).unwrap_or(usize::MAX).min(into.len());
+        let read = self.input.read(into.get_mut(..most).unwrap_or_default())?;
+        self.allowed.set(allowed.saturating_sub(read as u64));
+        Ok(read)
+    }
 }
 
 /// A name of an archive for people: no control characters, not too long.

@@ -173,6 +173,8 @@ pub struct Dataset {
     pub quota: Bytes,
     /// For an orphan: the newest snapshot that it has in common with the grain's own line.
     pub base: Option<Guid>,
+    /// Tags and the snapshots that they hold, with [`ORIGIN_TAG`] and those that begin with [`CLONE_TAG`].
+    pub holds: BTreeMap<String, Guid>,
 }
 
 /// What was written into a head since its newest snapshot.
@@ -294,8 +296,17 @@ pub trait Datasets: Send + Sync + 'static {
     /// Releases a tag; a missing one is fine, and [`ORIGIN_TAG`] stays.
     fn release(&self, grain: GrainId, tag: &str) -> impl Future<Output = Result<()>> + Send;
 
-    /// Tags and the snapshots that they hold, with [`ORIGIN_TAG`] and those that begin with [`CLONE_TAG`].
-    fn holds(&self, grain: GrainId) -> impl Future<Output = Result<BTreeMap<String, Guid>>> + Send;
+    /// [`Dataset::holds`] of a grain.
+    fn holds(&self, grain: GrainId) -> impl Future<Output = Result<BTreeMap<String, Guid>>> + Send
+    where
+        Self: Sync,
+    {
+        async move {
+            let dataset = DatasetId::Grain(grain);
+            let missing = || DatasetError { work: "list holds of", dataset, cause: Cause::Missing };
+            Ok(self.get(dataset).await?.ok_or_else(missing)?.holds)
+        }
+    }
 
     /// Writes a stream of one snapshot: everything, or what changed since `from`. Returns its length in bytes. A `from` that
     /// does not come before `to` is [`Cause::Diverged`].
@@ -314,6 +325,19 @@ pub trait Datasets: Send + Sync + 'static {
         from: Option<Guid>,
         to: Guid,
     ) -> impl Future<Output = Result<u64>> + Send;
+
+    /// The same where it costs no more than a question; `None`: only making the stream would tell.
+    fn estimate_cheaply(
+        &self,
+        id: DatasetId,
+        from: Option<Guid>,
+        to: Guid,
+    ) -> impl Future<Output = Result<Option<u64>>> + Send
+    where
+        Self: Sync,
+    {
+        async move { self.estimate(id, from, to).await.map(Some) }
+    }
 
     /// Takes a stream in. A full one needs that there is no dataset (it is created as Standby); an incremental one
     /// needs role Standby and `from` = the newest snapshot here. Where there is no dataset and `from` is the guid of a

@@ -37,6 +37,7 @@ mod destroy;
 mod diff;
 mod found;
 mod health;
+mod kept;
 mod library;
 #[cfg(feature = "libzfs")]
 #[expect(unsafe_code, reason = "calls of a C library, each with its reason")]
@@ -58,6 +59,7 @@ mod words;
 mod written;
 
 use call::Tools;
+use kept::Kept;
 use library::Library;
 use names::Names;
 use probe::Capabilities;
@@ -125,6 +127,7 @@ struct Inner {
     slots: Mutex<BTreeMap<DatasetId, Slot>>,
     /// The receives that are under way.
     receives: Mutex<BTreeMap<DatasetId, watch::Sender<Order>>>,
+    kept: Kept,
     /// When the last sync of the pool began.
     synced: tokio::sync::Mutex<Option<Instant>>,
 }
@@ -138,11 +141,12 @@ impl Inner {
             limit: settings.limit,
             patience: settings.patience,
             root: settings.root.clone(),
+            moves: Arc::default(),
         };
         let (slots, receives) = (Mutex::default(), Mutex::default());
         let synced = tokio::sync::Mutex::default();
         let (can, library) = (Capabilities::PLAIN, Library::default());
-        Ok(Self { names, tools, can, library, slots, receives, synced })
+        Ok(Self { names, tools, can, library, slots, receives, kept: Kept::default(), synced })
     }
 
     fn slot(&self, id: DatasetId) -> Slot {

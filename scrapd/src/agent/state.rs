@@ -137,7 +137,7 @@ impl Sending {
 #[derive(Debug)]
 pub enum Update {
     /// A dataset of a grain is so now; `None`: there is none.
-    Data(GrainId, Option<(Dataset, BTreeMap<String, Guid>)>),
+    Data(GrainId, Option<Dataset>),
     /// A diverged head is kept aside here.
     Orphan(GrainId, Epoch, OrphanFacts),
     /// What was written since the newest snapshot.
@@ -318,8 +318,8 @@ impl State {
         });
     }
 
-    fn data(&mut self, grain: GrainId, data: Option<(Dataset, BTreeMap<String, Guid>)>) {
-        let Some((dataset, held)) = data else {
+    fn data(&mut self, grain: GrainId, data: Option<Dataset>) {
+        let Some(dataset) = data else {
             self.facts.data.remove(&grain);
             return;
         };
@@ -329,7 +329,7 @@ impl State {
         let dirty = before
             .filter(|before| newest(&before.snapshots) == newest(&dataset.snapshots))
             .and_then(|before| before.dirty);
-        let facts = to_facts(dataset, held, dirty);
+        let facts = to_facts(dataset, dirty);
         self.facts.data.insert(grain, facts);
     }
 
@@ -525,7 +525,7 @@ impl Measured {
     }
 }
 
-fn to_facts(dataset: Dataset, held: BTreeMap<String, Guid>, dirty: Option<Dirty>) -> DataFacts {
+fn to_facts(dataset: Dataset, dirty: Option<Dirty>) -> DataFacts {
     let property = |key: &str| dataset.properties.get(key);
     let restored: Option<OperationId> =
         property(PROPERTY_RESTORED).and_then(|text| text.parse().ok());
@@ -538,7 +538,7 @@ fn to_facts(dataset: Dataset, held: BTreeMap<String, Guid>, dirty: Option<Dirty>
         },
         epoch: dataset.epoch,
         snapshots: dataset.snapshots,
-        held,
+        held: dataset.holds,
         used: dataset.used,
         dirty,
         restored,

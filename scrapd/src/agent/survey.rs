@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use scrap_decide::obey::Lane;
 use scrap_host::datasets::{Dataset, DatasetId, Datasets as _};
-use scrap_schema::id::GrainId;
+use scrap_schema::id::{GrainId, TemplateId};
 use scrap_schema::snapshot::{Guid, Snapshot};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::State;
+use super::{State, Update};
 use crate::daemon::Daemon;
 use crate::execute;
 
@@ -48,6 +48,42 @@ async fn survey(daemon: &Daemon) {
         }
         drop(lane);
     }
+    for template in daemon.agent.with(|state| changed_templates(state, &list)) {
+        let Some(lane) = daemon.agent.reserve(Lane::Template(template)) else { continue };
+        let before = daemon.agent.with(|state| state.facts.templates.get(&template).copied());
+        match daemon.host.datasets.get(DatasetId::Template(template)).await {
+            Ok(dataset) => {
+                let sealed = dataset.as_ref().and_then(sealed);
+                if sealed != before {
+                    warn!(%template, "it is not as it was left: somebody else has changed it");
+                }
+                daemon.agent.update(vec![Update::Template(template, sealed)]);
+            }
+            Err(error) => {
+                debug!(%template, error = crate::logging::chain(&error), "cannot look at it");
+            }
+        }
+        drop(lane);
+    }
+}
+
+/// What a template is, once it is whole.
+fn sealed(template: &Dataset) -> Option<Guid> {
+    template.snapshots.last().map(|sealed| sealed.guid)
+}
+
+/// Templates that have come, gone, or are other ones than is believed.
+fn changed_templates(state: &State, list: &[Dataset]) -> Vec<TemplateId> {
+    let listed: BTreeMap<TemplateId, Guid> = list
+        .iter()
+        .filter_map(|dataset| match dataset.id {
+            DatasetId::Template(template) => Some((template, sealed(dataset)?)),
+            DatasetId::Orphan(..) | DatasetId::Grain(_) => None,
+        })
+        .collect();
+    let believed = &state.facts.templates;
+    let all: BTreeSet<TemplateId> = believed.keys().chain(listed.keys()).copied().collect();
+    all.into_iter().filter(|template| believed.get(template) != listed.get(template)).collect()
 }
 
 /// The snapshots that are believed to be here; `None`: there is no dataset.
@@ -97,8 +133,6 @@ pub(super) async fn look_again(daemon: &Daemon, grain: GrainId) {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use scrap_host::datasets::{Datasets as _, Shape};
     use scrap_host::mem::MemDatasets;
     use scrap_schema::id::Epoch;
@@ -106,7 +140,6 @@ mod tests {
     use scrap_schema::time::Timestamp;
 
     use super::*;
-    use crate::agent::Update;
 
     const WEB: GrainId = GrainId(7);
 
@@ -127,7 +160,7 @@ mod tests {
         let mut state = State::default();
         assert_eq!(changed(&state, &[]), []);
         assert_eq!(changed(&state, &one), [WEB], "it came");
-        state.take(Update::Data(WEB, Some((one[0].clone(), BTreeMap::new()))));
+        state.take(Update::Data(WEB, Some(one[0].clone())));
         assert_eq!(changed(&state, &one), []);
         assert_eq!(changed(&state, &two), [WEB], "it has another one");
         assert_eq!(changed(&state, &[]), [WEB], "it went");
@@ -138,5 +171,20 @@ mod tests {
         }
         state.facts.busy.insert(Lane::Describe(WEB));
         assert_eq!(changed(&state, &[]), [WEB]);
+    }
+
+    #[tokio::test]
+    async fn a_template_that_came_or_went_is_looked_at() {
+        let (datasets, template) = (MemDatasets::new(1), TemplateId(3));
+        datasets.begin_template(template).await.unwrap();
+        let mut state = State::default();
+        let begun = datasets.list().await.unwrap();
+        assert_eq!(changed_templates(&state, &begun), [], "half of one is none");
+        let sealed = datasets.seal_template(template, Timestamp(1)).await.unwrap();
+        let list = datasets.list().await.unwrap();
+        assert_eq!(changed_templates(&state, &list), [template], "it came");
+        state.take(Update::Template(template, Some(sealed.guid)));
+        assert_eq!(changed_templates(&state, &list), []);
+        assert_eq!(changed_templates(&state, &[]), [template], "it went");
     }
 }

@@ -46,14 +46,16 @@ pub async fn send(
     let _turn = turn(daemon, grain, node, from).await;
     let id = DatasetId::Grain(grain);
     let progress = Arc::new(Sending::default());
-    let estimate = daemon.host.datasets.estimate(id, from, to).await?;
-    progress.total.store(estimate, Ordering::Relaxed);
+    let estimate = daemon.host.datasets.estimate_cheaply(id, from, to).await?;
+    progress.total.store(estimate.unwrap_or(0), Ordering::Relaxed);
     let rest = rest(daemon, grain, node, estimate).await;
     let offer = OfferBody { resumed: rest.is_some(), ..offer(daemon, grain, from, to) };
     daemon.agent.with(|state| {
         let stream = state.streams.entry((grain, node)).or_default();
         stream.sending = Some(progress.clone());
-        stream.behind = Bytes(estimate);
+        if let Some(estimate) = estimate {
+            stream.behind = Bytes(estimate);
+        }
     });
     let piece = Piece { id, from, to, rest: rest.clone() };
     let sent = transmit(daemon, (grain, node), &offer, piece, &progress).await;
@@ -69,8 +71,13 @@ pub async fn send(
 
 /// What the other side has kept of an earlier stream that was cut off, if it is worth the question. Whoever does not answer it
 /// gets the stream from its beginning.
-async fn rest(daemon: &Daemon, grain: GrainId, node: NodeId, estimate: u64) -> Option<String> {
-    if estimate < REST_MIN {
+async fn rest(
+    daemon: &Daemon,
+    grain: GrainId,
+    node: NodeId,
+    estimate: Option<u64>,
+) -> Option<String> {
+    if estimate.is_none_or(|estimate| estimate < REST_MIN) {
         return None;
     }
     let token = daemon.peers.unfinished(node, grain).await.ok().flatten()?;

@@ -12,7 +12,7 @@ use super::{DataFacts, DataRole, Here, HostAction, Lane};
 use crate::cluster::Stage;
 use crate::replicate::{Route, retain, route};
 
-/// While a grain moves its owner looks for writes this often.
+/// While a grain is about to move its owner looks for writes this often.
 const EVERY_WHILE_MOVING: Span = Span::from_ms(500);
 
 /// The tag that holds the newest snapshot that this node and another one both have.
@@ -104,8 +104,9 @@ fn template(here: Here<'_>, data: &DataFacts, node: NodeId, known: &[Guid]) -> B
 /// How often the owner looks for writes.
 fn interval(here: Here<'_>) -> Span {
     match here.grain.stage {
-        Stage::Warming { .. } | Stage::Landing { .. } => EVERY_WHILE_MOVING,
+        Stage::Warming { .. } => EVERY_WHILE_MOVING,
         Stage::Settled
+        | Stage::Landing { .. }
         | Stage::Restarting { .. }
         | Stage::Restoring { .. }
         | Stage::Unplaced
@@ -121,9 +122,11 @@ fn look(here: Here<'_>, data: &DataFacts, actions: &mut Vec<HostAction>) {
     match here.grain.stage {
         // The last state is frozen by the hand-over itself.
         Stage::Quiescing { .. } | Stage::Released { .. } | Stage::Restoring { .. } => return,
-        Stage::Settled
+        // Nothing writes before it runs.
+        Stage::Landing { .. } if !here.is_alive() => return,
+        Stage::Landing { .. }
+        | Stage::Settled
         | Stage::Warming { .. }
-        | Stage::Landing { .. }
         | Stage::Restarting { .. }
         | Stage::Unplaced
         | Stage::Cloning { .. } => (),
@@ -149,9 +152,25 @@ fn look(here: Here<'_>, data: &DataFacts, actions: &mut Vec<HostAction>) {
     }
 }
 
+/// Whether the grain answers nowhere because it moves: what can wait does not make that longer.
+fn is_handed_over(here: Here<'_>) -> bool {
+    match here.grain.stage {
+        Stage::Quiescing { .. } | Stage::Released { .. } | Stage::Landing { .. } => true,
+        Stage::Settled
+        | Stage::Warming { .. }
+        | Stage::Restarting { .. }
+        | Stage::Restoring { .. }
+        | Stage::Unplaced
+        | Stage::Cloning { .. } => false,
+    }
+}
+
 /// Releases what no copy needs any more, and prunes.
 fn upkeep(here: Here<'_>, data: &DataFacts, actions: &mut Vec<HostAction>) {
     let grain = here.grain.id;
+    if is_handed_over(here) {
+        return;
+    }
     let receivers = here.grain.receivers();
     let needed: BTreeSet<String> = receivers.iter().copied().map(hold_tag).collect();
     let surplus = data.held.keys().find(|tag| tag.starts_with("last:") && !needed.contains(*tag));
@@ -167,7 +186,7 @@ fn prune(here: Here<'_>, data: &DataFacts, actions: &mut Vec<HostAction>) {
     let streaming =
         here.host.busy.iter().any(|lane| matches!(lane, Lane::Copy(of, _) if *of == grain));
     let shaping = here.host.busy.contains(&Lane::Shape(grain));
-    if streaming || shaping {
+    if streaming || shaping || is_handed_over(here) {
         return;
     }
     let keep = here.cluster.policy_of(here.grain).snapshots;

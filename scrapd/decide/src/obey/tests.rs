@@ -394,3 +394,30 @@ fn limits_that_cannot_be_set_hold_up_no_snapshot() {
     let one = orders(&world, 1, &host);
     assert!(!describes(&one) && snapshots(&one), "{one:?}");
 }
+
+#[test]
+fn nothing_is_pruned_while_the_grain_answers_nowhere_because_it_moves() {
+    let mut world = World::web(&[3]);
+    let mut copy = host(&world, 1_000);
+    // So many states of the same minute are kept by no policy.
+    let states: Vec<String> = (1..=40).map(|seq| format!("1.{seq}")).collect();
+    copy.data.insert(WEB, standby(&states.join(" "), 1));
+    let prunes = |world: &World, host: &HostFacts| {
+        orders(world, 3, host).iter().any(|order| order.starts_with("prune"))
+    };
+    assert!(prunes(&world, &copy));
+    let operation = OperationId(1);
+    let (from, to) = (NodeId(1), NodeId(3));
+    let last = line("1.40").remove(0);
+    let stopping = world.now.wall;
+    let warming = Stage::Warming { to, operation };
+    for (stage, expected) in [
+        (warming, true),
+        (Stage::Quiescing { to, operation, ordered: 0 }, false),
+        (Stage::Released { to, operation, last, stopping }, false),
+        (Stage::Landing { from, operation, stopping }, false),
+    ] {
+        world.cluster.grains.get_mut(&WEB).unwrap().stage = stage.clone();
+        assert_eq!(prunes(&world, &copy), expected, "{stage:?}");
+    }
+}

@@ -48,7 +48,7 @@ struct Attributes {
 }
 
 /// Whether an entry carries the bytes of a file.
-pub(super) fn has_content<R: Read>(entry: &Entry<'_, R>) -> bool {
+fn has_content<R: Read>(entry: &Entry<'_, R>) -> bool {
     let kind = entry.header().entry_type();
     kind.is_file() || kind.is_contiguous() || kind.is_gnu_sparse()
 }

@@ -156,3 +156,42 @@ fn the_machine_is_read_from_a_program_inside() {
     std::os::unix::fs::symlink("/proc/self/exe", usr.join("busybox")).unwrap();
     assert_eq!(super::architecture(tree.path()).as_deref(), Some("aarch64"));
 }
+
+#[test]
+fn a_header_is_read_as_far_as_names_and_attributes_need_and_no_further() {
+    for (kind, length, good) in [
+        (EntryType::XHeader, 1 << 20, true),
+        (EntryType::XHeader, 9 << 20, false),
+        (EntryType::GNULongName, 9 << 20, false),
+        (EntryType::GNULongLink, 9 << 20, false),
+    ] {
+        let tree = tempfile::tempdir().unwrap();
+        let mut builder = Builder::new(Vec::new());
+        let mut header = Header::new_ustar();
+        header.set_entry_type(kind);
+        header.set_size(length);
+        header.set_cksum();
+        // One attribute that nobody knows, as long as it takes.
+        let record = format!("{length} SCRAP.filler=");
+        let filler = std::io::repeat(b'a').take(length - record.len() as u64 - 1);
+        builder.append(&header, record.as_bytes().chain(filler).chain(&b"\n"[..])).unwrap();
+        let mut header = Header::new_ustar();
+        header.set_path("a").unwrap();
+        header.set_size(3);
+        header.set_mode(0o644);
+        header.set_uid(rustix::process::getuid().as_raw().into());
+        header.set_gid(rustix::process::getgid().as_raw().into());
+        header.set_mtime(0);
+        header.set_cksum();
+        builder.append(&header, &b"abc"[..]).unwrap();
+        let archive = builder.into_inner().unwrap();
+        let unpacked = unpack(archive.as_slice(), tree.path(), Limits::default());
+        assert_eq!(unpacked.is_ok(), good, "{kind:?} {length}: {unpacked:?}");
+        if good {
+            assert_eq!(std::fs::read(tree.path().join("a")).unwrap(), b"abc");
+        } else {
+            let error = unpacked.unwrap_err();
+            assert!(error.is_of_the_archive(), "{error:?}");
+        }
+    }
+}

@@ -133,11 +133,6 @@ impl Datasets for DirDatasets {
         self.locked(id, "release a snapshot of", change).await
     }
 
-    async fn holds(&self, grain: GrainId) -> Result<BTreeMap<String, Guid>> {
-        let id = DatasetId::Grain(grain);
-        self.locked(id, "list holds of", move |inner| Ok(inner.folder(id).must()?.holds)).await
-    }
-
     async fn send(
         &self,
         id: DatasetId,

@@ -113,6 +113,7 @@ impl Meta {
             used: Bytes(self.packed.0.saturating_add(self.head.0)),
             quota: self.quota,
             base: self.base,
+            holds: self.holds.clone(),
         }
     }
 

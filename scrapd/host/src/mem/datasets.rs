@@ -284,12 +284,6 @@ impl Datasets for MemDatasets {
         })
     }
 
-    async fn holds(&self, grain: GrainId) -> Result<BTreeMap<String, Guid>> {
-        self.with(DatasetId::Grain(grain), "list holds of", |state, id| {
-            Ok(state.find(id)?.holds.clone())
-        })
-    }
-
     async fn send(
         &self,
         id: DatasetId,

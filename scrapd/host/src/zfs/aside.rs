@@ -78,7 +78,8 @@ impl SetAside {
             return Ok(None);
         }
         self.let_go(inner, id).await?;
-        inner.must(id).await?.describe().map(Some)
+        let origins = inner.origins().await?;
+        inner.must(id).await?.describe(&inner.names, &origins).map(Some)
     }
 
     /// The orphan of this grain that ends with this name: an earlier call has got that far.
@@ -110,7 +111,7 @@ impl SetAside {
         inner.end_receives(self.grain()).await?;
         inner.discard_unfinished(&found).await?;
         inner.discard_incoming(self.grain()).await?;
-        inner.conceal(self.grain()).await?;
+        inner.conceal_found(&found).await?;
         let begun = found.newest().is_some_and(|snap| snap.snapshot.name == self.name);
         if begun && role == Role::Owner && inner.changed(&found).await? > 0 {
             // An earlier call got this far. What was written since then would be lost with the head.

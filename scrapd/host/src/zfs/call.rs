@@ -3,6 +3,8 @@
 
 use std::ffi::{OsStr, OsString};
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
@@ -29,6 +31,18 @@ pub(super) struct Tools {
     pub(super) patience: Duration,
     /// The root, for errors that mean that it is not there.
     pub(super) root: String,
+    /// Begins and ends of commands that change which datasets there are, or which is a clone of which.
+    pub(super) moves: Arc<AtomicU64>,
+}
+
+/// Whether a command changes which datasets there are, or which is a clone of which. What a receive makes gets its place by a
+/// rename.
+fn moves(arguments: &[String]) -> bool {
+    match arguments.first().map(String::as_str) {
+        Some("create" | "clone" | "rename" | "promote" | "rollback") => true,
+        Some("destroy") => arguments.last().is_some_and(|name| !name.contains('@')),
+        _ => false,
+    }
 }
 
 /// A command as it is shown in errors.
@@ -62,9 +76,16 @@ impl Tools {
         })
     }
 
+    /// How often something has begun or ended that changes which datasets there are, or which is a clone of which.
+    pub(super) fn moves(&self) -> u64 {
+        self.moves.load(Ordering::SeqCst)
+    }
+
     /// Runs one command to its end; what it wrote, or what its refusal means.
     async fn run(&self, program: &OsStr, arguments: &[String]) -> Result<String, Cause> {
-        let begun = std::time::Instant::now();
+        // Also when this is dropped half-way.
+        let _moving = moves(arguments).then(|| Moving::begin(&self.moves));
+        let begun = Instant::now();
         let mut command = self.command(program, arguments);
         command.stdout(Stdio::piped());
         let child = self.spawn(program, &mut command)?;
@@ -146,6 +167,22 @@ impl Tools {
             engine: Engine::Program { child, said, program, root },
             pipes: Pipes::default(),
         })
+    }
+}
+
+/// A command that changes which datasets there are.
+struct Moving<'a>(&'a AtomicU64);
+
+impl<'a> Moving<'a> {
+    fn begin(moves: &'a AtomicU64) -> Self {
+        moves.fetch_add(1, Ordering::SeqCst);
+        Self(moves)
+    }
+}
+
+impl Drop for Moving<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
     }
 }
 
@@ -255,6 +292,28 @@ impl Stream {
                     tracing::debug!(%error, "a stream was stopped");
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn what_changes_which_datasets_there_are_is_a_move() {
+        for (line, expected) in [
+            ("create -o a=b r/g", true),
+            ("clone r/t@s r/g", true),
+            ("rename r/g r/h", true),
+            ("promote r/g", true),
+            ("destroy r/g", true),
+            ("destroy r/g@s,t", false),
+            ("snapshot r/g@s", false),
+            ("get -Hp all r/g", false),
+            ("set a=b r/g", false),
+            ("", false),
+        ] {
+            let arguments: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+            assert_eq!(super::moves(&arguments), expected, "{line}");
         }
     }
 }

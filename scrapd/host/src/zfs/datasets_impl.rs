@@ -22,9 +22,10 @@ use crate::datasets::{
 impl Datasets for ZfsDatasets {
     async fn list(&self) -> Result<Vec<Dataset>> {
         let found = self.inner.everything().await.map_err(unnamed("list"))?;
+        let origins = self.inner.origins().await.map_err(unnamed("list"))?;
         let mut all = Vec::new();
         for found in found {
-            match found.describe() {
+            match found.describe(&self.inner.names, &origins) {
                 Ok(dataset) => all.push(dataset),
                 Err(cause) => tracing::warn!(dataset = found.name, %cause, "not listed"),
             }
@@ -34,8 +35,9 @@ impl Datasets for ZfsDatasets {
 
     async fn get(&self, id: DatasetId) -> Result<Option<Dataset>> {
         let failed = |cause| DatasetError { work: "look at", dataset: id, cause };
-        let found = self.inner.find(id).await.map_err(failed)?;
-        found.map(|found| found.describe()).transpose().map_err(failed)
+        let Some(found) = self.inner.find(id).await.map_err(failed)? else { return Ok(None) };
+        let origins = self.inner.origins().await.map_err(failed)?;
+        found.describe(&self.inner.names, &origins).map(Some).map_err(failed)
     }
 
     async fn create(&self, grain: GrainId, epoch: Epoch, shape: Shape) -> Result<()> {
@@ -136,15 +138,6 @@ impl Datasets for ZfsDatasets {
         .await
     }
 
-    async fn holds(&self, grain: GrainId) -> Result<BTreeMap<String, Guid>> {
-        let id = DatasetId::Grain(grain);
-        self.locked(id, "list holds of", move |inner| async move {
-            let found = inner.must(id).await?;
-            inner.holds(&found).await
-        })
-        .await
-    }
-
     async fn send(
         &self,
         id: DatasetId,
@@ -160,6 +153,20 @@ impl Datasets for ZfsDatasets {
     async fn estimate(&self, id: DatasetId, from: Option<Guid>, to: Guid) -> Result<u64> {
         let plan = self.plan(id, from, to, "estimate").await?;
         let estimated = self.inner.estimate(&plan).await;
+        estimated.map_err(|cause| DatasetError { work: "estimate", dataset: id, cause })
+    }
+
+    async fn estimate_cheaply(
+        &self,
+        id: DatasetId,
+        from: Option<Guid>,
+        to: Guid,
+    ) -> Result<Option<u64>> {
+        if from.is_some() && !self.inner.can.estimate {
+            return Ok(None);
+        }
+        let plan = self.plan(id, from, to, "estimate").await?;
+        let estimated = self.inner.estimate_cheaply(&plan).await;
         estimated.map_err(|cause| DatasetError { work: "estimate", dataset: id, cause })
     }
 

@@ -14,7 +14,7 @@ impl Inner {
         self.discard_incoming(id).await?;
         let Some(found) = self.find(id).await? else { return self.conceal(id).await };
         self.discard_unfinished(&found).await?;
-        self.conceal(id).await?;
+        self.conceal_found(&found).await?;
         if matches!(id, DatasetId::Template(_))
             && let Some((clone, _)) = self.dependents(&found.name).await?.first()
         {

@@ -8,10 +8,11 @@ use scrap_schema::snapshot::{Guid, Snapshot};
 use scrap_schema::time::Timestamp;
 use scrap_schema::unit::Bytes;
 
-use super::names::{self, BASE, CREATED, EPOCH, ORIGIN, ROLE, TEMPORARY};
+use super::kept::Origins;
+use super::names::{self, BASE, CREATED, EPOCH, Names, ORIGIN, ROLE, TEMPORARY};
 use super::words::{self, Value};
 use super::{Inner, Result};
-use crate::datasets::{Cause, Dataset, DatasetId, ORIGIN_TAG, Role};
+use crate::datasets::{CLONE_TAG, Cause, Dataset, DatasetId, ORIGIN_TAG, Role};
 
 /// What is asked of every snapshot.
 pub(super) const OF_SNAPSHOTS: &str = "guid,createtxg,creation,userrefs,scrap:created";
@@ -177,6 +178,18 @@ impl Found {
         holds
     }
 
+    /// The same, with a tag for each dataset that is a clone of a snapshot here.
+    pub(super) fn all_holds(&self, names: &Names, origins: &Origins) -> BTreeMap<String, Guid> {
+        let mut holds = self.holds();
+        for (clone, origin) in clones(origins, &self.name) {
+            if let Some(snap) = self.line().find(|snap| snap.full == origin) {
+                let tag = format!("{CLONE_TAG}{}", names.short(&clone));
+                holds.insert(tag, snap.snapshot.guid);
+            }
+        }
+        holds
+    }
+
     /// The free texts, as they are stored and as they read.
     pub(super) fn texts(&self) -> BTreeMap<String, String> {
         let own = self.properties.iter().filter(|(_, value)| value.own);
@@ -186,8 +199,13 @@ impl Found {
         .collect()
     }
 
-    /// As the trait says it.
-    pub(super) fn describe(&self) -> std::result::Result<Dataset, Cause> {
+    /// As the trait says it, with all tags: people's reasons, the origin's, and one for each dataset that is a clone of a
+    /// snapshot here.
+    pub(super) fn describe(
+        &self,
+        names: &Names,
+        origins: &Origins,
+    ) -> std::result::Result<Dataset, Cause> {
         let role = self.role()?;
         let base = self.value(BASE).and_then(|text| text.parse().ok());
         let used = self.bytes("usedbydataset").saturating_add(self.bytes("usedbysnapshots"));
@@ -200,6 +218,7 @@ impl Found {
             used: Bytes(used),
             quota: self.quota(),
             base: base.filter(|_| role == Role::Orphan),
+            holds: self.all_holds(names, origins),
         })
     }
 }
@@ -217,19 +236,33 @@ impl Inner {
     }
 
     pub(super) async fn find_named(&self, id: DatasetId, name: String) -> Result<Option<Found>> {
-        let columns = "name,property,value,source";
-        let properties = match self.tools.zfs(&["get", "-Hp", "-o", columns, "all", &name]).await {
-            Ok(out) => words::properties(&out).remove(&name).unwrap_or_default(),
+        let (properties, snaps) = match self.properties_and_snapshots(&name).await {
+            Ok(both) => both,
             Err(Cause::Missing) => {
                 self.root_is_there().await?;
                 return Ok(None);
             }
             Err(cause) => return Err(cause),
         };
-        let snaps = self.snapshots_of(&name).await?;
         let mut found = Found { id, name, properties, before: Vec::new(), snaps };
         found.before = self.before(found.clone_of().map(str::to_owned)).await?;
         Ok(Some(found))
+    }
+
+    async fn properties_and_snapshots(
+        &self,
+        name: &str,
+    ) -> Result<(BTreeMap<String, Value>, Snaps)> {
+        let get = ["get", "-Hp", "-o", "name,property,value,source"];
+        if self.can.whole {
+            let whole = [&get[..], &["-r", "-d", "1", "all", name]].concat();
+            let mut table = words::properties(&self.tools.zfs(&whole).await?);
+            let snaps = snapshots(name, &table);
+            return Ok((table.remove(name).unwrap_or_default(), snaps));
+        }
+        let all = [&get[..], &["all", name]].concat();
+        let (out, snaps) = tokio::join!(self.tools.zfs(&all), self.snapshots_of(name));
+        Ok((words::properties(&out?).remove(name).unwrap_or_default(), snaps?))
     }
 
     pub(super) async fn root_is_there(&self) -> Result<()> {
@@ -251,24 +284,19 @@ impl Inner {
     async fn before(&self, mut origin: Option<String>) -> Result<Vec<Snap>> {
         let mut parts: Vec<Vec<Snap>> = Vec::new();
         while let Some(full) = origin.take() {
-            let Some((dataset, _)) = full.split_once('@') else { break };
-            if parts.len() > CHAIN_MAX {
+            let Some(part) = self.sealed(&full).await?.filter(|_| parts.len() <= CHAIN_MAX) else {
                 break;
-            }
-            let mut part = self.snapshots_of(dataset).await?.own;
-            match part.iter().position(|snap| snap.full == full) {
-                Some(at) => part.truncate(at + 1),
-                None => break,
-            }
+            };
             parts.push(part);
-            let up = self.tools.zfs(&["get", "-Hp", "-o", "value", "origin", dataset]).await?;
-            origin = Some(up.trim().to_owned()).filter(|name| name.contains('@'));
+            let dataset = full.split('@').next().unwrap_or_default();
+            origin = self.origins().await?.get(dataset).filter(|name| name.contains('@')).cloned();
         }
         Ok(parts.into_iter().rev().flatten().collect())
     }
 
     /// Every dataset, by three questions however many there are.
     pub(super) async fn everything(&self) -> Result<Vec<Found>> {
+        self.kept.forget();
         let root = self.names.root();
         let list = ["list", "-H", "-t", "filesystem", "-r", "-o", "name", root];
         let listed = match self.tools.zfs(&list).await {
@@ -297,7 +325,7 @@ impl Inner {
         }
         let get = ["get", "-Hp", "-r", "-o", "name,property,value,source", OF_SNAPSHOTS, root];
         let table = words::properties(&self.tools.zfs(&get).await?);
-        let origins: BTreeMap<String, String> = all
+        let origins: Origins = all
             .iter()
             .filter_map(|(name, found)| Some((name.clone(), found.get("origin")?.value.clone())))
             .collect();
@@ -323,21 +351,21 @@ impl Inner {
 
     /// What is a clone of a snapshot of this dataset: its full name, and the full name of the snapshot.
     pub(super) async fn dependents(&self, name: &str) -> Result<Vec<(String, String)>> {
-        let root = self.names.root();
-        let list = ["list", "-H", "-t", "filesystem", "-r", "-o", "name,origin", root];
-        let out = self.tools.zfs(&list).await?;
-        let rows = out.lines().filter_map(|line| line.split_once('\t'));
-        let ours = rows.filter(|(_, origin)| {
-            origin.split_once('@').is_some_and(|(dataset, _)| dataset == name)
-        });
-        Ok(ours.map(|(clone, origin)| (clone.to_owned(), origin.to_owned())).collect())
+        Ok(clones(&*self.origins_now().await?, name))
     }
+}
+
+/// What is a clone of a snapshot of a dataset, with the full name of that.
+pub(super) fn clones(origins: &Origins, name: &str) -> Vec<(String, String)> {
+    let of = |origin: &str| origin.split_once('@').is_some_and(|(dataset, _)| dataset == name);
+    let ours = origins.iter().filter(|(_, origin)| of(origin));
+    ours.map(|(clone, origin)| (clone.clone(), origin.clone())).collect()
 }
 
 /// As [`Inner::before`], out of tables that are here.
 fn chain(
     name: &str,
-    origins: &BTreeMap<String, String>,
+    origins: &Origins,
     table: &BTreeMap<String, BTreeMap<String, Value>>,
 ) -> Vec<Snap> {
     let mut parts: Vec<Vec<Snap>> = Vec::new();

@@ -18,6 +18,8 @@ pub(super) struct Capabilities {
     pub(super) estimate: bool,
     /// Several properties by one `set`, several snapshots by one `snapshot` or `destroy`. Else: one after the other.
     pub(super) many: bool,
+    /// `zfs get all` with all that is asked of snapshots. Else: a question more.
+    pub(super) whole: bool,
     /// `zfs diff`. Else: both trees are walked.
     pub(super) diff: bool,
     /// `zpool get -Hp` and `zpool sync`. Else: `zpool list`, and a snapshot where a sync is needed.
@@ -39,6 +41,7 @@ impl Capabilities {
             compressed: all,
             estimate: all,
             many: all,
+            whole: all,
             diff: all,
             pool: all,
             modern_properties: all,

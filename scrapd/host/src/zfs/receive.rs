@@ -368,7 +368,7 @@ impl Inner {
 
     /// Throws a receive into a dataset away that was cut off.
     pub(super) async fn discard_unfinished(&self, found: &Found) -> Result<()> {
-        if self.token(&found.name).await?.is_some() {
+        if found.value(TOKEN).is_some_and(|token| token.len() > 1) {
             self.tools.zfs(&["receive", "-A", &found.name]).await?;
         }
         Ok(())
@@ -377,6 +377,11 @@ impl Inner {
     /// Throws away what was made aside for a dataset.
     pub(super) async fn discard_incoming(&self, id: DatasetId) -> Result<()> {
         let name = self.names.incoming(id);
+        match self.tools.zfs(&["list", "-H", "-o", "name", &name]).await {
+            Ok(_) => (),
+            Err(Cause::Missing) => return Ok(()),
+            Err(cause) => return Err(cause),
+        }
         if self.token(&name).await?.is_some() {
             self.tools.zfs(&["receive", "-A", &name]).await?;
         }

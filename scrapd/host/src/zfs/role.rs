@@ -186,7 +186,7 @@ impl Inner {
     }
 
     async fn demote(&self, found: &Found) -> Result<()> {
-        self.conceal(found.id).await?;
+        self.conceal_found(found).await?;
         let diverged = || {
             let newest = found.newest_guid();
             Cause::Diverged { newest, from: newest }

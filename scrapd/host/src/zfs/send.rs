@@ -52,23 +52,43 @@ impl Inner {
 
     /// See `Datasets::estimate`. Where the tools cannot estimate, the stream is made and counted.
     pub(super) async fn estimate(&self, plan: &Plan) -> Result<u64> {
-        let inside = if let Some(estimated) = self.library.estimate(&plan.ends).await {
-            estimated?
-        } else if self.can.estimate {
-            let (send, rest) = plan.arguments.split_at(1);
-            let dry = ["-n", "-v", "-P"].map(str::to_owned);
-            let arguments: Vec<String> =
-                send.iter().cloned().chain(dry).chain(rest.iter().cloned()).collect();
-            let out = self.tools.zfs_list(&arguments).await?;
-            words::estimate(&out).ok_or_else(|| Cause::Program {
-                program: "zfs send -nvP".to_owned(),
-                said: format!("`{}` has no size", out.trim()),
-            })?
-        } else {
-            let arguments: Vec<&str> = plan.arguments.iter().map(String::as_str).collect();
-            self.count(&arguments).await?
+        if let Some(inside) = self.announced(plan).await? {
+            return Ok(stream::length(inside));
+        }
+        let arguments: Vec<&str> = plan.arguments.iter().map(String::as_str).collect();
+        Ok(stream::length(self.count(&arguments).await?))
+    }
+
+    /// See `Datasets::estimate_cheaply`. Where the tools cannot estimate, a whole stream is about as long as its snapshot.
+    pub(super) async fn estimate_cheaply(&self, plan: &Plan) -> Result<Option<u64>> {
+        let inside = match self.announced(plan).await? {
+            None if plan.ends.from.is_none() => {
+                let get = ["get", "-Hp", "-o", "value", "referenced", &plan.ends.to];
+                words::number(self.tools.zfs(&get).await?.trim())
+            }
+            announced => announced,
         };
-        Ok(stream::length(inside))
+        Ok(inside.map(stream::length))
+    }
+
+    /// The length that the pool announces, where it can.
+    async fn announced(&self, plan: &Plan) -> Result<Option<u64>> {
+        if let Some(estimated) = self.library.estimate(&plan.ends).await {
+            return estimated.map(Some);
+        }
+        if !self.can.estimate {
+            return Ok(None);
+        }
+        let (send, rest) = plan.arguments.split_at(1);
+        let dry = ["-n", "-v", "-P"].map(str::to_owned);
+        let arguments: Vec<String> =
+            send.iter().cloned().chain(dry).chain(rest.iter().cloned()).collect();
+        let out = self.tools.zfs_list(&arguments).await?;
+        let size = words::estimate(&out).ok_or_else(|| Cause::Program {
+            program: "zfs send -nvP".to_owned(),
+            said: format!("`{}` has no size", out.trim()),
+        });
+        size.map(Some)
     }
 
     /// Makes a stream and writes it.

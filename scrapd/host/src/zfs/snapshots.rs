@@ -1,6 +1,5 @@
 //! Snapshots of the line: made, held, pruned. Never one that somebody else made.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use scrap_schema::id::GrainId;
@@ -108,18 +107,6 @@ impl Inner {
         self.make_snapshots(full, (CREATED, now.0.to_string())).await
     }
 
-    /// All tags: people's reasons, the origin's, and one for each dataset here that is a clone of a snapshot.
-    pub(super) async fn holds(&self, found: &Found) -> Result<BTreeMap<String, Guid>> {
-        let mut holds = found.holds();
-        for (clone, origin) in self.dependents(&found.name).await? {
-            if let Some(snap) = found.line().find(|snap| snap.full == origin) {
-                let tag = format!("{CLONE_TAG}{}", self.names.short(&clone));
-                holds.insert(tag, snap.snapshot.guid);
-            }
-        }
-        Ok(holds)
-    }
-
     /// See `Datasets::hold`.
     pub(super) async fn hold(&self, id: DatasetId, guid: Guid, tag: &str) -> Result<()> {
         let found = self.must(id).await?;
@@ -189,7 +176,7 @@ impl Inner {
     /// See `Datasets::prune`.
     pub(super) async fn prune(&self, id: DatasetId, guids: &[Guid]) -> Result<()> {
         let found = self.must(id).await?;
-        let holds = self.holds(&found).await?;
+        let holds = found.all_holds(&self.names, &*self.origins().await?);
         let doomed: Vec<&Snap> = guids.iter().filter_map(|guid| found.snap(*guid).ok()).collect();
         for snap in &doomed {
             let guid = snap.snapshot.guid;

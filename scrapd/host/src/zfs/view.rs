@@ -61,14 +61,36 @@ impl Inner {
 
     /// See `Datasets::conceal`.
     pub(super) async fn conceal(&self, id: DatasetId) -> Result<()> {
-        let list = ["list", "-H", "-r", "-d", "1", "-o", "name", &self.names.parent("views")];
-        let out = self.tools.zfs(&list).await?;
+        let found = self.find(id).await?;
+        self.end_views(id).await?;
+        match found {
+            Some(found) => self.conceal_head(&found).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The same for a dataset that was found.
+    pub(super) async fn conceal_found(&self, found: &Found) -> Result<()> {
+        self.end_views(found.id).await?;
+        self.conceal_head(found).await
+    }
+
+    async fn end_views(&self, id: DatasetId) -> Result<()> {
         let (mine, _) = self.names.view(id, "");
-        for name in out.lines().filter(|name| name.starts_with(&mine)) {
+        let origins = self.origins().await?;
+        for name in origins.keys().filter(|name| name.starts_with(&mine)) {
             self.end_view(name).await?;
         }
-        let of = self.names.of(id);
-        self.destroy_snapshots(&of, &[format!("{of}@{TEMPORARY}{HEAD}")]).await
+        Ok(())
+    }
+
+    /// Destroys the snapshot that the head was shown by.
+    async fn conceal_head(&self, found: &Found) -> Result<()> {
+        let full = format!("{}@{TEMPORARY}{HEAD}", found.name);
+        if !found.snaps.temporary.contains(&full) {
+            return Ok(());
+        }
+        self.destroy_snapshots(&found.name, &[full]).await
     }
 
     pub(super) async fn end_view(&self, name: &str) -> Result<()> {

@@ -91,6 +91,7 @@ impl Stored {
             used: Bytes(used(trees)),
             quota: self.shape.quota,
             base: self.base,
+            holds: self.holds.clone(),
         }
     }
 }
