@@ -129,6 +129,9 @@ pub(super) fn create(
     operation: OperationId,
     text: &GrainText,
 ) -> Result<Outcome, Refusal> {
+    if change.cluster.operations.contains_key(&operation) {
+        return Err(Refusal::out_of_date(format!("operation {operation} is another one's")));
+    }
     insert(change, id, text, Stage::Unplaced)?;
     begin(change, operation, Work::Create { grain: id }, &text.name, Phase::Prepare);
     change.grain(id)?.operation = Some(operation);

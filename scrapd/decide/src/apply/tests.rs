@@ -427,6 +427,18 @@ fn what_needs_no_lease_any_more_is_not_armed_by_a_late_report() {
 }
 
 #[test]
+fn a_new_grain_takes_no_operation_from_another_one() {
+    let mut world = World::web(&[2]);
+    let operation = migration(&mut world);
+    let (grain, new_id) = (GrainId(77), GrainId(77));
+    world.refused(Command::CreateGrain { grain, operation, text: text("new") });
+    let items = vec![ApplyItem::Grain { new_id, operation, text: text("new") }];
+    let (prune, keep_until) = (None, AT);
+    world.refused(Command::Apply { items, prune, keep_until, unchanged_after: None });
+    assert_eq!(world.cluster.operations[&operation].work.grain(), Some(WEB));
+}
+
+#[test]
 fn a_grain_that_is_still_being_made_can_be_removed() {
     let mut world = World::nodes(3);
     let (grain, operation, keep_until) = (WEB, OperationId(7), AT);

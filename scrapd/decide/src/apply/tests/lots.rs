@@ -212,8 +212,9 @@ fn the_template_of_a_grain_with_data_stays() {
     world.done(Command::AssignGrain { grain, epoch: Epoch(0), to, base: None, cause });
     let refusal = alpine(&mut world).unwrap_err().to_string();
     assert!(refusal.starts_with("grain g1 has begun from `debian-13`"), "{refusal}");
-    if let Command::CreateGrain { grain, text, .. } = &mut new {
-        (*grain, text.name) = (GrainId(2), "other".parse().unwrap());
+    if let Command::CreateGrain { grain, operation, text } = &mut new {
+        (*grain, *operation) = (GrainId(2), OperationId(2));
+        text.name = "other".parse().unwrap();
         text.spec.template = "gentoo".parse().unwrap();
     }
     assert_eq!(world.refused(new).to_string(), "there is no template `gentoo`");
