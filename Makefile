@@ -62,8 +62,9 @@ bench: tools ## Measure real clusters with optimised programs; `make bench BENCH
 
 bench-platform: tools ## As root: figures of labs beside those of plain zfs, in one run; `BENCH=migrate` for one
 	@./.ci/tools platform
+	@./.ci/tools syncoid target/syncoid
 	@$(CARGO) build --release --workspace --bins
-	@SCRAP_PLATFORM=1 $(CARGO) bench -p scrap-tests --bench platform -- $(BENCH)
+	@SCRAP_PLATFORM=1 SCRAP_LAB_LOG=info,scrapd::agent=debug,openraft=error $(CARGO) bench -p scrap-tests --bench platform -- $(BENCH)
 
 verify: tools ## What CI asks for: format, lints, tests, documentation; changes no file
 	@$(CARGO) fmt --all --check

@@ -21,7 +21,7 @@ use scrap_schema::spec::Resources;
 use scrap_schema::time::BootTime;
 use scrap_schema::unit::Bytes;
 
-use crate::agent::{Reading, Update};
+use crate::agent::{Reading, Update, ask_early};
 use crate::daemon::{Daemon, Host};
 use crate::{templates, transfer};
 
@@ -92,7 +92,9 @@ pub async fn execute(daemon: &Arc<Daemon>, action: HostAction) -> Done {
             let (from, shape) = (DatasetId::Template(template), shape_of(daemon, grain));
             host.datasets.clone_from(from, snapshot, grain, epoch, shape).await?;
             // Here already, so that a start does not wait for it; what was broken off is finished there.
-            run::prepare(daemon, grain).await?;
+            let (prepared, ()) =
+                tokio::join!(run::prepare(daemon, grain), ask_early(daemon, grain));
+            prepared?;
             look_at(host, grain).await
         }
         HostAction::Fetch { template, from } => templates::fetch(daemon, template, from).await,
@@ -153,15 +155,12 @@ pub async fn look_at_everything(host: &Host) -> Done {
             DatasetId::Grain(grain) => {
                 updates.push(Update::Data(grain, Some(dataset)));
             }
-            // One that cannot be measured ends no start; it is measured again at the next.
-            DatasetId::Orphan(grain, epoch) => match orphan_facts(host, &dataset).await {
-                Ok(Some(orphan)) => updates.push(Update::Orphan(grain, epoch, orphan)),
-                Ok(None) => (),
-                Err(error) => {
-                    let error = crate::logging::chain(error.as_ref());
-                    tracing::warn!(%grain, %epoch, error, "an orphan could not be measured");
+            // The survey measures them: that may take long.
+            DatasetId::Orphan(grain, epoch) => {
+                if let Some(facts) = unmeasured(&dataset) {
+                    updates.push(Update::Orphan(grain, epoch, facts));
                 }
-            },
+            }
             // One that was not sealed is nobody's: whoever was unpacking into it is gone.
             DatasetId::Template(template) => match dataset.snapshots.last() {
                 Some(sealed) => updates.push(Update::Template(template, Some(sealed.guid))),
@@ -186,11 +185,21 @@ pub async fn look_at(host: &Host, grain: GrainId) -> Done {
     Ok(vec![Update::Data(grain, dataset)])
 }
 
-async fn orphan_facts(host: &Host, orphan: &Dataset) -> Result<Option<OrphanFacts>, Trouble> {
-    let Some(head) = orphan.snapshots.last().cloned() else { return Ok(None) };
+/// What is known of an orphan before it is measured; `None`: there is nothing in it yet.
+pub fn unmeasured(orphan: &Dataset) -> Option<OrphanFacts> {
+    let head = orphan.snapshots.last().cloned()?;
+    Some(OrphanFacts { head, base: orphan.base, newer: None, used: orphan.used })
+}
+
+/// What the cluster is told about an orphan; `None`: there is nothing in it yet.
+///
+/// # Errors
+/// What the backend says.
+pub async fn orphan_facts(host: &Host, orphan: &Dataset) -> Result<Option<OrphanFacts>, Trouble> {
+    let Some(facts) = unmeasured(orphan) else { return Ok(None) };
     // What an increment from the common state would carry is what only the orphan has.
-    let newer = host.datasets.estimate(orphan.id, orphan.base, head.guid).await?;
-    Ok(Some(OrphanFacts { head, base: orphan.base, newer: Bytes(newer), used: orphan.used }))
+    let newer = host.datasets.estimate(orphan.id, orphan.base, facts.head.guid).await?;
+    Ok(Some(OrphanFacts { newer: Some(Bytes(newer)), ..facts }))
 }
 
 fn shape_of(daemon: &Daemon, grain: GrainId) -> Shape {

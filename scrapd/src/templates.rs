@@ -10,14 +10,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::BodyDataStream;
-use futures_util::TryStreamExt as _;
+use scrap_decide::cluster::IDS_PER_GRAIN;
+use scrap_decide::obey::Lane;
 use scrap_decide::refusal::Refusal;
 use scrap_host::archive::{self, ArchiveError, Limits};
 use scrap_host::clock;
 use scrap_host::datasets::{Cause, DatasetError, DatasetId, Datasets};
+use scrap_host::runtime::{Runtime, RuntimeCause};
 use scrap_schema::command::{Command, Proposal};
 use scrap_schema::id::{Name, NodeId, TemplateId};
 use scrap_schema::snapshot::Guid;
+use tokio_stream::StreamExt as _;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
 use crate::agent::Update;
@@ -131,6 +134,8 @@ pub async fn import(
     // A task of its own: a caller who hangs up leaves nothing half done behind.
     let daemon = daemon.clone();
     let work = tokio::spawn(async move {
+        // Nobody takes half of it for something that somebody else has put there.
+        let _lane = daemon.agent.reserve(Lane::Template(template));
         let sealed = take_in(&daemon, template, archive).await;
         let told = match sealed {
             Ok(sealed) => tell(&daemon, template, import, sealed).await,
@@ -172,14 +177,29 @@ async fn take_in(
 ) -> Result<Sealed, ImportError> {
     let datasets = &daemon.host.datasets;
     let tree = datasets.begin_template(template).await?.join(SYSTEM);
-    let arch = unpack(tree, archive).await?;
+    let arch = unpack(tree.clone(), archive).await?;
+    if let Some(above) = tree.parent() {
+        let noted = daemon.host.runtime.note(above, IDS_PER_GRAIN).await;
+        noted.map_err(|cause| match cause {
+            cause @ RuntimeCause::NotReady { .. } => ImportError::Archive { why: chain(&cause) },
+            cause => ImportError::Failed { source: cause.into() },
+        })?;
+    }
     let sealed = datasets.seal_template(template, clock::wall()).await?;
     Ok(Sealed { guid: sealed.guid, arch })
 }
 
 /// Unpacks on a thread of its own. Returns the architecture of what came out.
 async fn unpack(tree: PathBuf, archive: BodyDataStream) -> Result<Option<String>, ImportError> {
-    let stream = archive.map_err(|error| std::io::Error::other(BrokenOff(error)));
+    // The limit is on the connection alone: unpacking takes the time that it takes.
+    let stream = futures_util::stream::unfold(archive, |mut archive| async move {
+        let piece = match tokio::time::timeout(IDLE, archive.next()).await {
+            Ok(piece) => piece?,
+            Err(silent) => Err(axum::Error::new(silent)),
+        };
+        Some((piece.map_err(|error| std::io::Error::other(BrokenOff(error))), archive))
+    });
+    let stream = Box::pin(stream);
     let input = SyncIoBridge::new(StreamReader::new(stream));
     let work = tokio::task::spawn_blocking(move || {
         let cannot = |source| ArchiveError::Write { path: tree.display().to_string(), source };

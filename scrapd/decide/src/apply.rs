@@ -7,6 +7,7 @@ mod facts;
 mod grains;
 mod items;
 mod lots;
+mod moves;
 mod networks;
 mod nodes;
 mod operations;

@@ -20,7 +20,7 @@ use scrap_schema::unit::Span;
 
 use crate::cluster::{Cluster, Grain};
 pub use facts::{CopyFacts, DataFacts, DataRole, Dirty, Failure, HostFacts, OrphanFacts, RunFacts};
-pub use streams::hold_tag;
+pub use streams::{copy_of, hold_tag};
 pub(crate) use templates::source;
 
 /// Something that the hands should do. One executor matches over it and decides nothing.

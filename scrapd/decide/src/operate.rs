@@ -125,7 +125,7 @@ fn fetching(view: View<'_>, grain: &Grain, owner: &str) -> Option<WaitReason> {
     let template = view.cluster.template_of(grain).filter(|_| !grain.born)?;
     let to = grain.owner.filter(|to| !template.holders.contains(to))?;
     let (owner, name) = (owner.to_owned(), template.name.to_string());
-    Some(match source(view.cluster, template, to) {
+    Some(match source(view.cluster, template, to, 0) {
         Some(from) => {
             let from = view.cluster.node_name(from);
             WaitReason::Fetching { owner, template: name, from }

@@ -321,7 +321,7 @@ pub(crate) fn held_up(view: View<'_>, grain: &Grain, plan: &mut Plan) {
         let template = view.cluster.template_of(grain);
         let lacking = template.filter(|template| {
             let has_copy = view.observed.copy(grain, node).is_some_and(|it| it.common.is_some());
-            let coming = source(view.cluster, template, node).is_some();
+            let coming = source(view.cluster, template, node, 0).is_some();
             !has_copy && coming && !template.holders.contains(&node)
         });
         if let Some(why) = stopped {

@@ -145,6 +145,7 @@ impl Runtime for AnyRuntime {
             &self, grain: GrainId, from: u64, tail: Option<u32>, limit: usize
         ) -> runtime::Result<LogChunk>;
         fn prepare(&self, data: &Path, ids: IdRange) -> runtime::Result<()>;
+        fn note(&self, template: &Path, users: u32) -> Result<(), runtime::RuntimeCause>;
         fn exec(&self, exec: Exec) -> runtime::Result<ExecChild>;
         fn console(&self, grain: GrainId, window: Window) -> runtime::Result<ExecChild>;
         fn freeze(&self, grain: GrainId) -> runtime::Result<()>;

@@ -313,6 +313,16 @@ pub trait Runtime: Send + Sync + 'static {
     /// A program of this machine needs nothing.
     fn prepare(&self, data: &Path, ids: IdRange) -> impl Future<Output = Result<()>> + Send;
 
+    /// Notes beside the tree of a template what [`Runtime::prepare`] of each of its clones would have to look for. A tree with
+    /// files of a user that no grain of so many users has is [`RuntimeCause::NotReady`].
+    fn note(
+        &self,
+        _template: &Path,
+        _users: u32,
+    ) -> impl Future<Output = std::result::Result<(), RuntimeCause>> + Send {
+        std::future::ready(Ok(()))
+    }
+
     /// Runs a program inside the grain. It ends with the grain at the latest.
     fn exec(&self, exec: Exec) -> impl Future<Output = Result<ExecChild>> + Send;
 

@@ -165,16 +165,18 @@ impl Inner {
         Ok(receiver)
     }
 
-    /// Ends the receive of a dataset, if one is under way, and waits until it let go.
-    async fn end_receives(&self, id: DatasetId) -> Result<()> {
+    /// Ends the receive of a dataset, if one is under way, and waits until it let go. Says whether there was one: what it leaves
+    /// behind is seen only by a look after this.
+    async fn end_receives(&self, id: DatasetId) -> Result<bool> {
         let orders = {
             let mut receives = self.receives.lock().unwrap_or_else(PoisonError::into_inner);
             receives.remove(&id)
         };
-        let Some(orders) = orders else { return Ok(()) };
+        let Some(orders) = orders else { return Ok(false) };
         orders.send_replace(Order::Stop);
         let gone = tokio::time::timeout(self.tools.limit, orders.closed()).await;
-        gone.map_err(|_| Cause::Busy("a stream that comes in does not end".to_owned()))
+        gone.map_err(|_| Cause::Busy("a stream that comes in does not end".to_owned()))?;
+        Ok(true)
     }
 
     /// Sets properties of a dataset: at one stroke where the tools can, else in this order.

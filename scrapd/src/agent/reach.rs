@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use scrap_decide::reach::{Around, Reach, around, reach, reaches};
+use scrap_host::clock;
 use scrap_host::net::{
-    Attachment, Interface, Opening, Peers, Prefix, Protocol, Surroundings, interface,
+    Attachment, Interface, NetError, Opening, Peers, Prefix, Protocol, Surroundings, interface,
 };
 use scrap_schema::id::GrainId;
 use scrap_schema::spec;
+use scrap_schema::unit::Span;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -24,6 +26,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// When a grain's address is told to its network after a start: some do not hear the first word.
 const ANNOUNCE_AFTER: [Duration; 3] =
     [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(5)];
+
+/// How long the word counts that nobody has an address.
+const FREE_FOR: Span = Span::from_secs(60);
 
 /// Keeps the network as it should be, until `shutdown`.
 pub(super) async fn keep(daemon: Arc<Daemon>, shutdown: CancellationToken) {
@@ -83,6 +88,44 @@ fn wanted(daemon: &Daemon, starting: Option<GrainId>) -> BTreeMap<GrainId, Attac
     reaches.into_iter().map(|(grain, reach)| (grain, attachment(grain, reach))).collect()
 }
 
+fn addresses(own: &Attachment) -> Vec<IpAddr> {
+    own.v4.map(IpAddr::V4).into_iter().chain(own.v6.map(IpAddr::V6)).collect()
+}
+
+/// Asks the network whether somebody else has the addresses of a grain: silence is the answer, and takes its time.
+async fn is_free(daemon: &Daemon, own: &Attachment) -> Result<(), Trouble> {
+    let ask = async |address| Ok((address, daemon.host.net.in_use(address).await?));
+    let asked = futures_util::future::try_join_all(addresses(own).into_iter().map(ask));
+    let asked: Vec<(IpAddr, bool)> = asked.await.map_err(|error: NetError| Trouble::from(error))?;
+    match asked.into_iter().find(|(_, taken)| *taken) {
+        Some((address, _)) => {
+            let hint = "give the grain another one, or exclude it in its network";
+            let what = "another machine of the network has the address";
+            Err(format!("{what} {address} already; {hint}").into())
+        }
+        None => Ok(()),
+    }
+}
+
+/// Asks before the grain is about to start, while other work on it goes on. What it finds out that is bad the start says.
+pub(crate) async fn ask_early(daemon: &Daemon, grain: GrainId) {
+    let own = daemon.consensus.read(|cluster| cluster.grains.get(&grain).and_then(reach));
+    let Some(own) = own else { return };
+    let own = attachment(grain, own);
+    if is_free(daemon, &own).await.is_ok() {
+        let free = (addresses(&own), clock::boot_time());
+        daemon.agent.with(|state| state.free.insert(grain, free));
+    }
+}
+
+/// Whether that was asked and answered just now. It is forgotten with the question.
+fn is_known_free(daemon: &Daemon, grain: GrainId, own: &Attachment) -> bool {
+    let free = daemon.agent.with(|state| state.free.remove(&grain));
+    free.is_some_and(|(free, asked)| {
+        free == addresses(own) && clock::boot_time().since(asked) < FREE_FOR
+    })
+}
+
 /// Prepares the network for a grain that is about to start: its rules are there before its interface is.
 ///
 /// # Errors
@@ -97,16 +140,8 @@ pub(crate) async fn before_start(
     });
     let Some(own) = own else { return Ok(None) };
     let own = attachment(grain, own);
-    if new {
-        for address in own.v4.map(IpAddr::V4).into_iter().chain(own.v6.map(IpAddr::V6)) {
-            if daemon.host.net.in_use(address).await? {
-                let hint = "give the grain another one, or exclude it in its network";
-                return Err(format!(
-                    "another machine of the network has the address {address} already; {hint}"
-                )
-                .into());
-            }
-        }
+    if new && !is_known_free(daemon, grain, &own) {
+        is_free(daemon, &own).await?;
     }
     daemon.host.net.arrange_for(grain, &wanted(daemon, Some(grain))).await?;
     Ok(Some(interface(&own)))

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use scrap_decide::cluster::{Cluster, Grain};
-use scrap_decide::obey::{DataFacts, DataRole, Lane};
+use scrap_decide::obey::{DataFacts, DataRole, Lane, copy_of};
 use scrap_schema::id::{GrainId, NodeId};
 use scrap_schema::node::{CopyReport, DataReport, GrainReport, RunReport};
 use scrap_schema::snapshot::Guid;
@@ -24,7 +24,7 @@ fn one(me: NodeId, cluster: &Cluster, state: &State, id: GrainId) -> GrainReport
     let data = state.facts.data.get(&id);
     let grain = cluster.grains.get(&id).filter(|grain| grain.owner == Some(me));
     let copies = match (grain, data) {
-        (Some(grain), Some(data)) => copies(grain, data, state),
+        (Some(grain), Some(data)) => copies(cluster, grain, data, state),
         (Some(_), None) | (None, _) => BTreeMap::new(),
     };
     GrainReport {
@@ -69,13 +69,31 @@ fn trouble(state: &State, id: GrainId) -> Option<String> {
     unseen.cloned().or_else(|| failed().map(|failure| failure.why.clone()))
 }
 
-fn copies(grain: &Grain, data: &DataFacts, state: &State) -> BTreeMap<NodeId, CopyReport> {
+fn copies(
+    cluster: &Cluster,
+    grain: &Grain,
+    data: &DataFacts,
+    state: &State,
+) -> BTreeMap<NodeId, CopyReport> {
     let receivers = grain.receivers().into_iter();
-    receivers.map(|node| (node, copy(grain.id, node, data, state))).collect()
+    receivers
+        .map(|node| {
+            (
+                node,
+                copy(grain.id, node, copy_of(cluster, &state.facts, grain.id, node), data, state),
+            )
+        })
+        .collect()
 }
 
-fn copy(grain: GrainId, node: NodeId, data: &DataFacts, state: &State) -> CopyReport {
-    let known = state.facts.copies.get(&(grain, node)).and_then(|copy| copy.snapshots.as_ref());
+/// `known`: the snapshots of its copy.
+fn copy(
+    grain: GrainId,
+    node: NodeId,
+    known: Option<&[Guid]>,
+    data: &DataFacts,
+    state: &State,
+) -> CopyReport {
     let has = |guid: &Guid| known.is_some_and(|known| known.contains(guid));
     let common = data.snapshots.iter().rev().find(|snapshot| has(&snapshot.guid));
     let stream = state.streams.get(&(grain, node)).cloned().unwrap_or_default();

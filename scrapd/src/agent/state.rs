@@ -1,19 +1,19 @@
 //! The agent's memory: the facts that `obey` decides on, and measurements for the reports. Changes only by [`Update`]s.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use scrap_decide::cluster::{Cluster, Grain};
 use scrap_decide::lease::Lease;
 use scrap_decide::obey::{
-    CopyFacts, DataFacts, DataRole, Dirty, Failure, HostFacts, Lane, OrphanFacts, RunFacts,
-    StopReason,
+    CopyFacts, DataFacts, DataRole, Dirty, Failure, HostFacts, Lane, OrphanFacts, StopReason,
 };
 use scrap_host::clock;
 use scrap_host::datasets::{Dataset, Role};
 use scrap_host::machine::Meter;
-use scrap_host::runtime::{Instance, InstanceState, Listing, RuntimeError, Usage};
+use scrap_host::runtime::{Listing, Usage};
 use scrap_schema::id::{BootId, Epoch, GrainId, NodeId, OperationId, TemplateId};
 use scrap_schema::node::{GrainReport, NodeUsage, PoolFacts};
 use scrap_schema::snapshot::{Guid, Snapshot};
@@ -50,6 +50,10 @@ pub struct State {
     pub streams: BTreeMap<(GrainId, NodeId), Stream>,
     /// What is wrong with the network of grains here.
     pub(crate) network: Vec<String>,
+    /// How much was written into a grain when the last look found something.
+    pub(crate) found: BTreeMap<GrainId, Bytes>,
+    /// Addresses of new grains that nobody else had when the network was asked, and when that was.
+    pub(crate) free: BTreeMap<GrainId, (Vec<IpAddr>, BootTime)>,
     /// Grains whose health is watched, by epoch and number of starts.
     pub(crate) watched: BTreeMap<GrainId, (Epoch, u64)>,
     pub(crate) restarts: BTreeMap<GrainId, (u32, Option<String>)>,
@@ -196,6 +200,9 @@ impl State {
                 self.facts.orphans.insert((grain, epoch), orphan);
             }
             Update::Dirty(grain, dirty) => {
+                if dirty.bytes.0 > 0 {
+                    self.found.insert(grain, dirty.bytes);
+                }
                 if let Some(data) = self.facts.data.get_mut(&grain) {
                     data.dirty = Some(dirty);
                 }
@@ -308,6 +315,8 @@ impl State {
 
     /// A corrected spec or a new order does not wait for the pause after what failed before it.
     pub(crate) fn forget_old_failures(&mut self, cluster: &Cluster) {
+        self.free.retain(|grain, _| cluster.grains.contains_key(grain));
+        self.found.retain(|grain, _| cluster.grains.contains_key(grain));
         let tried = &self.tried;
         self.facts.failed.retain(|lane, _| match lane {
             Lane::Run(id) | Lane::Shape(id) | Lane::Snap(id) | Lane::Describe(id) => {
@@ -331,144 +340,6 @@ impl State {
             .and_then(|before| before.dirty);
         let facts = to_facts(dataset, dirty);
         self.facts.data.insert(grain, facts);
-    }
-
-    /// Of a grain that cannot be looked at stays true what was known. If nothing was, something of it may be alive.
-    fn unclear(&mut self, listing: &Listing) {
-        let now = clock::boot_time();
-        for error in &listing.unclear {
-            self.facts.runs.entry(error.grain).or_insert(RunFacts {
-                epoch: Epoch(0),
-                alive: true,
-                up: false,
-                since: now,
-                ..RunFacts::default()
-            });
-        }
-        let why = |error: &RuntimeError| (error.grain, crate::logging::chain(error));
-        self.unclear = listing.unclear.iter().map(why).collect();
-    }
-
-    fn instances(&mut self, listing: Listing, as_of: u64) {
-        let now = clock::now();
-        let instances: Vec<Instance> = listing.instances;
-        for instance in &instances {
-            let alive = match instance.state {
-                InstanceState::Running | InstanceState::BackingOff | InstanceState::Stopping => {
-                    true
-                }
-                InstanceState::Stopped => false,
-            };
-            let up = instance.state == InstanceState::Running;
-            self.restarts.insert(instance.grain, (instance.restarts, instance.last_exit.clone()));
-            // An order to start or stop that is under way knows better: a program that is about to fail its start looks
-            // for a moment like one that runs.
-            if self.is_newer(instance.grain, as_of) {
-                continue;
-            }
-            let run = self.facts.runs.entry(instance.grain).or_insert_with(|| RunFacts {
-                epoch: instance.epoch,
-                alive,
-                up,
-                armed: instance.deadline.is_some(),
-                since: now.boot,
-                stopped: (!alive).then_some(now.boot),
-                ..RunFacts::default()
-            });
-            if run.alive && !alive {
-                run.stopped = Some(now.boot);
-                run.ready = None;
-                run.healthy = None;
-            }
-            run.alive = alive;
-            run.up = up;
-            run.epoch = instance.epoch;
-            run.armed = instance.deadline.is_some();
-        }
-        // One that the runtime does not know any more does not run; when it was stopped is still of interest.
-        let mut known: BTreeSet<GrainId> = instances.iter().map(|it| it.grain).collect();
-        known.extend(self.unclear.keys());
-        for (grain, run) in &mut self.facts.runs {
-            let changed = self.changed.get(grain).is_some_and(|changed| *changed > as_of);
-            let gone = run.alive && !known.contains(grain);
-            if gone && !changed && !self.facts.busy.contains(&Lane::Run(*grain)) {
-                run.alive = false;
-                run.up = false;
-                run.stopped = Some(now.boot);
-            }
-        }
-    }
-
-    /// Whether an order to start or stop the grain is under way or has ended since: it knows better than a look.
-    fn is_newer(&self, grain: GrainId, as_of: u64) -> bool {
-        let changed = self.changed.get(&grain).is_some_and(|changed| *changed > as_of);
-        changed || self.facts.busy.contains(&Lane::Run(grain))
-    }
-
-    fn note_change(&mut self, grain: GrainId) {
-        self.changes = self.changes.saturating_add(1);
-        self.changed.insert(grain, self.changes);
-    }
-
-    fn started(&mut self, grain: GrainId, epoch: Epoch, armed: bool) {
-        self.note_change(grain);
-        let start = self.starts.entry(grain).or_default();
-        *start = start.saturating_add(1);
-        let relapses = self.facts.runs.get(&grain).map_or(0, |run| run.relapses);
-        let run = RunFacts {
-            epoch,
-            alive: true,
-            up: true,
-            armed,
-            since: clock::boot_time(),
-            relapses,
-            ..RunFacts::default()
-        };
-        self.facts.runs.insert(grain, run);
-    }
-
-    fn stopped(&mut self, grain: GrainId, why: StopReason) {
-        self.note_change(grain);
-        let now = clock::boot_time();
-        if let Some(run) = self.facts.runs.get_mut(&grain) {
-            run.alive = false;
-            run.up = false;
-            run.ready = None;
-            run.healthy = None;
-            run.stopped = Some(now);
-            run.relapses = match why {
-                StopReason::Unwell => run.relapses.saturating_add(1),
-                StopReason::Unwanted
-                | StopReason::NotOwner
-                | StopReason::OldEpoch
-                | StopReason::NoHead
-                | StopReason::LeaseEnds
-                | StopReason::Moves
-                | StopReason::Restarts
-                | StopReason::Removed => 0,
-            };
-        }
-        // What was seen before the stop says nothing about what was written until then.
-        self.watched.remove(&grain);
-        self.measured.remove(&grain);
-    }
-
-    fn health(&mut self, grain: GrainId, checked: Checked) {
-        let Checked { start, result, counts, at } = checked;
-        let current = self.starts.get(&grain).copied().unwrap_or(0) == start;
-        if let Some(run) = self.facts.runs.get_mut(&grain).filter(|run| current && run.alive) {
-            run.healthy = Some(result.is_ok());
-            match result {
-                Ok(()) => {
-                    (run.failing, run.relapses, run.ailment) = (0, 0, None);
-                    run.ready.get_or_insert(at);
-                }
-                Err(why) => {
-                    run.failing = run.failing.saturating_add(u32::from(counts));
-                    run.ailment = Some(why);
-                }
-            }
-        }
     }
 
     fn sent(&mut self, grain: GrainId, node: NodeId, guid: Guid, bytes: u64, ms: u64) {
@@ -546,5 +417,6 @@ fn to_facts(dataset: Dataset, dirty: Option<Dirty>) -> DataFacts {
     }
 }
 
+mod runs;
 #[cfg(test)]
 mod tests;

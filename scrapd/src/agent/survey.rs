@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use scrap_decide::obey::Lane;
 use scrap_host::datasets::{Dataset, DatasetId, Datasets as _};
-use scrap_schema::id::{GrainId, TemplateId};
+use scrap_schema::id::{Epoch, GrainId, TemplateId};
 use scrap_schema::snapshot::{Guid, Snapshot};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -21,20 +21,33 @@ const EVERY: Duration = Duration::from_secs(30);
 
 /// Surveys until `shutdown`.
 pub(super) async fn keep(daemon: Arc<Daemon>, shutdown: CancellationToken) {
+    let mut seen = BTreeSet::new();
+    let mut measuring = tokio::task::JoinSet::new();
     loop {
+        let mut orphans = tokio::select! {
+            orphans = survey(&daemon) => orphans,
+            () = shutdown.cancelled() => return,
+        };
+        // One orphan at a time, and beside the survey: to measure one may mean to read all of it.
+        while measuring.try_join_next().is_some() {}
+        if measuring.is_empty() {
+            orphans.retain(|(key, _)| seen.insert(*key));
+            measuring.spawn(measure(daemon.clone(), orphans));
+        }
         tokio::select! {
-            () = tokio::time::sleep(EVERY) => survey(&daemon).await,
+            () = tokio::time::sleep(EVERY) => (),
             () = shutdown.cancelled() => return,
         }
     }
 }
 
-async fn survey(daemon: &Daemon) {
+/// Looks at what has changed; returns orphans that are not measured.
+async fn survey(daemon: &Daemon) -> Vec<((GrainId, Epoch), Dataset)> {
     let list = match daemon.host.datasets.list().await {
         Ok(list) => list,
         Err(error) => {
             warn!(error = crate::logging::chain(&error), "cannot see what datasets are here");
-            return;
+            return Vec::new();
         }
     };
     for grain in daemon.agent.with(|state| changed(state, &list)) {
@@ -65,6 +78,32 @@ async fn survey(daemon: &Daemon) {
         }
         drop(lane);
     }
+    daemon.agent.with(|state| new_orphans(state, list))
+}
+
+/// Measures orphans, each once in the life of the daemon: what failed is told and not read again and again.
+async fn measure(daemon: Arc<Daemon>, orphans: Vec<((GrainId, Epoch), Dataset)>) {
+    for ((grain, epoch), orphan) in orphans {
+        match execute::orphan_facts(&daemon.host, &orphan).await {
+            Ok(Some(facts)) => daemon.agent.update(vec![Update::Orphan(grain, epoch, facts)]),
+            Ok(None) => (),
+            Err(error) => {
+                let error = crate::logging::chain(error.as_ref());
+                warn!(%grain, %epoch, error, "an orphan could not be measured");
+            }
+        }
+    }
+}
+
+/// Orphans of which it is not known what only they have. No start of the daemon waits for that.
+fn new_orphans(state: &State, list: Vec<Dataset>) -> Vec<((GrainId, Epoch), Dataset)> {
+    let orphans = list.into_iter().filter_map(|dataset| match dataset.id {
+        DatasetId::Orphan(grain, epoch) => Some(((grain, epoch), dataset)),
+        DatasetId::Grain(_) | DatasetId::Template(_) => None,
+    });
+    let known =
+        |key: &(GrainId, Epoch)| state.facts.orphans.get(key).is_some_and(|it| it.newer.is_some());
+    orphans.filter(|(key, _)| !known(key)).collect()
 }
 
 /// What a template is, once it is whole.
@@ -133,11 +172,12 @@ pub(super) async fn look_again(daemon: &Daemon, grain: GrainId) {
 
 #[cfg(test)]
 mod tests {
+    use scrap_decide::obey::OrphanFacts;
     use scrap_host::datasets::{Datasets as _, Shape};
     use scrap_host::mem::MemDatasets;
-    use scrap_schema::id::Epoch;
     use scrap_schema::snapshot::{Purpose, SnapshotName};
     use scrap_schema::time::Timestamp;
+    use scrap_schema::unit::Bytes;
 
     use super::*;
 
@@ -186,5 +226,29 @@ mod tests {
         state.take(Update::Template(template, Some(sealed.guid)));
         assert_eq!(changed_templates(&state, &list), []);
         assert_eq!(changed_templates(&state, &[]), [template], "it went");
+    }
+
+    #[tokio::test]
+    async fn an_orphan_is_measured_once() {
+        let datasets = MemDatasets::new(1);
+        datasets.create(WEB, Epoch(1), Shape::default()).await.unwrap();
+        let name = SnapshotName { epoch: Epoch(1), seq: 1, purpose: Purpose::Orphan };
+        datasets.set_aside(WEB, None, &name, Timestamp(1)).await.unwrap();
+        let list = datasets.list().await.unwrap();
+        let mut state = State::default();
+        let new = new_orphans(&state, list.clone());
+        let keys: Vec<_> = new.iter().map(|(key, _)| *key).collect();
+        assert_eq!(keys, [(WEB, Epoch(1))]);
+        let head = list[0].snapshots[0].clone();
+        let mut facts = OrphanFacts { head, base: None, newer: None, used: Bytes(0) };
+        state.take(Update::Orphan(WEB, Epoch(1), facts.clone()));
+        assert_eq!(
+            new_orphans(&state, list.clone()).len(),
+            1,
+            "it is known, and not what it is worth"
+        );
+        facts.newer = Some(Bytes(0));
+        state.take(Update::Orphan(WEB, Epoch(1), facts));
+        assert!(new_orphans(&state, list).is_empty());
     }
 }

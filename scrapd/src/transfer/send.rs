@@ -51,11 +51,11 @@ pub async fn send(
     let rest = rest(daemon, grain, node, estimate).await;
     let offer = OfferBody { resumed: rest.is_some(), ..offer(daemon, grain, from, to) };
     daemon.agent.with(|state| {
+        let found = state.found.get(&grain).copied().unwrap_or_default();
         let stream = state.streams.entry((grain, node)).or_default();
         stream.sending = Some(progress.clone());
-        if let Some(estimate) = estimate {
-            stream.behind = Bytes(estimate);
-        }
+        // Where only the stream itself would tell: what was found when the owner last looked for writes.
+        stream.behind = estimate.map_or(found, Bytes);
     });
     let piece = Piece { id, from, to, rest: rest.clone() };
     let sent = transmit(daemon, (grain, node), &offer, piece, &progress).await;

@@ -217,7 +217,7 @@ impl Machine {
             let facts = OrphanFacts {
                 head: aside.head.snapshot.clone(),
                 base: aside.base,
-                newer: Bytes(aside.newer * write),
+                newer: Some(Bytes(aside.newer * write)),
                 used: Bytes(aside.content.len() * write),
             };
             (*key, facts)

@@ -278,16 +278,17 @@ pub(super) fn orphans(
 ) {
     for ((grain, epoch), orphan) in &host.orphans {
         let key = OrphanKey { grain: *grain, epoch: *epoch, node: me };
-        if cluster.orphans.contains_key(&key) {
+        // What it is worth is told with it: it waits for the measurement.
+        let Some(newer) = orphan.newer.filter(|_| !cluster.orphans.contains_key(&key)) else {
             continue;
-        }
+        };
         let command = Command::OrphanKept {
             grain: *grain,
             orphan_epoch: *epoch,
             node: me,
             base: orphan.base,
             head: orphan.head.clone(),
-            newer: orphan.newer,
+            newer,
             used: orphan.used,
         };
         actions.push(HostAction::Tell { command: Box::new(command) });

@@ -87,8 +87,8 @@ pub struct OrphanFacts {
     pub head: Snapshot,
     /// The newest snapshot in common with the grain's line.
     pub base: Option<Guid>,
-    /// Bytes that only it has, about.
-    pub newer: Bytes,
+    /// Bytes that only it has, about; `None`: not measured yet.
+    pub newer: Option<Bytes>,
     /// Space that it takes.
     pub used: Bytes,
 }

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use scrap_schema::id::NodeId;
+use scrap_schema::id::{GrainId, NodeId};
 use scrap_schema::snapshot::{Guid, Purpose};
 use scrap_schema::unit::Span;
 
 use super::data::next_name;
 use super::templates;
-use super::{DataFacts, DataRole, Here, HostAction, Lane};
-use crate::cluster::Stage;
+use super::{DataFacts, DataRole, Here, HostAction, HostFacts, Lane};
+use crate::cluster::{Cluster, Stage};
 use crate::replicate::{Route, retain, route};
 
 /// While a grain is about to move its owner looks for writes this often.
@@ -81,21 +81,37 @@ enum Basis {
     OnItsWay,
 }
 
+/// The snapshots that the copy of a grain on a node has; `None`: there is no copy, or nothing is known of it.
+#[must_use]
+pub fn copy_of<'a>(
+    cluster: &Cluster,
+    host: &'a HostFacts,
+    grain: GrainId,
+    node: NodeId,
+) -> Option<&'a [Guid]> {
+    let known = host.copies.get(&(grain, node))?.snapshots.as_deref()?;
+    Some(known).filter(|known| !is_bare(cluster, known))
+}
+
+/// Whether what a node says that it has of a grain is no copy: a node without one names its templates.
+fn is_bare(cluster: &Cluster, known: &[Guid]) -> bool {
+    let of_a_template = |guid: &Guid| cluster.templates.values().any(|it| it.guid == *guid);
+    known.iter().all(of_a_template)
+}
+
 /// Whether the first stream to a node can build on the template that both sides have. If nobody has it any more, everything is
 /// sent.
 fn template(here: Here<'_>, data: &DataFacts, node: NodeId, known: &[Guid]) -> Basis {
     let Some(template) = here.cluster.template_of(here.grain) else { return Basis::Known };
-    // A node without a copy may name its templates.
-    let bare = known
-        .iter()
-        .all(|guid| here.cluster.templates.values().any(|template| template.guid == *guid));
-    if !bare || data.snapshots.first().map(|first| first.guid) != Some(template.guid) {
+    if !is_bare(here.cluster, known)
+        || data.snapshots.first().map(|first| first.guid) != Some(template.guid)
+    {
         return Basis::Known;
     }
     if known.contains(&template.guid) || template.holders.contains(&node) {
         return Basis::Template(template.guid);
     }
-    match templates::source(here.cluster, template, node) {
+    match templates::source(here.cluster, template, node, 0) {
         Some(_) => Basis::OnItsWay,
         None => Basis::Known,
     }
@@ -132,8 +148,9 @@ fn look(here: Here<'_>, data: &DataFacts, actions: &mut Vec<HostAction>) {
         | Stage::Cloning { .. } => (),
     }
     let name = || next_name(epoch, data, Purpose::Replication);
-    let Some(newest) = data.snapshots.last() else {
-        // The first copy needs a first state, even an empty one.
+    // The first copy needs a first state of the grain's own, even one that is empty or like its template.
+    let own = data.snapshots.last().filter(|newest| newest.name.purpose != Purpose::Template);
+    let Some(newest) = own else {
         actions.push(HostAction::Snapshot { grain, name: name() });
         return;
     };

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use scrap_schema::command::Command;
 use scrap_schema::id::{NodeId, TemplateId};
 
-use super::{HostAction, HostFacts};
+use super::{HostAction, HostFacts, Lane};
 use crate::cluster::{Cluster, TemplateState};
 
 pub(super) fn decide(
@@ -30,7 +30,9 @@ pub(super) fn decide(
             }
             (true, true) => (),
             (false, false) if wanted.contains(&id) && has_room(host) => {
-                let from = source(cluster, template, me);
+                // Where it failed is not asked first again.
+                let failed = host.failed.get(&Lane::Template(id)).map_or(0, |it| it.attempts);
+                let from = source(cluster, template, me, failed);
                 actions.extend(from.map(|from| HostAction::Fetch { template: id, from }));
             }
             (false, false) => (),
@@ -54,9 +56,17 @@ fn has_room(host: &HostFacts) -> bool {
     host.pool.as_ref().is_none_or(|pool| pool.state.takes_writes() && !pool.is_full())
 }
 
-/// The node that another one can get a template from.
-pub(crate) fn source(cluster: &Cluster, template: &TemplateState, to: NodeId) -> Option<NodeId> {
+/// The node that another one can get a template from, after so many failures.
+pub(crate) fn source(
+    cluster: &Cluster,
+    template: &TemplateState,
+    to: NodeId,
+    failed: u32,
+) -> Option<NodeId> {
     let online =
         |node: &NodeId| cluster.nodes.get(node).is_some_and(|node| node.liveness.is_online());
-    template.holders.iter().copied().find(|node| *node != to && online(node))
+    let can = template.holders.iter().copied().filter(|node| *node != to && online(node));
+    let can: Vec<NodeId> = can.collect();
+    let turn = usize::try_from(failed).unwrap_or(0).checked_rem(can.len())?;
+    can.get(turn).copied()
 }

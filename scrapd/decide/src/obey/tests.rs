@@ -203,7 +203,12 @@ fn a_copy_that_is_ahead_of_the_fork_is_set_aside() {
     assert_eq!(orders(&world, 1, &host), ["keep diverged data of web aside"]);
     host.orphans.insert(
         (WEB, Epoch(1)),
-        super::OrphanFacts { head: snapshot("1.9"), base: None, newer: Bytes(0), used: Bytes(0) },
+        super::OrphanFacts {
+            head: snapshot("1.9"),
+            base: None,
+            newer: Some(Bytes(0)),
+            used: Bytes(0),
+        },
     );
     assert_eq!(orders(&world, 1, &host)[0], "make web a copy");
 }

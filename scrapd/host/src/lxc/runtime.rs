@@ -145,6 +145,14 @@ impl Runtime for LxcRuntime {
         shifted.map_err(error("prepare", grain.unwrap_or(GrainId(0))))
     }
 
+    async fn note(&self, template: &Path, users: u32) -> std::result::Result<(), RuntimeCause> {
+        let folder = template.to_owned();
+        let noted = tokio::task::spawn_blocking(move || shift::note(&folder, users)).await;
+        noted.unwrap_or_else(|error| {
+            Err(io_cause("the work was broken off", std::io::Error::other(error)))
+        })
+    }
+
     async fn exec(&self, exec: Exec) -> Result<ExecChild> {
         let _guard = self.keepers.slot(exec.grain).lock_owned().await;
         self.run_beside(&exec).await.map_err(error("exec in", exec.grain))

@@ -161,11 +161,13 @@ impl Tree {
         Ok((user, group))
     }
 
-    /// What has to be given back later. Refuses a tree of which anything is somebody else's.
-    fn take_notes(&self) -> Done<Vec<Note>> {
+    /// What has to be given back later. Refuses a tree of which anything belongs to an id that is not `known`.
+    fn take_notes(&self, known: impl Fn(u32) -> bool) -> Done<Vec<Note>> {
         let mut notes = Vec::new();
         self.walk(&mut |folder, path, name, stat| {
-            self.owner(path, stat)?;
+            if let Some(id) = [stat.st_uid, stat.st_gid].into_iter().find(|id| !known(*id)) {
+                return Err(Trouble::Foreign { path: path.to_owned(), id });
+            }
             if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
                 return Ok(());
             }
@@ -252,12 +254,12 @@ fn work(data: &Path, ids: IdRange) -> Done<()> {
     let tree = Tree::open(data, ids)?;
     let notes_path = data.join(NOTES);
     let notes = match read(&notes_path)? {
-        // Broken off: what is shifted already has lost what is noted here.
+        // Of its template, or it was broken off: what is shifted already has lost what is noted here.
         Some(text) => {
             serde_json::from_slice(&text).map_err(|error| io_at(&notes_path)(error.into()))?
         }
         None => {
-            let notes = tree.take_notes()?;
+            let notes = tree.take_notes(|id| shifted(id, ids).is_some())?;
             let text =
                 serde_json::to_vec(&notes).map_err(|error| io_at(&notes_path)(error.into()))?;
             write(&notes_path, &text)?;
@@ -273,6 +275,26 @@ fn work(data: &Path, ids: IdRange) -> Done<()> {
     let text = serde_json::to_vec(&ids).map_err(|error| io_at(&marker)(error.into()))?;
     write(&marker, &text)?;
     fs::remove_file(&notes_path).map_err(io_at(&notes_path))
+}
+
+/// Notes beside the tree of a template what each of its clones has to give back, so that no clone has to look for it.
+///
+/// # Errors
+/// A file belongs to a user that no grain has, or the system refuses.
+pub(super) fn note(data: &Path, count: u32) -> Result<(), RuntimeCause> {
+    let noted = Tree::open(data, IdRange { base: 0, count }).and_then(|tree| {
+        let path = data.join(NOTES);
+        let notes = tree.take_notes(|id| id < count)?;
+        let text = serde_json::to_vec(&notes).map_err(|error| io_at(&path)(error.into()))?;
+        write(&path, &text)
+    });
+    noted.map_err(|trouble| match trouble {
+        Trouble::Foreign { path, id } => RuntimeCause::NotReady {
+            what: format!("{} belongs to user or group {id}", path.display()),
+            hint: format!("grains have users and groups below {count}"),
+        },
+        trouble @ Trouble::Io { .. } => cause(data, trouble),
+    })
 }
 
 fn cause(data: &Path, trouble: Trouble) -> RuntimeCause {

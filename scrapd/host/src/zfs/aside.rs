@@ -6,7 +6,7 @@ use scrap_schema::snapshot::{Guid, SnapshotName};
 use scrap_schema::time::Timestamp;
 
 use super::found::Found;
-use super::names::{self, BASE};
+use super::names::{self, BASE, RESERVED};
 use super::role::{SHUT, pairs, role_text, state};
 use super::{Inner, Result};
 use crate::datasets::{Cause, Dataset, DatasetId, Role};
@@ -61,6 +61,13 @@ impl SetAside {
         let orphan = inner.must(id).await?;
         inner.shut(&orphan).await?;
         inner.set(&orphan.name, &state(Role::Orphan, orphan.epoch())).await?;
+        // What is closed does not grow. Reserved twice, there might not be room for the clone.
+        if let Some(reserved) = orphan.value("reservation").filter(|bytes| *bytes != "0") {
+            let wish = (RESERVED.to_owned(), reserved.to_owned());
+            inner.set(&orphan.name, &[wish]).await?;
+            inner.set(&orphan.name, &pairs(&[("reservation", "none")])).await?;
+        }
+        let orphan = inner.must(id).await?;
         if last == Step::Marked {
             return Ok(None);
         }
@@ -99,6 +106,7 @@ impl SetAside {
     }
 
     async fn freeze(&self, inner: &Inner, last: Step) -> Result<Option<DatasetId>> {
+        inner.end_receives(self.grain()).await?;
         let found = inner.must(self.grain()).await?;
         let role = found.role()?;
         if let Some(base) = self.base {
@@ -108,7 +116,6 @@ impl SetAside {
         if inner.find(id).await?.is_some() {
             return Err(Cause::Exists);
         }
-        inner.end_receives(self.grain()).await?;
         inner.discard_unfinished(&found).await?;
         inner.discard_incoming(self.grain()).await?;
         inner.conceal_found(&found).await?;
@@ -139,9 +146,20 @@ impl SetAside {
         kept.truncate(kept.iter().position(|guid| *guid == base).map_or(0, |at| at + 1));
         let mut properties = pairs(&SHUT);
         properties.extend(inner.keepsakes(orphan, |guid| kept.contains(&guid)));
+        if let Some(reserved) = orphan.value(RESERVED) {
+            properties.extend(pairs(&[("reservation", reserved)]));
+        }
         properties.extend(state(Role::Standby, orphan.epoch()));
         let place = inner.names.of(self.grain());
-        inner.make(&["clone", &end.full], &properties, &place).await
+        match inner.make(&["clone", &end.full], &properties, &place).await {
+            Err(Cause::NoSpace) if orphan.value(RESERVED).is_some() => {
+                // What the orphan keeps is not free any more. Better a copy than a promise of space.
+                tracing::warn!(dataset = place, "there is no room for what was reserved");
+                properties.retain(|(property, _)| property != "reservation");
+                inner.make(&["clone", &end.full], &properties, &place).await
+            }
+            made => made,
+        }
     }
 
     /// The tags stay with the Standby. What only the orphan has is kept by being an orphan.

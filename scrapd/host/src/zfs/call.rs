@@ -35,11 +35,12 @@ pub(super) struct Tools {
     pub(super) moves: Arc<AtomicU64>,
 }
 
-/// Whether a command changes which datasets there are, or which is a clone of which. What a receive makes gets its place by a
-/// rename.
+/// Whether a command changes which datasets there are, or which is a clone of which. A receive counts
+/// for itself.
 fn moves(arguments: &[String]) -> bool {
     match arguments.first().map(String::as_str) {
         Some("create" | "clone" | "rename" | "promote" | "rollback") => true,
+        Some("receive") => arguments.iter().any(|argument| argument == "-A"),
         Some("destroy") => arguments.last().is_some_and(|name| !name.contains('@')),
         _ => false,
     }
@@ -81,10 +82,16 @@ impl Tools {
         self.moves.load(Ordering::SeqCst)
     }
 
+    /// Something that changes it, from now until what is returned is dropped.
+    pub(super) fn moving(&self) -> Moving {
+        self.moves.fetch_add(1, Ordering::SeqCst);
+        Moving(Arc::clone(&self.moves))
+    }
+
     /// Runs one command to its end; what it wrote, or what its refusal means.
     async fn run(&self, program: &OsStr, arguments: &[String]) -> Result<String, Cause> {
         // Also when this is dropped half-way.
-        let _moving = moves(arguments).then(|| Moving::begin(&self.moves));
+        let _moving = moves(arguments).then(|| self.moving());
         let begun = Instant::now();
         let mut command = self.command(program, arguments);
         command.stdout(Stdio::piped());
@@ -171,16 +178,9 @@ impl Tools {
 }
 
 /// A command that changes which datasets there are.
-struct Moving<'a>(&'a AtomicU64);
+pub(super) struct Moving(Arc<AtomicU64>);
 
-impl<'a> Moving<'a> {
-    fn begin(moves: &'a AtomicU64) -> Self {
-        moves.fetch_add(1, Ordering::SeqCst);
-        Self(moves)
-    }
-}
-
-impl Drop for Moving<'_> {
+impl Drop for Moving {
     fn drop(&mut self) {
         self.0.fetch_add(1, Ordering::SeqCst);
     }
@@ -306,6 +306,7 @@ mod tests {
             ("rename r/g r/h", true),
             ("promote r/g", true),
             ("destroy r/g", true),
+            ("receive -A r/g", true),
             ("destroy r/g@s,t", false),
             ("snapshot r/g@s", false),
             ("get -Hp all r/g", false),

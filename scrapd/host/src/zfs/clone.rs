@@ -23,17 +23,22 @@ impl Inner {
         epoch: Epoch,
         of: Shape,
     ) -> Result<()> {
+        let begun = self.slot(from).lock_owned().await;
         let source = self.must(from).await?;
         let snap = source.snap(guid)?;
         let mut limits = shape(of)?;
         limits.extend(state(Role::Owner, epoch));
-        let guard = if id == from { None } else { Some(self.slot(id).lock_owned().await) };
+        // What is cloned is there at once. A copy takes long, and the pool keeps what is being sent.
+        let cloned = self.is_of_a_template(&snap.full);
+        let begun = cloned.then_some(begun);
+        let guard =
+            if id == from && cloned { None } else { Some(self.slot(id).lock_owned().await) };
         if self.find(id).await?.is_some() {
             return Err(Cause::Exists);
         }
         self.end_receives(id).await?;
         self.discard_incoming(id).await?;
-        if self.is_of_a_template(&snap.full) {
+        if cloned {
             limits.push((ORIGIN.to_owned(), guid.to_string()));
             limits.extend(self.open_properties(id));
             self.make(&["clone", &snap.full], &limits, &self.names.of(id)).await?;
@@ -42,7 +47,7 @@ impl Inner {
             self.exchange(id).await?;
         }
         self.mount(&self.names.of(id)).await?;
-        drop(guard);
+        drop((guard, begun));
         Ok(())
     }
 
@@ -77,6 +82,7 @@ impl Inner {
         }
         send.push(snap.full.clone());
         receive.push(full.clone());
+        let _moving = self.tools.moving();
         let mut sending = self.tools.outward(&send)?;
         let pipe = sending.joint().map(TryInto::<Stdio>::try_into).transpose();
         let pipe = pipe

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::aside::{SetAside, Step};
 use super::names;
 use super::send::Plan;
-use super::{ZfsDatasets, unnamed};
+use super::{ZfsDatasets, broken_off, unnamed};
 use crate::datasets::{
     Cause, Dataset, DatasetError, DatasetId, Datasets, Diff, Incoming, PoolHealth, Result, Role,
     Shape, Space, Written,
@@ -228,10 +228,12 @@ impl Datasets for ZfsDatasets {
         shape: Shape,
     ) -> Result<()> {
         let id = DatasetId::Grain(to);
-        self.locked(from, "clone", move |inner| async move {
-            inner.make_clone(from, guid, id, epoch, shape).await
-        })
-        .await
+        // To its end, even if nobody waits for it any more; it takes the locks itself.
+        let inner = Arc::clone(&self.inner);
+        let work =
+            tokio::spawn(async move { inner.make_clone(from, guid, id, epoch, shape).await });
+        let result = work.await.unwrap_or_else(|error| Err(broken_off(error)));
+        result.map_err(|cause| DatasetError { work: "clone", dataset: from, cause })
     }
 
     async fn begin_template(&self, template: TemplateId) -> Result<PathBuf> {

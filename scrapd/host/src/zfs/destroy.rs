@@ -12,7 +12,10 @@ impl Inner {
     pub(super) async fn destroy(&self, id: DatasetId) -> Result<()> {
         self.end_receives(id).await?;
         self.discard_incoming(id).await?;
-        let Some(found) = self.find(id).await? else { return self.conceal(id).await };
+        let Some(found) = self.find(id).await? else {
+            self.empty_trash(id).await?;
+            return self.conceal(id).await;
+        };
         self.discard_unfinished(&found).await?;
         self.conceal_found(&found).await?;
         if matches!(id, DatasetId::Template(_))
@@ -22,6 +25,17 @@ impl Inner {
         }
         self.nothing_foreign(&found).await?;
         self.remove(id).await
+    }
+
+    /// Takes away what an earlier call could not, because somebody still read it.
+    async fn empty_trash(&self, id: DatasetId) -> Result<()> {
+        let mine = self.names.trash_of(id);
+        let list = ["list", "-H", "-r", "-d", "1", "-o", "name", &self.names.parent("trash")];
+        let out = self.tools.zfs(&list).await?;
+        for name in out.lines().filter(|name| name.starts_with(&mine)) {
+            self.remove_named(name).await?;
+        }
+        Ok(())
     }
 
     /// That everything below a dataset was made by us.

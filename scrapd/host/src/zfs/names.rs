@@ -17,6 +17,8 @@ pub(super) const ROLE: &str = "scrap:role";
 pub(super) const EPOCH: &str = "scrap:epoch";
 /// Of an orphan: the guid since which it is on its own, or `none`.
 pub(super) const BASE: &str = "scrap:base";
+/// Of an orphan: what was reserved for it before, which its clone gets.
+pub(super) const RESERVED: &str = "scrap:reserved";
 /// Of a clone: the guid that its line begins with.
 pub(super) const ORIGIN: &str = "scrap:origin";
 /// Of a snapshot: milliseconds since 1970.
@@ -83,7 +85,12 @@ impl Names {
     }
 
     pub(super) fn trash(&self, id: DatasetId, number: u64) -> String {
-        format!("{}/trash/{}.{number:016x}", self.root, flat(id))
+        format!("{}{number:016x}", self.trash_of(id))
+    }
+
+    /// What the names begin with of all that is thrown away of a dataset.
+    pub(super) fn trash_of(&self, id: DatasetId) -> String {
+        format!("{}/trash/{}.", self.root, flat(id))
     }
 
     /// A view and its mountpoint.

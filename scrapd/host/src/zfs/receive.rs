@@ -50,6 +50,8 @@ impl Inner {
             let target = self.make_room(id, found.as_ref(), target, resumed).await?;
             (target, orders)
         };
+        // What is made aside is a dataset more from here on.
+        let _moving = matches!(target, Target::Aside { .. }).then(|| self.tools.moving());
         let mut stream = match self.library.receive(&self.place(id, &target, &header)).await {
             Some(stream) => stream?,
             None => self.tools.inward(&self.arguments(id, &target, &header), None)?,
@@ -61,13 +63,13 @@ impl Inner {
         let guard = tokio::select! {
             guard = self.slot(id).lock_owned() => guard,
             () = stopped(&mut orders) => {
-                stream.kill().await;
+                self.kill(stream).await;
                 return Err(bad("the dataset changed its role meanwhile"));
             }
         };
         let found = self.find(id).await?;
         if let Err(cause) = self.admit(id, found.as_ref(), from, &header).await {
-            stream.kill().await;
+            self.kill(stream).await;
             return Err(cause);
         }
         self.finish(stream, &held).await.map_err(|cause| named(cause, found.as_ref(), from))?;
@@ -188,16 +190,16 @@ impl Inner {
 
     /// Gives the last bytes and waits for the pool.
     async fn finish(&self, mut stream: Stream, held: &[u8]) -> Result<()> {
-        let given = match stream.input() {
-            Some(pipe) => pipe.write_all(held).await,
-            None => Ok(()),
+        let taken = async {
+            let given = match stream.input() {
+                Some(pipe) => pipe.write_all(held).await,
+                None => Ok(()),
+            };
+            stream.end().await?;
+            given.map_err(|error| bad(error.to_string()))
         };
-        let ended = tokio::time::timeout(self.tools.limit, stream.end()).await;
-        ended.map_err(|_| Cause::Hanging {
-            program: "zfs receive".to_owned(),
-            seconds: self.tools.limit.as_secs(),
-        })??;
-        given.map_err(|error| bad(error.to_string()))
+        let taken = tokio::time::timeout(self.tools.limit, taken).await;
+        taken.map_err(|_| self.hangs())?
     }
 
     /// Ends a receive that came to nothing. What the pool says is the reason only if it gave up first.
@@ -212,13 +214,25 @@ impl Inner {
                 cause
             }
             Trouble::Stopped => {
-                stream.kill().await;
+                self.kill(stream).await;
                 bad("the dataset changed its role meanwhile")
             }
-            Trouble::Pool => match stream.end().await {
-                Ok(()) => bad("it goes on after its own end"),
-                Err(cause) => cause,
+            Trouble::Pool => match tokio::time::timeout(self.tools.limit, stream.end()).await {
+                Ok(Ok(())) => bad("it goes on after its own end"),
+                Ok(Err(cause)) => cause,
+                Err(_) => self.hangs(),
             },
+        }
+    }
+
+    fn hangs(&self) -> Cause {
+        Cause::Hanging { program: "zfs receive".to_owned(), seconds: self.tools.limit.as_secs() }
+    }
+
+    /// Stops a receive. One that does not end has been told to, and is left to the system.
+    async fn kill(&self, stream: Stream) {
+        if tokio::time::timeout(self.tools.limit, stream.kill()).await.is_err() {
+            tracing::warn!("a receive that was stopped does not end");
         }
     }
 

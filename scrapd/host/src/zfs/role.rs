@@ -166,20 +166,22 @@ impl Inner {
 
     /// See `Datasets::set_role`.
     pub(super) async fn set_role(&self, id: DatasetId, role: Role, epoch: Epoch) -> Result<()> {
-        let found = self.must(id).await?;
+        let mut found = self.must(id).await?;
         let is = found.role()?;
+        if is == Role::Standby && self.end_receives(id).await? {
+            found = self.must(id).await?;
+        }
         match (role, is) {
             (Role::Orphan | Role::Template, _) | (_, Role::Orphan | Role::Template) => {
                 return Err(Cause::WrongRole { is });
             }
             (Role::Owner, Role::Standby) => {
-                self.end_receives(id).await?;
                 self.discard_unfinished(&found).await?;
                 self.open_head(&found).await?;
             }
             (Role::Owner, Role::Owner) => self.open_head(&found).await?,
             (Role::Standby, Role::Owner) => self.demote(&found).await?,
-            (Role::Standby, Role::Standby) => self.end_receives(id).await?,
+            (Role::Standby, Role::Standby) => (),
         }
         // The role comes last: what breaks off before is what it was, and is tidied up at the next start.
         self.set(&found.name, &state(role, epoch)).await

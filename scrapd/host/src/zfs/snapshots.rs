@@ -1,6 +1,8 @@
 //! Snapshots of the line: made, held, pruned. Never one that somebody else made.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use scrap_schema::id::GrainId;
 use scrap_schema::snapshot::{Guid, Snapshot, SnapshotName};
@@ -10,6 +12,9 @@ use super::found::{Found, Snap};
 use super::names::{self, CREATED};
 use super::{Inner, Result};
 use crate::datasets::{self, CLONE_TAG, Cause, DatasetError, DatasetId, ORIGIN_TAG, Role};
+
+/// How long a grain that somebody works on is waited for when others are frozen with it.
+const SOON: Duration = Duration::from_secs(2);
 
 /// The snapshot of a line that has a name.
 fn named<'a>(found: &'a Found, name: &SnapshotName) -> Option<&'a Snap> {
@@ -65,22 +70,32 @@ impl Inner {
         let mut order: Vec<GrainId> = wanted.iter().map(|(grain, _)| *grain).collect();
         order.sort();
         order.dedup();
-        let mut guards = Vec::new();
+        // Locks in one order, and those only that are free soon: what takes long with one grain holds up no other.
+        let mut guards = BTreeMap::new();
+        let soon = tokio::time::Instant::now() + SOON;
         for grain in order {
-            guards.push(self.slot(DatasetId::Grain(grain)).lock_owned().await);
+            let slot = self.slot(DatasetId::Grain(grain)).lock_owned();
+            if let Ok(guard) = tokio::time::timeout_at(soon, slot).await {
+                guards.insert(grain, guard);
+            }
         }
         if self.can.many {
-            let together = self.freeze_together(&wanted, now).await;
+            let free = wanted.iter().filter(|(grain, _)| guards.contains_key(grain));
+            let free: Vec<_> = free.cloned().collect();
+            let together = self.freeze_together(&free, now).await;
             if let Err(cause) = together {
                 tracing::debug!(%cause, "not frozen together: one by one");
             }
         }
         let mut all = Vec::new();
+        let failed = |dataset, cause| DatasetError { work: "snapshot", dataset, cause };
         for (grain, name) in wanted {
             let dataset = DatasetId::Grain(grain);
-            let result = self.snapshot(dataset, &name, now).await;
-            let result = result.map_err(|cause| DatasetError { work: "snapshot", dataset, cause });
-            all.push((grain, result));
+            let result = match guards.contains_key(&grain) {
+                true => self.snapshot(dataset, &name, now).await,
+                false => Err(Cause::Busy("other work on it is not over yet".to_owned())),
+            };
+            all.push((grain, result.map_err(|cause| failed(dataset, cause))));
         }
         all
     }

@@ -7,12 +7,14 @@ use std::fs;
 use scrap_schema::id::{Epoch, GrainId, TemplateId};
 use scrap_schema::snapshot::{Guid, Purpose, SnapshotName};
 use scrap_schema::time::Timestamp;
+use scrap_schema::unit::Bytes;
 
 use super::aside::{SetAside, Step};
 use super::*;
 use crate::datasets::{CLONE_TAG, Datasets, Incoming, ORIGIN_TAG, Role, Shape};
 
 const WEB: GrainId = GrainId(1);
+const RESERVED: Bytes = Bytes(1 << 20);
 const ID: DatasetId = DatasetId::Grain(WEB);
 
 /// A new place in the pool; `None` without one.
@@ -51,15 +53,16 @@ async fn holds(pool: &ZfsDatasets) -> BTreeMap<String, Guid> {
 /// A grain with a common snapshot, a snapshot of its own, and writes after it. Returns the common one. As a clone, that is
 /// its template's.
 async fn diverged(pool: &ZfsDatasets, cloned: bool) -> Guid {
+    let reserved = Shape { reservation: RESERVED, ..Shape::default() };
     let common = if cloned {
         let at = pool.begin_template(TemplateId(7)).await.unwrap();
         fs::write(at.join("a"), b"template").unwrap();
         let sealed = pool.seal_template(TemplateId(7), Timestamp(1)).await.unwrap();
         let template = DatasetId::Template(TemplateId(7));
-        pool.clone_from(template, sealed.guid, WEB, Epoch(1), Shape::default()).await.unwrap();
+        pool.clone_from(template, sealed.guid, WEB, Epoch(1), reserved).await.unwrap();
         sealed.guid
     } else {
-        pool.create(WEB, Epoch(1), Shape::default()).await.unwrap();
+        pool.create(WEB, Epoch(1), reserved).await.unwrap();
         fs::write(pool.path(WEB).join("a"), b"common").unwrap();
         pool.snapshot(WEB, &name(1, Purpose::Replication), Timestamp(1)).await.unwrap().guid
     };
@@ -95,6 +98,9 @@ async fn goes_on(last: Step, restart: bool, cloned: bool) {
     let found = pool.inner.must(ID).await.unwrap();
     let of_orphan = found.clone_of().is_some_and(|of| of.contains("/orphans/"));
     assert!(!of_orphan && !found.mounted(), "{last:?}: the standby stands by itself");
+    assert!(found.is("reservation", &RESERVED.0.to_string()), "{last:?}: its space stays its own");
+    let aside = pool.inner.must(orphan.id).await.unwrap();
+    assert!(aside.is("reservation", "0"), "{last:?}: nothing is reserved twice");
     let newest = orphan.snapshots.last().unwrap().guid;
     let copy = GrainId(2);
     pool.clone_from(orphan.id, newest, copy, Epoch(1), Shape::default()).await.unwrap();
@@ -192,4 +198,41 @@ async fn stream_of_nothing() -> Vec<u8> {
     let header = stream::Header { from: None, snapshot, clone: false, rest: false };
     stream::Writer::begin(&mut bytes, &header).await.unwrap().end().await.unwrap();
     bytes
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_grain_that_is_busy_holds_up_no_other_one_that_is_frozen_with_it() {
+    let Some(settings) = place("busy") else { return };
+    let pool = ZfsDatasets::open(settings.clone()).await.unwrap();
+    let other = GrainId(2);
+    for grain in [WEB, other] {
+        pool.create(grain, Epoch(1), Shape::default()).await.unwrap();
+    }
+    let busy = pool.inner.slot(ID).lock_owned().await;
+    let wanted = [WEB, other].map(|grain| (grain, name(1, Purpose::Replication)));
+    let taken = pool.snapshot_all(&wanted, Timestamp(1)).await;
+    let of: Vec<GrainId> = taken.iter().map(|(grain, _)| *grain).collect();
+    assert_eq!(of, [WEB, other], "in the order of the question");
+    let refused = taken[0].1.as_ref().unwrap_err();
+    assert!(matches!(refused.cause, Cause::Busy(_)), "{refused:?}");
+    assert_eq!(taken[1].1.as_ref().unwrap().name, name(1, Purpose::Replication));
+    drop(busy);
+    let taken = pool.snapshot_all(&wanted, Timestamp(2)).await;
+    assert!(taken.iter().all(|(_, taken)| taken.is_ok()), "{taken:?}");
+    clear(pool, &settings).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_could_not_be_thrown_away_is_thrown_away_by_the_next_call() {
+    let Some(settings) = place("trash") else { return };
+    let pool = ZfsDatasets::open(settings.clone()).await.unwrap();
+    pool.create(WEB, Epoch(1), Shape::default()).await.unwrap();
+    let inner = &pool.inner;
+    let trash = inner.names.trash(ID, 7);
+    inner.unmount(&inner.names.of(ID)).await.unwrap();
+    inner.tools.zfs(&["rename", &inner.names.of(ID), &trash]).await.unwrap();
+    pool.destroy(ID).await.unwrap();
+    assert!(matches!(inner.tools.zfs(&["list", &trash]).await, Err(Cause::Missing)));
+    fs::remove_dir_all(pool.path(WEB)).ok();
+    clear(pool, &settings).await;
 }

@@ -11,7 +11,7 @@ use scrap_schema::unit::{Bytes, Span};
 use super::{CopyFacts, HostFacts, RunFacts, World, head, host, orders, running};
 use crate::cluster::Grain;
 use crate::fixture::WEB;
-use crate::obey::{DataFacts, DataRole, Lane};
+use crate::obey::{DataFacts, DataRole, Failure, Lane, copy_of};
 use crate::reach::reaches;
 
 const DEBIAN: TemplateId = TemplateId(7);
@@ -41,6 +41,19 @@ fn world(copies: &[u64]) -> World {
 fn said(world: &World, node: u64, host: &HostFacts) -> Vec<String> {
     let name = DEBIAN.to_string();
     orders(world, node, host).iter().map(|order| order.replace(&name, "debian")).collect()
+}
+
+#[test]
+fn a_template_that_one_node_cannot_give_is_asked_of_the_next() {
+    let mut world = world(&[]);
+    (grain(&mut world).born, grain(&mut world).started) = (false, None);
+    world.done(Command::TemplateHeld { template: DEBIAN, node: NodeId(2) });
+    let mut host = host(&world, 1_000);
+    for (attempts, from) in [(0, 2), (1, 3), (2, 2), (3, 3)] {
+        let failure = Failure { attempts, retry_at: world.now.boot, why: "of a test".to_owned() };
+        host.failed.insert(Lane::Template(DEBIAN), failure);
+        assert_eq!(said(&world, 1, &host), [format!("get template debian from node {from}")]);
+    }
 }
 
 #[test]
@@ -135,6 +148,37 @@ fn the_first_stream_builds_on_the_template_or_waits_for_it() {
     assert_eq!(first_stream(&[1, 2], &[], false), all);
     // There is a copy already.
     assert_eq!(first_stream(&[1], &[70, 102], true), increment);
+}
+
+#[test]
+fn a_grain_that_is_like_its_template_gets_a_state_of_its_own_to_copy() {
+    let mut world = world(&[2]);
+    world.done(Command::TemplateHeld { template: DEBIAN, node: NodeId(2) });
+    let mut facts = host(&world, 1_000);
+    let mut data = head("0.1", 1);
+    (data.snapshots[0].name.purpose, data.snapshots[0].guid) = (Purpose::Template, ORIGIN);
+    facts.data.insert(WEB, data);
+    facts.runs.insert(WEB, running(1, true));
+    facts.copies.insert((WEB, NodeId(2)), CopyFacts { snapshots: Some(vec![ORIGIN]) });
+    let orders = said(&world, 1, &facts);
+    assert!(orders.iter().any(|order| order.starts_with("snapshot web")), "{orders:?}");
+    assert!(!orders.iter().any(|order| order.starts_with("send")), "{orders:?}");
+}
+
+#[test]
+fn a_template_on_a_node_is_no_copy_of_its_grains() {
+    let world = world(&[2]);
+    let copy = |known: Option<&[u64]>| {
+        let mut facts = HostFacts::default();
+        let snapshots = known.map(|known| known.iter().copied().map(Guid).collect());
+        facts.copies.insert((WEB, NodeId(2)), CopyFacts { snapshots });
+        copy_of(&world.cluster, &facts, WEB, NodeId(2)).map(<[Guid]>::len)
+    };
+    assert_eq!(copy(None), None);
+    assert_eq!(copy(Some(&[])), None);
+    assert_eq!(copy(Some(&[70])), None);
+    assert_eq!(copy(Some(&[70, 102])), Some(2));
+    assert_eq!(copy(Some(&[102])), Some(1));
 }
 
 fn health(world: &mut World, grace: u64) {

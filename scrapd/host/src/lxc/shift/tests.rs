@@ -135,7 +135,7 @@ fn it_goes_on_wherever_it_was_broken_off() {
     for done in 0..wanted.len() {
         let data = tree();
         let broken = Tree::open(data.path(), IDS).unwrap();
-        let notes = serde_json::to_vec(&broken.take_notes().unwrap()).unwrap();
+        let notes = serde_json::to_vec(&broken.take_notes(|_| true).unwrap()).unwrap();
         write(&data.path().join(NOTES), &notes).unwrap();
         for path in picture(data.path()).keys().take(done) {
             let path = data.path().join(path);
@@ -149,6 +149,31 @@ fn it_goes_on_wherever_it_was_broken_off() {
         let ping = capability_of(&data.path().join("rootfs/bin/ping"));
         assert_eq!(ping, rooted(&CAPABILITY_OF_PING, IDS).unwrap(), "after {done}");
         assert!(!data.path().join(NOTES).exists());
+    }
+}
+
+#[test]
+fn what_a_template_notes_is_given_back_to_its_clones() {
+    if !is_root() {
+        println!("SKIPPED: only root changes owners");
+        return;
+    }
+    let (plain, noted) = (tree(), tree());
+    note(noted.path(), IDS.count).unwrap();
+    let found = read(&noted.path().join(NOTES)).unwrap();
+    assert!(found.is_some_and(|notes| notes.len() > 10), "something in it lends rights");
+    for data in [&plain, &noted] {
+        shift(data.path(), IDS).unwrap();
+    }
+    assert_eq!(picture(plain.path()), picture(noted.path()));
+    // A user that no grain has is refused where the template is made.
+    let strange = tree();
+    let file = strange.path().join(TREE).join("strange");
+    fs::write(&file, b"x").unwrap();
+    for id in [IDS.count, IDS.base, u32::MAX - 1] {
+        lchown(&file, Some(0), Some(id)).unwrap();
+        let refused = note(strange.path(), IDS.count).unwrap_err().to_string();
+        assert!(refused.contains("strange"), "{refused}");
     }
 }
 
