@@ -125,10 +125,10 @@ const INET_CHAINS: &str = r"
 		icmpv6 type 130-153 drop
 		icmp type { redirect, router-advertisement, router-solicitation } drop
 		ct direction reply ct state established goto pass
-		ct state related meta l4proto { icmp, ipv6-icmp } iifname . ct original ip saddr @address4 goto pass
-		ct state related meta l4proto { icmp, ipv6-icmp } iifname . ct original ip daddr @address4 goto pass
-		ct state related meta l4proto { icmp, ipv6-icmp } iifname . ct original ip6 saddr @address6 goto pass
-		ct state related meta l4proto { icmp, ipv6-icmp } iifname . ct original ip6 daddr @address6 goto pass
+		ct state related meta l4proto { 1, 58 } iifname . ct original ip saddr @address4 goto pass
+		ct state related meta l4proto { 1, 58 } iifname . ct original ip daddr @address4 goto pass
+		ct state related meta l4proto { 1, 58 } iifname . ct original ip6 saddr @address6 goto pass
+		ct state related meta l4proto { 1, 58 } iifname . ct original ip6 daddr @address6 goto pass
 		fib daddr type != unicast drop
 		ip daddr @never4 drop
 		ip6 daddr @never6 drop
@@ -142,7 +142,7 @@ const INET_CHAINS: &str = r"
 	}
 	chain to_grain {
 		ct direction reply ct state established goto pass
-		ct state related meta l4proto { icmp, ipv6-icmp } goto pass
+		ct state related meta l4proto { 1, 58 } goto pass
 		iifname $uplink icmpv6 type nd-neighbor-solicit ip6 hoplimit 255 goto pass
 		goto enter
 	}
@@ -326,15 +326,16 @@ fn grain_chains(text: &mut String, grain: &Attachment) {
 
 /// What a packet must be to be covered by an opening; each of them is enough. `side`: where the peer stands in it.
 fn matches(opening: &Opening, side: &str) -> Vec<String> {
-    let ports = |protocol: &str| match opening.ports {
-        None => format!("meta l4proto {protocol} "),
+    // A protocol by its number: a small system has no list of their names.
+    let ports = |protocol: &str, number: u8| match opening.ports {
+        None => format!("meta l4proto {number} "),
         Some((first, last)) if first == last => format!("{protocol} dport {first} "),
         Some((first, last)) => format!("{protocol} dport {first}-{last} "),
     };
     // By family; `None`: of both.
     let protocols: Vec<(Option<bool>, String)> = match opening.protocol {
-        Protocol::Tcp => vec![(None, ports("tcp"))],
-        Protocol::Udp => vec![(None, ports("udp"))],
+        Protocol::Tcp => vec![(None, ports("tcp", 6))],
+        Protocol::Udp => vec![(None, ports("udp", 17))],
         Protocol::Icmp => vec![
             (Some(true), "icmp type echo-request ".to_owned()),
             (Some(false), "icmpv6 type echo-request ".to_owned()),

@@ -103,7 +103,7 @@ async fn the_machine_cannot_be_changed_from_inside() {
         "mount -t devtmpfs x /tmp",
         "mount -t debugfs x /tmp",
         "unshare -U true",
-        "cat /proc/kcore",
+        "test $(head -c 1 /proc/kcore | wc -c) = 1",
         "cat /proc/kmsg",
         "echo 99999999 > /sys/fs/cgroup/memory.max",
         "ls /proc/1/cwd/../../../../../home/.",

@@ -78,7 +78,7 @@ fn families_meet_their_own_only() {
         assert_eq!(matches(&opening(protocol, None, peers), "daddr"), expected);
     };
     check(Protocol::Any, Peers::Anywhere, &[""]);
-    check(Protocol::Tcp, Peers::Anywhere, &["meta l4proto tcp "]);
+    check(Protocol::Tcp, Peers::Anywhere, &["meta l4proto 6 "]);
     check(
         Protocol::Icmp,
         Peers::Net("fd00::".parse().unwrap(), 8),
