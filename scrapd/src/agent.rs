@@ -191,6 +191,7 @@ fn plan(daemon: &Daemon, now: Now) -> Vec<HostAction> {
                 return Vec::new();
             }
             state.forget_old_failures(cluster);
+            state.forget_gone(cluster);
             let actions = obey(daemon.me, cluster, &state.facts, now);
             for lane in actions.iter().map(HostAction::lane) {
                 state.facts.busy.insert(lane);

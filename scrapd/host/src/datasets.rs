@@ -297,10 +297,7 @@ pub trait Datasets: Send + Sync + 'static {
     fn release(&self, grain: GrainId, tag: &str) -> impl Future<Output = Result<()>> + Send;
 
     /// [`Dataset::holds`] of a grain.
-    fn holds(&self, grain: GrainId) -> impl Future<Output = Result<BTreeMap<String, Guid>>> + Send
-    where
-        Self: Sync,
-    {
+    fn holds(&self, grain: GrainId) -> impl Future<Output = Result<BTreeMap<String, Guid>>> + Send {
         async move {
             let dataset = DatasetId::Grain(grain);
             let missing = || DatasetError { work: "list holds of", dataset, cause: Cause::Missing };
@@ -332,10 +329,7 @@ pub trait Datasets: Send + Sync + 'static {
         id: DatasetId,
         from: Option<Guid>,
         to: Guid,
-    ) -> impl Future<Output = Result<Option<u64>>> + Send
-    where
-        Self: Sync,
-    {
+    ) -> impl Future<Output = Result<Option<u64>>> + Send {
         async move { self.estimate(id, from, to).await.map(Some) }
     }
 

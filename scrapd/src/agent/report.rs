@@ -76,14 +76,8 @@ fn copies(
     state: &State,
 ) -> BTreeMap<NodeId, CopyReport> {
     let receivers = grain.receivers().into_iter();
-    receivers
-        .map(|node| {
-            (
-                node,
-                copy(grain.id, node, copy_of(cluster, &state.facts, grain.id, node), data, state),
-            )
-        })
-        .collect()
+    let known = |node| copy_of(cluster, &state.facts, grain.id, node);
+    receivers.map(|node| (node, copy(grain.id, node, known(node), data, state))).collect()
 }
 
 /// `known`: the snapshots of its copy.

@@ -313,10 +313,14 @@ impl State {
         self.tried.insert(lane, Wish::of(grain));
     }
 
-    /// A corrected spec or a new order does not wait for the pause after what failed before it.
-    pub(crate) fn forget_old_failures(&mut self, cluster: &Cluster) {
+    /// Of grains that are gone nothing is remembered.
+    pub(crate) fn forget_gone(&mut self, cluster: &Cluster) {
         self.free.retain(|grain, _| cluster.grains.contains_key(grain));
         self.found.retain(|grain, _| cluster.grains.contains_key(grain));
+    }
+
+    /// A corrected spec or a new order does not wait for the pause after what failed before it.
+    pub(crate) fn forget_old_failures(&mut self, cluster: &Cluster) {
         let tried = &self.tried;
         self.facts.failed.retain(|lane, _| match lane {
             Lane::Run(id) | Lane::Shape(id) | Lane::Snap(id) | Lane::Describe(id) => {

@@ -31,6 +31,11 @@ async fn blocking<T: Send + 'static>(
     done.map_err(|error| io_cause(what, error))
 }
 
+/// The same for work on a tree that has causes of its own.
+async fn on_tree(work: impl FnOnce() -> Found<()> + Send + 'static) -> Found<()> {
+    blocking("the work was broken off", move || Ok(work())).await?
+}
+
 impl LxcRuntime {
     async fn cage(&self, grain: GrainId) -> Found<Cage> {
         let record = self.keepers.live(grain).await?;
@@ -136,10 +141,7 @@ impl Runtime for LxcRuntime {
 
     async fn prepare(&self, data: &Path, ids: IdRange) -> Result<()> {
         let folder = data.to_owned();
-        let shifted = tokio::task::spawn_blocking(move || shift::shift(&folder, ids)).await;
-        let shifted = shifted.unwrap_or_else(|error| {
-            Err(io_cause("the work was broken off", std::io::Error::other(error)))
-        });
+        let shifted = on_tree(move || shift::shift(&folder, ids)).await;
         // A grain's data lie in a folder of its name.
         let grain = data.file_name().and_then(|name| name.to_str()?.parse().ok());
         shifted.map_err(error("prepare", grain.unwrap_or(GrainId(0))))
@@ -147,10 +149,7 @@ impl Runtime for LxcRuntime {
 
     async fn note(&self, template: &Path, users: u32) -> std::result::Result<(), RuntimeCause> {
         let folder = template.to_owned();
-        let noted = tokio::task::spawn_blocking(move || shift::note(&folder, users)).await;
-        noted.unwrap_or_else(|error| {
-            Err(io_cause("the work was broken off", std::io::Error::other(error)))
-        })
+        on_tree(move || shift::note(&folder, users)).await
     }
 
     async fn exec(&self, exec: Exec) -> Result<ExecChild> {

@@ -235,6 +235,11 @@ fn write(path: &Path, text: &[u8]) -> Done<()> {
     wrote.map_err(io_at(path))
 }
 
+fn write_as_json(path: &Path, what: &impl Serialize) -> Done<()> {
+    let text = serde_json::to_vec(what).map_err(|error| io_at(path)(error.into()))?;
+    write(path, &text)
+}
+
 fn read(path: &Path) -> Done<Option<Vec<u8>>> {
     match fs::read(path) {
         Ok(text) => Ok(Some(text)),
@@ -260,9 +265,7 @@ fn work(data: &Path, ids: IdRange) -> Done<()> {
         }
         None => {
             let notes = tree.take_notes(|id| shifted(id, ids).is_some())?;
-            let text =
-                serde_json::to_vec(&notes).map_err(|error| io_at(&notes_path)(error.into()))?;
-            write(&notes_path, &text)?;
+            write_as_json(&notes_path, &notes)?;
             notes
         }
     };
@@ -272,8 +275,7 @@ fn work(data: &Path, ids: IdRange) -> Done<()> {
     // From now on its users may come through, and others find nothing that lends them rights of this machine.
     fs::set_permissions(data, fs::Permissions::from_mode(0o711)).map_err(io_at(data))?;
     let marker = data.join(MARKER);
-    let text = serde_json::to_vec(&ids).map_err(|error| io_at(&marker)(error.into()))?;
-    write(&marker, &text)?;
+    write_as_json(&marker, &ids)?;
     fs::remove_file(&notes_path).map_err(io_at(&notes_path))
 }
 
@@ -282,12 +284,8 @@ fn work(data: &Path, ids: IdRange) -> Done<()> {
 /// # Errors
 /// A file belongs to a user that no grain has, or the system refuses.
 pub(super) fn note(data: &Path, count: u32) -> Result<(), RuntimeCause> {
-    let noted = Tree::open(data, IdRange { base: 0, count }).and_then(|tree| {
-        let path = data.join(NOTES);
-        let notes = tree.take_notes(|id| id < count)?;
-        let text = serde_json::to_vec(&notes).map_err(|error| io_at(&path)(error.into()))?;
-        write(&path, &text)
-    });
+    let noted = Tree::open(data, IdRange { base: 0, count })
+        .and_then(|tree| write_as_json(&data.join(NOTES), &tree.take_notes(|id| id < count)?));
     noted.map_err(|trouble| match trouble {
         Trouble::Foreign { path, id } => RuntimeCause::NotReady {
             what: format!("{} belongs to user or group {id}", path.display()),

@@ -35,8 +35,7 @@ pub(super) struct Tools {
     pub(super) moves: Arc<AtomicU64>,
 }
 
-/// Whether a command changes which datasets there are, or which is a clone of which. A receive counts
-/// for itself.
+/// Whether a command changes which datasets there are, or which is a clone of which. A receive counts for itself.
 fn moves(arguments: &[String]) -> bool {
     match arguments.first().map(String::as_str) {
         Some("create" | "clone" | "rename" | "promote" | "rollback") => true,
@@ -177,7 +176,7 @@ impl Tools {
     }
 }
 
-/// A command that changes which datasets there are.
+/// Something under way that changes which datasets there are.
 pub(super) struct Moving(Arc<AtomicU64>);
 
 impl Drop for Moving {

@@ -61,18 +61,21 @@ impl Inner {
 
     /// See `Datasets::conceal`.
     pub(super) async fn conceal(&self, id: DatasetId) -> Result<()> {
-        let found = self.find(id).await?;
-        self.end_views(id).await?;
-        match found {
-            Some(found) => self.conceal_head(&found).await,
-            None => Ok(()),
+        match self.find(id).await? {
+            Some(found) => self.conceal_found(&found).await,
+            None => self.end_views(id).await,
         }
     }
 
     /// The same for a dataset that was found.
     pub(super) async fn conceal_found(&self, found: &Found) -> Result<()> {
         self.end_views(found.id).await?;
-        self.conceal_head(found).await
+        // The head was shown by a snapshot.
+        let full = format!("{}@{TEMPORARY}{HEAD}", found.name);
+        if !found.snaps.temporary.contains(&full) {
+            return Ok(());
+        }
+        self.destroy_snapshots(&found.name, &[full]).await
     }
 
     async fn end_views(&self, id: DatasetId) -> Result<()> {
@@ -82,15 +85,6 @@ impl Inner {
             self.end_view(name).await?;
         }
         Ok(())
-    }
-
-    /// Destroys the snapshot that the head was shown by.
-    async fn conceal_head(&self, found: &Found) -> Result<()> {
-        let full = format!("{}@{TEMPORARY}{HEAD}", found.name);
-        if !found.snaps.temporary.contains(&full) {
-            return Ok(());
-        }
-        self.destroy_snapshots(&found.name, &[full]).await
     }
 
     pub(super) async fn end_view(&self, name: &str) -> Result<()> {
