@@ -11,7 +11,9 @@ zfs_up() {
   local node=$1 folder=$DIR/nodes/$1 pool
   pool=$(pool_of "$node")
   if ! kernel_zfs; then
-    (machine_in "$node" setsid zfs-fuse --no-daemon --no-kstat-mount --pidfile /run/zfs/pid \
+    # shellcheck disable=SC2016
+    (machine_in "$node" setsid sh -c 'zfs-fuse "$@"; echo "zfs-fuse ended, status $?"' sh \
+      --no-daemon --no-kstat-mount --pidfile /run/zfs/pid \
       --max-arc-size "${ARC_MIB:-64}" --fuse-attr-timeout 3600 --fuse-entry-timeout 3600) \
       >>"$folder/zfs.log" 2>&1 </dev/null &
     wait_until 20 "zfs-fuse of $node answers" machine_run "$node" test -S /run/zfs/zfs_socket ||
