@@ -182,9 +182,11 @@ impl Call {
         self
     }
 
-    /// Sent once at most.
+    /// Sent once at most. Nobody else can be asked instead, so a slow answer is waited for as long as there is patience:
+    /// to give up early would only leave open what has happened.
     pub(crate) fn once(mut self) -> Self {
         self.repeat = Repeat::Never;
+        self.answer_within = self.patience;
         self
     }
 
