@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use scrap_decide::obey::Lane;
 use scrap_host::datasets::{Dataset, DatasetId, Datasets as _};
@@ -19,9 +19,30 @@ use crate::execute;
 /// Pause between two surveys. One listing of the whole pool each.
 const EVERY: Duration = Duration::from_secs(30);
 
+/// Pauses between tries to measure an orphan, which may mean to read all of it: each is twice the one before.
+const RETRY: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(3600));
+
+/// When orphans are to be measured again that could not be, and after what pause.
+#[derive(Default)]
+struct Tries(BTreeMap<(GrainId, Epoch), (Instant, Duration)>);
+
+impl Tries {
+    /// Whether it is time for a try, which then counts as one.
+    fn is_due(&mut self, orphan: (GrainId, Epoch), now: Instant) -> bool {
+        let (first, longest) = RETRY;
+        let (due, pause) = self.0.entry(orphan).or_insert((now, first));
+        let is_due = *due <= now;
+        if is_due {
+            *due = now + *pause;
+            *pause = longest.min(*pause * 2);
+        }
+        is_due
+    }
+}
+
 /// Surveys until `shutdown`.
 pub(super) async fn keep(daemon: Arc<Daemon>, shutdown: CancellationToken) {
-    let mut seen = BTreeSet::new();
+    let mut tries = Tries::default();
     let mut measuring = tokio::task::JoinSet::new();
     loop {
         let mut orphans = tokio::select! {
@@ -31,7 +52,8 @@ pub(super) async fn keep(daemon: Arc<Daemon>, shutdown: CancellationToken) {
         // One orphan at a time, and beside the survey: to measure one may mean to read all of it.
         while measuring.try_join_next().is_some() {}
         if measuring.is_empty() {
-            orphans.retain(|(key, _)| seen.insert(*key));
+            let now = Instant::now();
+            orphans.retain(|(key, _)| tries.is_due(*key, now));
             measuring.spawn(measure(daemon.clone(), orphans));
         }
         tokio::select! {
@@ -81,7 +103,7 @@ async fn survey(daemon: &Daemon) -> Vec<((GrainId, Epoch), Dataset)> {
     daemon.agent.with(|state| new_orphans(state, list))
 }
 
-/// Measures orphans, each once in the life of the daemon: what failed is told and not read again and again.
+/// Measures orphans. What failed is told, and tried again after a pause.
 async fn measure(daemon: Arc<Daemon>, orphans: Vec<((GrainId, Epoch), Dataset)>) {
     for ((grain, epoch), orphan) in orphans {
         match execute::orphan_facts(&daemon.host, &orphan).await {
@@ -226,6 +248,20 @@ mod tests {
         state.take(Update::Template(template, Some(sealed.guid)));
         assert_eq!(changed_templates(&state, &list), []);
         assert_eq!(changed_templates(&state, &[]), [template], "it went");
+    }
+
+    #[test]
+    fn what_could_not_be_measured_is_tried_again_after_longer_and_longer_pauses() {
+        let (mut tries, mut now) = (Tries::default(), Instant::now());
+        let (one, other) = ((WEB, Epoch(1)), (WEB, Epoch(2)));
+        assert!(tries.is_due(one, now));
+        assert!(!tries.is_due(one, now) && tries.is_due(other, now));
+        for pause in [60, 120, 240, 480, 960, 1920, 3600, 3600] {
+            now += Duration::from_secs(pause - 1);
+            assert!(!tries.is_due(one, now), "before {pause} s");
+            now += Duration::from_secs(1);
+            assert!(tries.is_due(one, now), "after {pause} s");
+        }
     }
 
     #[tokio::test]
