@@ -54,7 +54,20 @@ struct Plan {
     grains: BTreeSet<String>,
 }
 
+impl Plan {
+    /// The number of a grain's interface: another one when it has come again.
+    fn number(&self, grain: &str) -> Option<usize> {
+        self.interfaces.all.get(grain).map(|link| link.index)
+    }
+}
+
 impl Inner {
+    /// Those interfaces of grains that have been there since they were arranged.
+    fn settled(&self, plan: &Plan) -> BTreeSet<String> {
+        let since = |grain: &&String| self.filtered.get(*grain).copied() == plan.number(grain);
+        plan.grains.iter().filter(since).cloned().collect()
+    }
+
     /// Whether the same was done before and nobody has changed anything since. Our own changes are heard too, so the
     /// next time everything is looked at once more.
     fn is_done(&mut self, plan: &Plan) -> bool {
@@ -180,10 +193,13 @@ impl HostNet {
             needs.push(need(false, self.kernel.is_router6()?));
         }
         let uplink_settings = kernel::of_uplink(uplink, has_v6);
-        let grain_settings =
-            grains.iter().flat_map(|grain| kernel::of_grain(grain, has_v6)).collect();
+        let grain_settings = grains.iter().flat_map(|grain| self.settings_of(grain)).collect();
         let plan = Plan { interfaces, table, needs, uplink_settings, grain_settings, grains };
         Ok((plan, refused))
+    }
+
+    fn settings_of(&self, interface: &str) -> Vec<Setting> {
+        kernel::of_grain(interface, self.kernel.has_v6())
     }
 
     async fn arrange_routing(&self, need: &Need) -> Result<(), NetError> {
@@ -237,7 +253,8 @@ impl HostNet {
         tokio::task::spawn_blocking(move || airwave.in_use(address)).await.map_err(failed)?
     }
 
-    /// What is not as it should be. Changes nothing.
+    /// What is not as it should be. Changes nothing. An interface that has come since it was arranged the last time is not
+    /// spoken of: its grain starts just now.
     pub async fn look(&self, wanted: &BTreeMap<GrainId, Attachment>) -> Vec<NetTrouble> {
         let inner = self.inner.lock().await;
         let (plan, refused) = match self.plan(wanted, &inner.surroundings) {
@@ -267,8 +284,10 @@ impl HostNet {
             }
         }
         troubles.extend(self.kernel.look(&plan.uplink_settings));
-        troubles.extend(self.kernel.look(&plan.grain_settings));
-        match filter::missing(&plan.grains).await {
+        let settled = inner.settled(&plan);
+        let settings = settled.iter().flat_map(|grain| self.settings_of(grain));
+        troubles.extend(self.kernel.look(&settings.collect::<Vec<_>>()));
+        match filter::missing(&settled).await {
             Ok(missing) => troubles.extend(missing.into_iter().map(NetTrouble::NoFilter)),
             Err(error) => troubles.push(NetTrouble::Unclear(error)),
         }
@@ -365,14 +384,12 @@ async fn arrange_filters(
     filtered: &mut BTreeMap<String, usize>,
     plan: &Plan,
 ) -> Result<(), NetError> {
-    let number = |grain: &String| plan.interfaces.all.get(grain).map(|link| link.index);
     let missing = filter::missing(&plan.grains).await?;
     let mut without = missing.clone();
-    without.extend(
-        plan.grains.iter().filter(|grain| filtered.get(*grain).copied() != number(grain)).cloned(),
-    );
+    let number = |grain: &String| filtered.get(grain).copied();
+    without.extend(plan.grains.iter().filter(|grain| number(grain) != plan.number(grain)).cloned());
     filter::arrange(&missing, &without).await?;
-    let now = plan.grains.iter().filter_map(|grain| Some((grain.clone(), number(grain)?)));
+    let now = plan.grains.iter().filter_map(|grain| Some((grain.clone(), plan.number(grain)?)));
     *filtered = now.collect();
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use scrap_host::net::{NetError, NetTrouble, Opening, Peers, Protocol};
+use scrap_host::net::{NetError, NetTrouble, Opening, Peers, Protocol, interface};
 
 use crate::lab::{Lab, attachment, lan4, lan6};
 use crate::may_run;
@@ -110,6 +110,30 @@ fn arranging_again_changes_nothing_and_damage_is_named_and_healed() {
         let troubles: Vec<String> = troubles.iter().map(NetTrouble::to_string).collect();
         assert_eq!(troubles, Vec::<String>::new(), "after {damage}");
     }
+}
+
+#[test]
+fn an_interface_that_has_just_come_is_no_trouble() {
+    if !may_run() {
+        return;
+    }
+    let lab = Lab::new();
+    let mut node = lab.node("a");
+    let attachment = attachment(41, vec![], vec![]);
+    node.wanted.insert(attachment.grain, attachment.clone());
+    node.arrange();
+    assert_eq!(node.look().len(), 0, "{:?}", node.look());
+    lab.space("a1");
+    // As the system makes it, before the daemon is told that the grain has started.
+    lab.attach("a", "a1", &attachment);
+    let troubles: Vec<String> = node.look().iter().map(NetTrouble::to_string).collect();
+    assert_eq!(troubles, Vec::<String>::new());
+    node.arrange();
+    let host = interface(&attachment).host;
+    lab.run("a", &format!("tc qdisc del dev {host} clsact"));
+    lab.set("a", &format!("ipv4/conf/{host}/rp_filter"), "0");
+    let troubles: Vec<String> = node.look().iter().map(NetTrouble::to_string).collect();
+    assert_eq!(troubles.len(), 2, "{troubles:?}");
 }
 
 #[test]
