@@ -280,6 +280,19 @@ impl Lab {
         format!("{}-{node}/scrap", self.name)
     }
 
+    /// The dataset of a grain on a node.
+    ///
+    /// # Errors
+    /// If it has none there.
+    pub async fn dataset_of(&self, node: &str, grain: &str) -> anyhow::Result<String> {
+        let id = self.api.grain(grain).await?.metadata.id.context("a grain has an id")?;
+        let list = self.sh(node, &format!("zfs list -H -o name -r {}", self.dataset(node))).await?;
+        let found = list.lines().find(|name| name.contains(&id) && name.contains("/grains/"));
+        found
+            .map(ToOwned::to_owned)
+            .with_context(|| format!("{node} has no dataset of {id}: {list}"))
+    }
+
     /// The end of a test that has passed: nothing is left, and that is looked at.
     ///
     /// # Errors

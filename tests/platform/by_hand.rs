@@ -8,14 +8,6 @@ use scrap_tests::platform::{Lab, SOON, Spec};
 
 use crate::{launched, prepared};
 
-/// The dataset of a grain on a node.
-async fn dataset(lab: &Lab, node: &str, grain: &str) -> anyhow::Result<String> {
-    let id = lab.api.grain(grain).await?.metadata.id.context("a grain has an id")?;
-    let list = lab.sh(node, &format!("zfs list -H -o name -r {}", lab.dataset(node))).await?;
-    let found = list.lines().find(|name| name.contains(&id) && name.contains("/grains/"));
-    found.map(ToOwned::to_owned).with_context(|| format!("{node} has no dataset of {id}: {list}"))
-}
-
 /// The daemon of a node: its number, and the processor time that it and its children have used, in ticks.
 async fn daemon(lab: &Lab, node: &str) -> anyhow::Result<(String, u64)> {
     let file = lab.dir.join("nodes").join(node).join("scrapd.pid");
@@ -62,7 +54,7 @@ fn two_nodes() -> Spec {
 async fn a_foreign_snapshot_on_a_copy_is_named_and_nothing_is_rolled_back() -> anyhow::Result<()> {
     let Some(lab) = prepared(two_nodes(), Kind::Busybox, 1).await? else { return Ok(()) };
     let web = one(&lab).await?;
-    let copy = dataset(&lab, "ben", "web").await?;
+    let copy = lab.dataset_of("ben", "web").await?;
     let (pid, _) = daemon(&lab, "ben").await?;
     lab.sh("ben", &format!("zfs snapshot {copy}@mine")).await?;
     web.write(1).await?;
@@ -81,7 +73,7 @@ async fn a_copy_that_was_renamed_or_destroyed_is_named_and_made_again() -> anyho
     let web = one(&lab).await?;
     let (pid, _) = daemon(&lab, "ben").await?;
     for (number, deed) in ["rename", "destroy"].into_iter().enumerate() {
-        let copy = dataset(&lab, "ben", "web").await?;
+        let copy = lab.dataset_of("ben", "web").await?;
         let aside = format!("{}-ben/aside", lab.name);
         let how = match deed {
             "rename" => format!("zfs rename {copy} {aside}"),
@@ -95,8 +87,10 @@ async fn a_copy_that_was_renamed_or_destroyed_is_named_and_made_again() -> anyho
         lab.sh("ben", &how).await?;
         web.write(u64::try_from(number)?).await?;
         lives_and_rests(&lab, "ben", &pid, deed).await?;
-        wait_for(SOON, "a new copy is there", async || dataset(&lab, "ben", "web").await.map(Some))
-            .await?;
+        wait_for(SOON, "a new copy is there", async || {
+            lab.dataset_of("ben", "web").await.map(Some)
+        })
+        .await?;
         lab.is_protected("web", 1).await?;
         if deed == "rename" {
             // What a person has put elsewhere is that person's.
@@ -126,7 +120,7 @@ async fn a_template_that_was_renamed_is_fetched_again_and_harms_no_copy() -> any
     web.write(2).await?;
     lab.is_protected("web", 1).await?;
     // What a person has put elsewhere is that person's, and the copy still shares its blocks.
-    let copy = dataset(&lab, "ben", "web").await?;
+    let copy = lab.dataset_of("ben", "web").await?;
     let origin = lab.sh("ben", &format!("zfs get -Hp -o value origin {copy}")).await?;
     assert!(origin.starts_with(&aside), "{origin}");
     lab.end().await
@@ -136,7 +130,7 @@ async fn a_template_that_was_renamed_is_fetched_again_and_harms_no_copy() -> any
 async fn the_head_of_a_running_grain_that_is_gone_is_named() -> anyhow::Result<()> {
     let Some(lab) = prepared(two_nodes(), Kind::Busybox, 1).await? else { return Ok(()) };
     let _web = one(&lab).await?;
-    let head = dataset(&lab, "ada", "web").await?;
+    let head = lab.dataset_of("ada", "web").await?;
     let (pid, _) = daemon(&lab, "ada").await?;
     lab.ctl(&["stop", "web"]).await?;
     let take = format!("zfs rename {head} {}-ada/taken", lab.name);

@@ -7,25 +7,33 @@ use scrap_tests::cluster::wait_for;
 use scrap_tests::platform::book::{Book, Kind};
 use scrap_tests::platform::{Lab, NAMES, SOON};
 
-use crate::median;
+use crate::{median, plain};
 
 /// Grains that are launched one after another.
 const ROUNDS: u8 = 10;
 /// Grains that are launched together.
 const MANY: u8 = 50;
 
-/// From the operator's command until nginx answers at the grain's address.
+/// From the operator's command until a grain answers at its address, beside what its files alone take the plain tools.
 pub(crate) async fn launch(lab: &Lab) -> anyhow::Result<()> {
-    let mut times = Vec::new();
-    for number in 0..ROUNDS {
-        let book = Book::new(&format!("web{number}"), Kind::Nginx, 40 + number)?.on("ada");
-        let began = Instant::now();
-        lab.apply(&book.manifest()).await?;
-        wait_for(SOON, "it answers", async || book.front().await.map(Some)).await?;
-        times.push(began.elapsed().as_secs_f64() * 1000.0);
-        println!("   {:.0} ms", began.elapsed().as_secs_f64() * 1000.0);
+    for (kind, first) in [(Kind::Busybox, 40), (Kind::Nginx, 40 + ROUNDS)] {
+        let (mut times, mut plain) = (Vec::new(), Vec::new());
+        for number in 0..ROUNDS {
+            let name = format!("web{}", first + number);
+            let book = Book::new(&name, kind, first + number)?.on("ada");
+            let began = Instant::now();
+            lab.apply(&book.manifest()).await?;
+            wait_for(SOON, "it answers", async || book.front().await.map(Some)).await?;
+            times.push(began.elapsed().as_secs_f64() * 1000.0);
+            plain.push(plain::clone(lab, &name).await?.as_secs_f64() * 1000.0);
+        }
+        println!(
+            "{kind:?}: from `scrapctl apply` until http answers: median {:.0} ms; \
+             plain `zfs clone`, `zfs mount` and `chown -R` of its files alone: {:.0} ms",
+            median(times),
+            median(plain)
+        );
     }
-    println!("from `scrapctl apply` until http answers: median {:.0} ms", median(times));
     Ok(())
 }
 

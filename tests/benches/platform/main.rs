@@ -66,14 +66,21 @@ async fn measure(name: &str) -> anyhow::Result<bool> {
     use scrap_tests::platform::book::{Kind, NETWORK, policy};
     use scrap_tests::platform::{Spec, refusal, template, up};
 
-    let kind = if name == "many" { Kind::Busybox } else { Kind::Nginx };
-    let file = match refusal() {
-        None => Some(template::cook(kind, &[]).await?),
-        Some(_) => None,
+    let kinds: &[Kind] = match name {
+        "many" => &[Kind::Busybox],
+        "launch" => &[Kind::Busybox, Kind::Nginx],
+        _ => &[Kind::Nginx],
     };
-    let lab = up(Spec::default().option("--size", "24G")).await?;
-    let (Some(lab), Some(file)) = (lab, file) else { return Ok(false) };
-    lab.import(kind, &file).await?;
+    let mut files = Vec::new();
+    if refusal().is_none() {
+        for kind in kinds {
+            files.push(template::cook(*kind, &[]).await?);
+        }
+    }
+    let Some(lab) = up(Spec::default().option("--size", "24G")).await? else { return Ok(false) };
+    for (kind, file) in kinds.iter().zip(&files) {
+        lab.import(*kind, file).await?;
+    }
     let copies = u32::from(name != "many" && name != "stream");
     lab.apply(&format!("{NETWORK}---\n{}", policy(copies))).await?;
     match name {

@@ -22,6 +22,22 @@ pub(crate) async fn dataset(lab: &Lab, name: &str, bytes: u64) -> anyhow::Result
     Ok(dataset)
 }
 
+/// Clones what a grain began with, mounts it and gives its files to somebody else. Returns what that took.
+pub(crate) async fn clone(lab: &Lab, grain: &str) -> anyhow::Result<Duration> {
+    let of = lab.dataset_of("ada", grain).await?;
+    let origin = lab.sh("ada", &format!("zfs get -Hp -o value origin {of}")).await?;
+    let (dataset, mount) = (format!("{}-ada/plain", lab.name), "/run/plain");
+    let began = Instant::now();
+    let text = format!(
+        "zfs clone -o mountpoint={mount} {} {dataset} && chown -hR 1000000:1000000 {mount}",
+        origin.trim()
+    );
+    lab.sh("ada", &text).await?;
+    let took = began.elapsed();
+    lab.sh("ada", &format!("zfs destroy {dataset}")).await?;
+    Ok(took)
+}
+
 /// Bytes of a stream.
 pub(crate) async fn size(lab: &Lab, send: &str) -> anyhow::Result<u64> {
     Ok(lab.sh("ada", &format!("{send} | wc -c")).await?.trim().parse()?)
