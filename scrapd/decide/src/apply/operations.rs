@@ -5,12 +5,13 @@ use scrap_schema::event::{Severity, Topic};
 use scrap_schema::id::{GrainId, Name, NodeId, OperationId};
 use scrap_schema::operation::{Operation, OperationState, Phase, PhaseRecord, Summary, Work};
 
-use scrap_schema::snapshot::Purpose;
-
+use self::allowed::{allowed, settled};
 use super::grains::{forget, insert, not_busy, not_trashed, supersede};
 use super::{About, Change};
 use crate::cluster::{Cluster, Grain, Key, Liveness, Node, Outcome, Stage};
 use crate::refusal::Refusal;
+
+mod allowed;
 
 /// How many finished operations are kept.
 const FINISHED_MAX: usize = 500;
@@ -194,86 +195,6 @@ fn free_from_lost_owner(change: &mut Change<'_>, id: GrainId) -> Result<(), Refu
     let summary = Summary { message, ..Summary::default() };
     finish(change, operation, OperationState::Failed, &summary)?;
     Ok(())
-}
-
-/// Whether the grain's state allows this work at all. Whether there is a place for it is the leader's question.
-fn allowed(cluster: &Cluster, grain: &Grain, work: &Work) -> Result<(), Refusal> {
-    let wrong = |is: &str| Err(Refusal::WrongState { name: grain.name.clone(), is: is.to_owned() });
-    let owner = grain.owner.and_then(|owner| cluster.nodes.get(&owner));
-    match work {
-        Work::Failover { to, .. } => {
-            let Some(owner) = owner else { return wrong("not placed yet") };
-            known_target(cluster, *to)?;
-            match owner.liveness {
-                Liveness::Online | Liveness::Joining => Err(Refusal::OwnerAlive {
-                    name: grain.name.clone(),
-                    owner: owner.name.to_string(),
-                    is: "online".to_owned(),
-                }),
-                Liveness::Suspect { .. } | Liveness::Fenced { .. } | Liveness::Away { .. } => {
-                    Ok(())
-                }
-            }
-        }
-        Work::Migrate { to, .. } => {
-            known_target(cluster, *to)?;
-            if to.is_some() && *to == grain.owner {
-                return wrong("there already");
-            }
-            owner_answers(grain, owner)?;
-            settled(grain)
-        }
-        Work::Restart { .. } if !grain.wants_to_run() => wrong("stopped"),
-        Work::Snapshot { name, .. } if has_snapshot(grain, name) => {
-            Err(Refusal::NameTaken { what: "snapshot".to_owned(), name: name.clone() })
-        }
-        Work::Restart { .. } | Work::Restore { .. } | Work::Snapshot { .. } => {
-            owner_answers(grain, owner)?;
-            settled(grain)
-        }
-        Work::Start { .. } | Work::Stop { .. } => Ok(()),
-        Work::Create { .. } | Work::Drain { .. } | Work::Clone { .. } => Ok(()),
-    }
-}
-
-/// Only the owner can do it, and nobody knows when it comes back.
-fn owner_answers(grain: &Grain, owner: Option<&Node>) -> Result<(), Refusal> {
-    match owner {
-        Some(owner) if !owner.liveness.is_online() => {
-            Err(Refusal::OwnerGone { name: grain.name.clone(), owner: owner.name.to_string() })
-        }
-        Some(_) | None => Ok(()),
-    }
-}
-
-fn has_snapshot(grain: &Grain, name: &Name) -> bool {
-    let mut names = grain.snapshots.iter().map(|snapshot| &snapshot.name.purpose);
-    names.any(|purpose| *purpose == Purpose::User(name.clone()))
-}
-
-fn known_target(cluster: &Cluster, to: Option<NodeId>) -> Result<(), Refusal> {
-    match to {
-        Some(node) if !cluster.nodes.contains_key(&node) => Err(Refusal::no_node(node)),
-        Some(_) | None => Ok(()),
-    }
-}
-
-fn settled(grain: &Grain) -> Result<(), Refusal> {
-    let is = match (&grain.stage, grain.owner) {
-        (Stage::Settled, Some(_)) => return Ok(()),
-        (Stage::Settled | Stage::Unplaced, _) => "not placed yet",
-        (Stage::Restarting { .. }, _) => "restarting",
-        (Stage::Restoring { .. }, _) => "being restored",
-        (Stage::Cloning { .. }, _) => "being cloned",
-        (
-            Stage::Warming { .. }
-            | Stage::Quiescing { .. }
-            | Stage::Released { .. }
-            | Stage::Landing { .. },
-            _,
-        ) => "moving",
-    };
-    Err(Refusal::WrongState { name: grain.name.clone(), is: is.to_owned() })
 }
 
 fn drain(change: &mut Change<'_>, id: OperationId, node: NodeId) -> Result<(), Refusal> {
