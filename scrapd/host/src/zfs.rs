@@ -62,6 +62,7 @@ use call::Tools;
 use kept::Kept;
 use library::Library;
 use names::Names;
+pub use names::bad_root;
 use probe::Capabilities;
 
 /// Work inside this backend: its caller adds the dataset.

@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 
+use scrap_host::zfs::bad_root;
+
 use super::reader::{At, Section};
 use super::values::{DATASETS, RUNTIMES, absolute};
 use super::{DatasetsKind, HostConfig, NetworkConfig, RuntimeKind, ZfsConfig};
 
 /// Longest name of a network interface.
 const INTERFACE_MAX: usize = 15;
-/// Longest name of a dataset below which the grains' lie: the whole may have 255 bytes.
-const DATASET_MAX: usize = 120;
 
 pub(super) fn host(root: &mut Section<'_, '_>, data_dir: Option<&PathBuf>) -> Option<HostConfig> {
     let mut section = root.section("host");
@@ -33,7 +33,7 @@ fn zfs(
         DatasetsKind::Zfs => {
             let hint = "the dataset below which SCRAP keeps its own, such as \"tank/scrap\"";
             let At { line, value } = section.required("dataset", dataset, hint)?;
-            if let Some(why) = bad_dataset(&value) {
+            if let Some(why) = bad_root(&value) {
                 section.fault(line, "dataset", format!("`{value}` is no dataset: {why}"), hint);
                 return None;
             }
@@ -47,22 +47,6 @@ fn zfs(
             }
             Some(None)
         }
-    }
-}
-
-fn bad_dataset(name: &str) -> Option<&'static str> {
-    let part_is_bad = |part: &str| part.is_empty() || part.starts_with(['-', '.']);
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/".contains(&byte);
-    if name.len() > DATASET_MAX {
-        Some("it is too long")
-    } else if !name.bytes().all(allowed) {
-        Some("only letters, digits and `-_.:/` can be in its name")
-    } else if name.split('/').any(part_is_bad) {
-        Some("a part of its name is empty or begins with `-` or `.`")
-    } else if !name.contains('/') {
-        Some("a pool's own dataset is left to its owner")
-    } else {
-        None
     }
 }
 

@@ -32,6 +32,27 @@ const TEXT: &str = "scrap:text:";
 /// Longer values are split: old tools end themselves over one of a kilobyte.
 const PIECE_MAX: usize = 800;
 
+/// Longest name of a root: names below it have 255 bytes at most, and a snapshot's name is part of them.
+const ROOT_MAX: usize = 100;
+
+/// Why a dataset of this name cannot be the root; `None`: it can.
+#[must_use]
+pub fn bad_root(name: &str) -> Option<&'static str> {
+    let part_is_bad = |part: &str| !part.starts_with(|c: char| c.is_ascii_alphanumeric());
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/".contains(&byte);
+    if name.len() > ROOT_MAX {
+        Some("it is longer than 100 bytes")
+    } else if !name.bytes().all(allowed) {
+        Some("only letters, digits and `-_.:/` can be in its name")
+    } else if name.split('/').any(part_is_bad) {
+        Some("a part of its name is empty, or does not begin with a letter or digit")
+    } else if !name.contains('/') {
+        Some("a pool's own dataset is left to its owner")
+    } else {
+        None
+    }
+}
+
 /// The root dataset and where it is mounted.
 #[derive(Debug, Clone)]
 pub(super) struct Names {
@@ -42,16 +63,12 @@ pub(super) struct Names {
 impl Names {
     /// Checks the name of the root: `pool/dataset` of plain characters.
     pub(super) fn new(root: &str, mounts: &Path) -> Result<Self, Cause> {
-        let plain = |part: &str| {
-            let good = |c: char| c.is_ascii_alphanumeric() || "_.:-".contains(c);
-            part.starts_with(|c: char| c.is_ascii_alphanumeric()) && part.chars().all(good)
-        };
         let bad = |why: &str| {
             let what = format!("`{root}` on {} cannot hold datasets: {why}", mounts.display());
             Cause::Io { what, source: std::io::ErrorKind::InvalidInput.into() }
         };
-        if root.len() > 100 || !root.contains('/') || !root.split('/').all(plain) {
-            return Err(bad("it must be `pool/dataset`, of letters, digits and `_.:-`"));
+        if let Some(why) = bad_root(root) {
+            return Err(bad(why));
         }
         if !mounts.is_absolute() || mounts.to_str().is_none() {
             return Err(bad("the folder must be an absolute path"));
