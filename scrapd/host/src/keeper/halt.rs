@@ -8,6 +8,9 @@ use rustix::process::Signal;
 
 use crate::processes::Process;
 
+/// `SIGRTMIN+3` as the C library of systemd counts.
+const SYSTEMD_HALTS: i32 = 37;
+
 /// How it is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Way {
@@ -17,7 +20,7 @@ pub(super) enum Way {
     Program,
     /// By a command line inside.
     Inside(&'static [&'static str]),
-    /// It would have died of it anywhere else. There is nobody to wait for.
+    /// It hears nothing: not yet, or never. It would have died of it anywhere else; there is nobody to wait for.
     Deaf,
 }
 
@@ -31,19 +34,23 @@ fn mask(status: &str, name: &str) -> u64 {
 fn choose(file: &str, name: &str, status: &str) -> Way {
     // Blocked ones are taken out of a queue by those who wait for them.
     let handled = mask(status, "SigCgt") | mask(status, "SigBlk");
-    let hears = |signal: Signal| {
-        let bit = u32::try_from(signal.as_raw().saturating_sub(1)).ok();
+    let hears = |signal: i32| {
+        let bit = u32::try_from(signal.saturating_sub(1)).ok();
         bit.and_then(|bit| handled.checked_shr(bit)).is_some_and(|bits| bits & 1 == 1)
     };
     match file {
-        "systemd" => return Way::Program,
-        "busybox" if ["init", "linuxrc"].contains(&name) => return Way::Signal(Signal::USR2),
+        "systemd" => return if hears(SYSTEMD_HALTS) { Way::Program } else { Way::Deaf },
+        "busybox" if ["init", "linuxrc"].contains(&name) => {
+            // It waits for that one, which no mask shows meanwhile; what it does with this one is arranged together with it.
+            let listens = hears(Signal::USR2.as_raw()) || hears(Signal::TSTP.as_raw());
+            return if listens { Way::Signal(Signal::USR2) } else { Way::Deaf };
+        }
         // The classic one hears no signal to that end.
         "init" => return Way::Inside(&["/sbin/telinit", "0"]),
         _ => (),
     }
-    let signal = [Signal::TERM, Signal::POWER, Signal::INT].into_iter().find(|one| hears(*one));
-    signal.map_or(Way::Deaf, Way::Signal)
+    let all = [Signal::TERM, Signal::POWER, Signal::INT];
+    all.into_iter().find(|one| hears(one.as_raw())).map_or(Way::Deaf, Way::Signal)
 }
 
 /// The way for this init. Gone meanwhile: nobody is asked.
@@ -75,8 +82,12 @@ mod tests {
         let blocked =
             |signal: Signal| format!("SigBlk:\t{:016x}\n", 1_u64 << (signal.as_raw() - 1));
         for (file, name, status, way) in [
-            ("systemd", "init", nothing.to_owned(), Way::Program),
-            ("busybox", "init", nothing.to_owned(), Way::Signal(Signal::USR2)),
+            ("systemd", "init", "SigBlk:\t7be3c0fe28014a03\n".to_owned(), Way::Program),
+            ("systemd", "init", nothing.to_owned(), Way::Deaf),
+            ("busybox", "init", blocked(Signal::USR2), Way::Signal(Signal::USR2)),
+            ("busybox", "init", caught(Signal::USR2), Way::Signal(Signal::USR2)),
+            ("busybox", "init", caught(Signal::TSTP), Way::Signal(Signal::USR2)),
+            ("busybox", "init", caught(Signal::TERM), Way::Deaf),
             ("busybox", "sh", nothing.to_owned(), Way::Deaf),
             ("busybox", "sh", caught(Signal::TERM), Way::Signal(Signal::TERM)),
             ("init", "init", nothing.to_owned(), Way::Inside(&["/sbin/telinit", "0"])),

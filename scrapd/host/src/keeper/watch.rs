@@ -19,6 +19,8 @@ use super::talk::{self, Caller, Heard};
 use crate::clock;
 use crate::processes::Process;
 
+/// So long after its start an init that hears nothing may only not listen yet.
+const YOUNG: Span = Span::from_secs(5);
 /// When the deadline passes, the kill comes at most this long after the asking.
 const DEADLINE_GRACE: Span = Span::from_secs(1);
 /// The rest of the promised time is for the kill and for seeing that it was one.
@@ -47,6 +49,8 @@ enum Phase {
         since: BootTime,
         kill_at: BootTime,
         then: Then,
+        /// Nobody has heard it, and may only not have listened yet: asked again; who hears has time until this moment.
+        unheard: Option<BootTime>,
     },
     BackingOff {
         until: BootTime,
@@ -338,8 +342,10 @@ impl Keeper {
     /// Begins the end. Asked again: only ever sooner.
     fn end(&mut self, grace: Span) {
         match &mut self.phase {
-            Phase::Clearing { kill_at, then: Then::End, .. } => {
-                *kill_at = (*kill_at).min(clock::boot_time() + grace);
+            Phase::Clearing { kill_at, then: Then::End, unheard, .. } => {
+                let end = clock::boot_time() + grace;
+                *kill_at = (*kill_at).min(end);
+                *unheard = unheard.map(|until| until.min(end));
             }
             Phase::Running { .. }
             | Phase::BackingOff { .. }
@@ -351,15 +357,27 @@ impl Keeper {
     /// Asks everything that belongs to the program to end.
     fn clear(&mut self, then: Then, grace: Span) {
         let since = clock::boot_time();
-        let asked = match &self.system {
+        let end = since + grace;
+        let young_until = match self.phase {
+            Phase::Running { since: started } => started + YOUNG,
+            Phase::Clearing { .. } | Phase::BackingOff { .. } | Phase::Ended => since,
+        };
+        let (kill_at, unheard) = match self.ask() {
+            Asked::Somebody => (end, None),
+            Asked::Nobody if young_until > since => (end.min(young_until), Some(end)),
+            Asked::Nobody => (since, None),
+        };
+        self.phase = Phase::Clearing { since, kill_at, then, unheard };
+    }
+
+    fn ask(&self) -> Asked {
+        match &self.system {
             Some(system) => system.ask(&self.record.family(), &self.record.tag),
             None => {
                 self.signal_all(Signal::TERM);
                 Asked::Somebody
             }
-        };
-        let kill_at = if asked == Asked::Somebody { since + grace } else { since };
-        self.phase = Phase::Clearing { since, kill_at, then };
+        }
     }
 
     /// Sends a signal to everything that is left; says whether that was anything.
@@ -395,7 +413,7 @@ impl Keeper {
         let now = clock::boot_time();
         match self.phase {
             Phase::Running { .. } | Phase::Ended => (),
-            Phase::Clearing { kill_at, then, .. } => {
+            Phase::Clearing { since, kill_at, then, unheard } => {
                 if self.is_empty() {
                     if let Some(system) = &self.system {
                         system.clear_away();
@@ -407,6 +425,10 @@ impl Keeper {
                     self.note();
                 } else if now >= kill_at {
                     self.kill();
+                } else if let Some(until) = unheard
+                    && self.ask() == Asked::Somebody
+                {
+                    self.phase = Phase::Clearing { since, kill_at: until, then, unheard: None };
                 }
             }
             Phase::BackingOff { until } if until <= now => self.restart(now),

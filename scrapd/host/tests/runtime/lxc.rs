@@ -25,6 +25,7 @@ const TREE: &str = "
 mod contained_tests {
     super::contained! {
         an_init_is_asked_in_its_own_way
+        an_init_that_does_not_listen_yet_is_asked_again
         an_init_that_hears_nothing_is_not_waited_for
         what_ignores_being_asked_is_killed
         a_deadline_needs_no_daemon
@@ -60,6 +61,18 @@ async fn an_init_is_asked_in_its_own_way() {
     assert_eq!(found.last_exit.as_deref(), Some("exit status 0"));
     let log = bench.runtime.logs(WEB, 0, None, 10_000).await.unwrap().text;
     assert!(String::from_utf8_lossy(&log).contains("bye\n"), "{}", String::from_utf8_lossy(&log));
+    bench.assert_gone();
+}
+
+async fn an_init_that_does_not_listen_yet_is_asked_again() {
+    let bench = LxcBench::new().await;
+    let script =
+        "trap '' INT; echo $$ > /main; sleep 1; trap 'exit 0' TERM; while :; do sleep 0.05; done";
+    bench.runtime.start(bench.shell(script, 1)).await.unwrap();
+    bench.appears("main").await;
+    bench.runtime.stop(WEB, Span::from_secs(60)).await.unwrap();
+    let found = instance(&bench.runtime).await.unwrap();
+    assert_eq!(found.last_exit.as_deref(), Some("exit status 0"));
     bench.assert_gone();
 }
 
