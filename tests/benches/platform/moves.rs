@@ -11,7 +11,7 @@ use scrap_tests::platform::writer::Writer;
 use scrap_tests::platform::{Lab, SOON};
 use serde_json::json;
 
-use crate::median;
+use crate::{median, plain};
 
 const SIZES: [(&str, usize); 3] = [("10 MB", 10 << 20), ("200 MB", 200 << 20), ("1 GB", 1 << 30)];
 
@@ -46,6 +46,10 @@ pub(crate) async fn migrate(lab: &Lab) -> anyhow::Result<()> {
             median(told),
             lost.len(),
             seen.acknowledged.len()
+        );
+        let plain = plain::hand_over(lab, u64::try_from(bytes)?).await?.as_secs_f64() * 1000.0;
+        println!(
+            "   plain `zfs unmount`, `snapshot`, `send | receive`, `mount` of as much: {plain:.0} ms"
         );
         first = seen.acknowledged.last().map_or(0, |(page, _)| page + 100_000);
     }

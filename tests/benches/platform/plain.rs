@@ -38,6 +38,38 @@ pub(crate) async fn clone(lab: &Lab, grain: &str) -> anyhow::Result<Duration> {
     Ok(took)
 }
 
+/// Hands a dataset of so many bytes over to ben with what a grain has written last: what a move of its data takes without
+/// stopping and starting anything. From the unmount on ada until it is mounted on ben; the middle of five.
+pub(crate) async fn hand_over(lab: &Lab, bytes: u64) -> anyhow::Result<Duration> {
+    let here = dataset(lab, "over", bytes).await?;
+    let there = format!("{}-ben/over", lab.name);
+    pipe(lab, &format!("zfs send {here}@a"), &there).await?;
+    lab.sh("ben", &format!("mkdir -p /run/over; zfs set mountpoint=/run/over {there}")).await?;
+    let mut all = Vec::new();
+    for (before, after) in ["a", "b", "c", "d", "e", "f"].into_iter().zip(["b", "c", "d", "e", "f"])
+    {
+        lab.sh("ben", &format!("zfs unmount {there}")).await?;
+        lab.sh("ada", &format!("head -c 100000 /dev/urandom >/run/over/{after}; sync")).await?;
+        let receive = format!(
+            "socat -u TCP-LISTEN:{PORT},reuseaddr STDOUT | zfs receive {there}; \
+             zfs mount {there} 2>/dev/null || mountpoint -q /run/over; date +%s%N"
+        );
+        let send = format!(
+            "date +%s%N; zfs unmount {here}; zfs snapshot {here}@{after}; \
+             zfs send -i @{before} {here}@{after} | \
+             socat -u STDIN TCP:10.99.0.2:{PORT},retry=100,interval=0.02; zfs mount {here}"
+        );
+        let (ended, began) = tokio::join!(lab.sh("ben", &receive), lab.sh("ada", &send));
+        let (ended, began): (u64, u64) = (ended?.trim().parse()?, began?.trim().parse()?);
+        all.push(Duration::from_nanos(ended.saturating_sub(began)));
+    }
+    for (node, dataset) in [("ada", &here), ("ben", &there)] {
+        lab.sh(node, &format!("zfs destroy -r {dataset}")).await?;
+    }
+    all.sort();
+    Ok(all.get(2).copied().unwrap_or_default())
+}
+
 /// Bytes of a stream.
 pub(crate) async fn size(lab: &Lab, send: &str) -> anyhow::Result<u64> {
     Ok(lab.sh("ada", &format!("{send} | wc -c")).await?.trim().parse()?)

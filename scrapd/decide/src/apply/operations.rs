@@ -8,7 +8,7 @@ use scrap_schema::operation::{Operation, OperationState, Phase, PhaseRecord, Sum
 use self::allowed::{allowed, settled};
 use super::grains::{forget, insert, not_busy, not_trashed, supersede};
 use super::{About, Change};
-use crate::cluster::{Cluster, Grain, Key, Liveness, Node, Outcome, Stage};
+use crate::cluster::{Cluster, Key, Outcome, Stage};
 use crate::refusal::Refusal;
 
 mod allowed;
