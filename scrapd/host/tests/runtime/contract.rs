@@ -130,6 +130,9 @@ pub(crate) async fn a_newer_epoch_replaces<B: Bench>() {
 pub(crate) async fn stop_ends_it_and_is_idempotent<B: Bench>() {
     let mut bench = B::new().await;
     bench.runtime().start(bench.order(1)).await.unwrap();
+    bench.say("here\n");
+    let log = async || bench.runtime().logs(WEB, 0, None, 99).await.unwrap().text;
+    wait_until(async || log().await == b"here\n").await;
     // It ends by itself, however slow the machine is.
     bench.runtime().stop(WEB, Span::from_secs(60)).await.unwrap();
     bench.runtime().stop(WEB, GRACE).await.unwrap();
