@@ -297,12 +297,12 @@ async fn send(daemon: &Daemon, grain: GrainId, node: NodeId, from: Option<Guid>,
     let began = clock::boot_time();
     let bytes = transfer::send(daemon, grain, node, from, to).await?;
     let took = clock::boot_time().since(began);
+    // It counts from now on: a move waits for it, and not for what follows.
+    daemon.agent.update(vec![Update::Sent(grain, node, to, bytes, took.ms())]);
     let host = &*daemon.host;
     // Both sides hold it now: whatever happens, the next increment has a base.
     host.datasets.hold(grain, to, &hold_tag(node)).await?;
-    let mut updates = look_at(host, grain).await?;
-    updates.push(Update::Sent(grain, node, to, bytes, took.ms()));
-    Ok(updates)
+    look_at(host, grain).await
 }
 
 async fn tell(daemon: &Daemon, command: Command) -> Done {
