@@ -47,7 +47,7 @@ pub fn bad_root(name: &str) -> Option<&'static str> {
     } else if name.split('/').any(part_is_bad) {
         Some("a part of its name is empty, or does not begin with a letter or digit")
     } else if !name.contains('/') {
-        Some("a pool's own dataset is left to its owner")
+        Some("it must be `pool/dataset`: a pool's own dataset is left to its owner")
     } else {
         None
     }
