@@ -209,7 +209,6 @@ fn foreign(here: Here<'_>, data: &DataFacts, actions: &mut Vec<HostAction>) {
         return;
     }
     match data.role {
-        DataRole::Owner if is_handed_over_by(here) => (),
         DataRole::Owner => leave_behind(here, data, actions),
         DataRole::Standby => {
             let diverged =
@@ -220,26 +219,6 @@ fn foreign(here: Here<'_>, data: &DataFacts, actions: &mut Vec<HostAction>) {
                 actions.push(HostAction::Destroy { grain });
             }
         }
-    }
-}
-
-/// Whether the grain is about to start at the node that this one gave it to. Until it answers there, what it ran on stays as
-/// it is here: to close it is work beside its start, and it may come back.
-///
-/// If that node falls silent, it is a copy that can take over.
-fn is_handed_over_by(here: Here<'_>) -> bool {
-    let owner = here.grain.owner.and_then(|owner| here.cluster.nodes.get(&owner));
-    let owner_is_online = owner.is_some_and(|owner| owner.liveness.is_online());
-    match here.grain.stage {
-        Stage::Landing { from, .. } => from == here.me && owner_is_online,
-        Stage::Unplaced
-        | Stage::Settled
-        | Stage::Warming { .. }
-        | Stage::Quiescing { .. }
-        | Stage::Released { .. }
-        | Stage::Restarting { .. }
-        | Stage::Restoring { .. }
-        | Stage::Cloning { .. } => false,
     }
 }
 

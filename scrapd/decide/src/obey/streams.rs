@@ -24,8 +24,7 @@ pub fn hold_tag(node: NodeId) -> String {
 pub(super) fn decide(here: Here<'_>, actions: &mut Vec<HostAction>) {
     let Some(data) = here.data else { return };
     if here.holds_head() {
-        // What it begins with is at its former node; the others get it when it runs.
-        let receivers = if is_landing(here) { BTreeSet::new() } else { reachable(here) };
+        let receivers = reachable(here);
         for node in &receivers {
             send(here, data, *node, actions);
         }
@@ -139,6 +138,8 @@ fn look(here: Here<'_>, data: &DataFacts, actions: &mut Vec<HostAction>) {
     match here.grain.stage {
         // The last state is frozen by the hand-over itself.
         Stage::Quiescing { .. } | Stage::Released { .. } | Stage::Restoring { .. } => return,
+        // Nothing writes before it runs.
+        Stage::Landing { .. } if !here.is_alive() => return,
         Stage::Landing { .. }
         | Stage::Settled
         | Stage::Warming { .. }
@@ -165,21 +166,6 @@ fn look(here: Here<'_>, data: &DataFacts, actions: &mut Vec<HostAction>) {
         Some(_) if is_due => actions.push(HostAction::Snapshot { grain, name: name() }),
         None if is_due => actions.push(HostAction::Probe { grain }),
         Some(_) | None => (),
-    }
-}
-
-/// Whether the grain is about to start here after a move: nothing writes before it runs.
-fn is_landing(here: Here<'_>) -> bool {
-    match here.grain.stage {
-        Stage::Landing { .. } => !here.is_alive(),
-        Stage::Settled
-        | Stage::Warming { .. }
-        | Stage::Quiescing { .. }
-        | Stage::Released { .. }
-        | Stage::Restarting { .. }
-        | Stage::Restoring { .. }
-        | Stage::Unplaced
-        | Stage::Cloning { .. } => false,
     }
 }
 

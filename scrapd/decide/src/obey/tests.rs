@@ -7,7 +7,7 @@ use scrap_schema::time::{BootTime, Timestamp};
 use scrap_schema::unit::Bytes;
 
 use super::{CopyFacts, DataFacts, DataRole, Dirty, Failure, HostFacts, Lane, RunFacts, obey};
-use crate::cluster::{Liveness, Stage};
+use crate::cluster::Stage;
 use crate::fixture::{WEB, World, line, snapshot};
 use crate::lease::Lease;
 
@@ -425,32 +425,4 @@ fn nothing_is_pruned_while_the_grain_answers_nowhere_because_it_moves() {
         world.cluster.grains.get_mut(&WEB).unwrap().stage = stage.clone();
         assert_eq!(prunes(&world, &copy), expected, "{stage:?}");
     }
-}
-
-#[test]
-fn until_the_grain_answers_after_its_move_nobody_does_anything_else_for_it() {
-    let mut world = second_epoch("1.5");
-    let dirty = Some(Dirty { bytes: Bytes(0), at: Timestamp(0), probed: BootTime(0) });
-    let (mut former, mut new) = (host(&world, 1_000), host(&world, 1_000));
-    former.data.insert(WEB, DataFacts { dirty, ..head("1.4 1.5", 1) });
-    new.data.insert(WEB, head("1.4 1.5", 2));
-    let snapshots = Some(line("1.4").iter().map(|snapshot| snapshot.guid).collect());
-    new.copies.insert((WEB, NodeId(3)), CopyFacts { snapshots });
-    world.cluster.grains.get_mut(&WEB).unwrap().standbys = [NodeId(3)].into();
-    let (from, operation, stopping) = (NodeId(1), OperationId(1), world.now.wall);
-    let sends = "send increment of web to node 3".to_owned();
-
-    world.cluster.grains.get_mut(&WEB).unwrap().stage =
-        Stage::Landing { from, operation, stopping };
-    assert_eq!(orders(&world, 1, &former), [""; 0]);
-    let mut silent = world.clone();
-    silent.cluster.nodes.get_mut(&NodeId(2)).unwrap().liveness =
-        Liveness::Suspect { ticks: 0, last_heard: Timestamp(0) };
-    assert_eq!(orders(&silent, 1, &former), ["make web a copy"], "the grain may have to come back");
-    assert!(!orders(&world, 2, &new).contains(&sends));
-    new.runs.insert(WEB, running(2, true));
-    assert!(orders(&world, 2, &new).contains(&sends), "it runs");
-
-    world.cluster.grains.get_mut(&WEB).unwrap().stage = Stage::Settled;
-    assert_eq!(orders(&world, 1, &former), ["make web a copy"]);
 }

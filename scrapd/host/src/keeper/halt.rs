@@ -45,6 +45,8 @@ fn choose(file: &str, name: &str, status: &str) -> Way {
             let listens = hears(Signal::USR2.as_raw()) || hears(Signal::TSTP.as_raw());
             return if listens { Way::Signal(Signal::USR2) } else { Way::Deaf };
         }
+        // What makes the container has blocked everything until it becomes the init: the signal would be lost.
+        "lxc-start" => return Way::Deaf,
         // The classic one hears no signal to that end.
         "init" => return Way::Inside(&["/sbin/telinit", "0"]),
         _ => (),
@@ -91,6 +93,7 @@ mod tests {
             ("busybox", "sh", nothing.to_owned(), Way::Deaf),
             ("busybox", "sh", caught(Signal::TERM), Way::Signal(Signal::TERM)),
             ("init", "init", nothing.to_owned(), Way::Inside(&["/sbin/telinit", "0"])),
+            ("lxc-start", "lxc-start", blocked(Signal::TERM), Way::Deaf),
             ("tini", "tini", blocked(Signal::POWER), Way::Signal(Signal::POWER)),
             ("python3", "python3", caught(Signal::INT), Way::Signal(Signal::INT)),
             ("", "", String::new(), Way::Deaf),
