@@ -41,7 +41,7 @@ fn choose(file: &str, name: &str, status: &str) -> Way {
     match file {
         "systemd" => return if hears(SYSTEMD_HALTS) { Way::Program } else { Way::Deaf },
         "busybox" if ["init", "linuxrc"].contains(&name) => {
-            // It waits for that one, which no mask shows meanwhile; what it does with this one is arranged together with it.
+            // While it waits for USR2 by `sigtimedwait` no mask shows it. Its handler of TSTP is set when it begins to wait.
             let listens = hears(Signal::USR2.as_raw()) || hears(Signal::TSTP.as_raw());
             return if listens { Way::Signal(Signal::USR2) } else { Way::Deaf };
         }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use scrap_host::net::{NetError, NetTrouble, Opening, Peers, Protocol, interface};
 
-use crate::lab::{Lab, attachment, lan4, lan6};
+use crate::lab::{Lab, Node, attachment, lan4, lan6};
 use crate::may_run;
 
 /// Everything that a daemon changes.
@@ -61,6 +61,11 @@ fn pretty(before: &str, after: &str) {
     assert!(lost.is_empty() && left.is_empty(), "lost {lost:#?}\nleft {left:#?}");
 }
 
+/// What is not as it should be, in words.
+fn troubles(node: &Node) -> Vec<String> {
+    node.look().iter().map(NetTrouble::to_string).collect()
+}
+
 #[test]
 fn arranging_again_changes_nothing_and_damage_is_named_and_healed() {
     if !may_run() {
@@ -96,8 +101,8 @@ fn arranging_again_changes_nothing_and_damage_is_named_and_healed() {
         ("ip link set eth0 down", "uplink `eth0` is down"),
     ] {
         lab.run("a", damage);
-        let troubles: Vec<String> = a.look().iter().map(NetTrouble::to_string).collect();
-        assert!(troubles.iter().any(|trouble| trouble.contains(words)), "{damage}: {troubles:?}");
+        let named = troubles(a);
+        assert!(named.iter().any(|trouble| trouble.contains(words)), "{damage}: {named:?}");
         if damage.contains("down") {
             lab.run("a", "ip link set eth0 up");
         }
@@ -106,9 +111,7 @@ fn arranging_again_changes_nothing_and_damage_is_named_and_healed() {
             // Nobody tells of these: they are found after some rounds.
             (0..5).for_each(|_| a.arrange());
         }
-        let troubles: Vec<NetTrouble> = a.look();
-        let troubles: Vec<String> = troubles.iter().map(NetTrouble::to_string).collect();
-        assert_eq!(troubles, Vec::<String>::new(), "after {damage}");
+        assert_eq!(troubles(a), [""; 0], "after {damage}");
     }
 }
 
@@ -126,14 +129,13 @@ fn an_interface_that_has_just_come_is_no_trouble() {
     lab.space("a1");
     // As the system makes it, before the daemon is told that the grain has started.
     lab.attach("a", "a1", &attachment);
-    let troubles: Vec<String> = node.look().iter().map(NetTrouble::to_string).collect();
-    assert_eq!(troubles, Vec::<String>::new());
+    assert_eq!(troubles(&node), [""; 0]);
     node.arrange();
     let host = interface(&attachment).host;
     lab.run("a", &format!("tc qdisc del dev {host} clsact"));
     lab.set("a", &format!("ipv4/conf/{host}/rp_filter"), "0");
-    let troubles: Vec<String> = node.look().iter().map(NetTrouble::to_string).collect();
-    assert_eq!(troubles.len(), 2, "{troubles:?}");
+    let named = troubles(&node);
+    assert_eq!(named.len(), 2, "{named:?}");
 }
 
 #[test]
