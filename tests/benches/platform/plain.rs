@@ -26,33 +26,36 @@ pub(crate) async fn dataset(lab: &Lab, name: &str, bytes: u64) -> anyhow::Result
 pub(crate) async fn clone(lab: &Lab, grain: &str) -> anyhow::Result<Duration> {
     let of = lab.dataset_of("ada", grain).await?;
     let origin = lab.sh("ada", &format!("zfs get -Hp -o value origin {of}")).await?;
-    let (dataset, mount) = (format!("{}-ada/plain", lab.name), "/run/plain");
+    // It stays until the lab ends: some tools find what was just mounted busy when it is to go.
+    let (dataset, mount) =
+        (format!("{}-ada/plain-{grain}", lab.name), format!("/run/plain-{grain}"));
     let began = Instant::now();
     let text = format!(
         "zfs clone -o mountpoint={mount} {} {dataset} && chown -hR 1000000:1000000 {mount}",
         origin.trim()
     );
     lab.sh("ada", &text).await?;
-    let took = began.elapsed();
-    lab.sh("ada", &format!("zfs destroy {dataset}")).await?;
-    Ok(took)
+    Ok(began.elapsed())
 }
 
 /// Hands a dataset of so many bytes over to ben with what a grain has written last: what a move of its data takes without
 /// stopping and starting anything. From the unmount on ada until it is mounted on ben; the middle of five.
 pub(crate) async fn hand_over(lab: &Lab, bytes: u64) -> anyhow::Result<Duration> {
-    let here = dataset(lab, "over", bytes).await?;
-    let there = format!("{}-ben/over", lab.name);
+    // As above.
+    let name = format!("over-{bytes}");
+    let mount = format!("/run/{name}");
+    let here = dataset(lab, &name, bytes).await?;
+    let there = format!("{}-ben/{name}", lab.name);
     pipe(lab, &format!("zfs send {here}@a"), &there).await?;
-    lab.sh("ben", &format!("mkdir -p /run/over; zfs set mountpoint=/run/over {there}")).await?;
+    lab.sh("ben", &format!("mkdir -p {mount}; zfs set mountpoint={mount} {there}")).await?;
     let mut all = Vec::new();
     for (before, after) in ["a", "b", "c", "d", "e", "f"].into_iter().zip(["b", "c", "d", "e", "f"])
     {
         lab.sh("ben", &format!("zfs unmount {there}")).await?;
-        lab.sh("ada", &format!("head -c 100000 /dev/urandom >/run/over/{after}; sync")).await?;
+        lab.sh("ada", &format!("head -c 100000 /dev/urandom >{mount}/{after}; sync")).await?;
         let receive = format!(
             "socat -u TCP-LISTEN:{PORT},reuseaddr STDOUT | zfs receive {there}; \
-             zfs mount {there} 2>/dev/null || mountpoint -q /run/over; date +%s%N"
+             zfs mount {there} 2>/dev/null || mountpoint -q {mount}; date +%s%N"
         );
         let send = format!(
             "date +%s%N; zfs unmount {here}; zfs snapshot {here}@{after}; \
@@ -62,9 +65,6 @@ pub(crate) async fn hand_over(lab: &Lab, bytes: u64) -> anyhow::Result<Duration>
         let (ended, began) = tokio::join!(lab.sh("ben", &receive), lab.sh("ada", &send));
         let (ended, began): (u64, u64) = (ended?.trim().parse()?, began?.trim().parse()?);
         all.push(Duration::from_nanos(ended.saturating_sub(began)));
-    }
-    for (node, dataset) in [("ada", &here), ("ben", &there)] {
-        lab.sh(node, &format!("zfs destroy -r {dataset}")).await?;
     }
     all.sort();
     Ok(all.get(2).copied().unwrap_or_default())
