@@ -6,17 +6,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use scrap_decide::obey::{Dirty, HostAction, OrphanFacts, hold_tag};
+use scrap_decide::replicate::{Traffic, traffic};
 use scrap_host::any::AnyDatasets;
 use scrap_host::clock;
 use scrap_host::datasets::{
-    Dataset, DatasetError, DatasetId, Datasets, PoolState as HostPool, Role, Shape,
+    Dataset, DatasetError, DatasetId, Datasets, Frozen, PoolState as HostPool, Role, Shape,
 };
 use scrap_host::machine;
 use scrap_host::runtime::Runtime;
 use scrap_schema::command::{Command, Proposal};
 use scrap_schema::id::{Epoch, GrainId, NodeId, OperationId};
 use scrap_schema::node::{PoolFacts, PoolState};
-use scrap_schema::snapshot::{Guid, Snapshot, SnapshotName};
+use scrap_schema::snapshot::{Guid, SnapshotName};
 use scrap_schema::spec::Resources;
 use scrap_schema::time::BootTime;
 use scrap_schema::unit::Bytes;
@@ -64,7 +65,7 @@ pub async fn snapshots(daemon: &Daemon, freezes: Vec<Freeze>) -> Vec<(Freeze, Do
     let mut results = Vec::with_capacity(freezes.len());
     for (freeze, (grain, taken)) in freezes.into_iter().zip(taken) {
         let result = match taken {
-            Ok(snapshot) => frozen(host, grain, &snapshot, probed).await,
+            Ok(taken) => Ok(frozen(grain, taken, probed)),
             Err(error) => Err(error.into()),
         };
         results.push((freeze, result));
@@ -111,6 +112,7 @@ pub async fn execute(daemon: &Arc<Daemon>, action: HostAction) -> Done {
             host.datasets.prune(grain, &snapshots).await?;
             look_at(host, grain).await
         }
+        HostAction::Hold { grain, node, snapshot } => hold(host, grain, node, snapshot).await,
         HostAction::Release { grain, tag } => {
             host.datasets.release(grain, &tag).await?;
             look_at(host, grain).await
@@ -224,8 +226,8 @@ async fn create(daemon: &Daemon, grain: GrainId, epoch: Epoch) -> Done {
 }
 
 async fn set_role(host: &Host, grain: GrainId, role: Role, epoch: Epoch) -> Done {
-    host.datasets.set_role(grain, role, epoch).await?;
-    look_at(host, grain).await
+    let dataset = host.datasets.set_role(grain, role, epoch).await?;
+    Ok(vec![Update::Data(grain, Some(dataset))])
 }
 
 /// Sets a copy or a head aside. Returns what is there then.
@@ -258,12 +260,10 @@ async fn restore(host: &Host, grain: GrainId, operation: OperationId, guid: Guid
     Ok(updates)
 }
 
-async fn frozen(host: &Host, grain: GrainId, snapshot: &Snapshot, probed: BootTime) -> Done {
-    let mut updates = look_at(host, grain).await?;
+fn frozen(grain: GrainId, taken: Frozen, probed: BootTime) -> Vec<Update> {
     // Everything written before is in it; what came after is found by the next look.
-    let dirty = Dirty { bytes: Bytes(0), at: snapshot.created, probed };
-    updates.push(Update::Dirty(grain, dirty));
-    Ok(updates)
+    let dirty = Dirty { bytes: Bytes(0), at: taken.snapshot.created, probed };
+    vec![Update::Data(grain, Some(taken.dataset)), Update::Dirty(grain, dirty)]
 }
 
 async fn probe(host: &Host, grain: GrainId) -> Done {
@@ -294,15 +294,27 @@ async fn describe(daemon: &Daemon, grain: GrainId, generation: u64) -> Done {
 }
 
 async fn send(daemon: &Daemon, grain: GrainId, node: NodeId, from: Option<Guid>, to: Guid) -> Done {
+    let kind = daemon.consensus.read(|cluster| traffic(cluster.grains.get(&grain), node, from));
     let began = clock::boot_time();
     let bytes = transfer::send(daemon, grain, node, from, to).await?;
     let took = clock::boot_time().since(began);
     // It counts from now on: a move waits for it, and not for what follows.
     daemon.agent.update(vec![Update::Sent(grain, node, to, bytes, took.ms())]);
-    let host = &*daemon.host;
-    // Both sides hold it now: whatever happens, the next increment has a base.
-    host.datasets.hold(grain, to, &hold_tag(node)).await?;
-    look_at(host, grain).await
+    match kind {
+        // Held when it answers again.
+        Traffic::Hurried => Ok(Vec::new()),
+        // Both sides hold it now: whatever happens, the next increment has a base.
+        Traffic::Full | Traffic::Increment => hold(&daemon.host, grain, node, to).await,
+    }
+}
+
+/// Holds what this node and another one both have.
+///
+/// # Errors
+/// What the backend says.
+pub async fn hold(host: &Host, grain: GrainId, node: NodeId, common: Guid) -> Done {
+    let dataset = host.datasets.hold(grain, common, &hold_tag(node)).await?;
+    Ok(vec![Update::Data(grain, Some(dataset))])
 }
 
 async fn tell(daemon: &Daemon, command: Command) -> Done {

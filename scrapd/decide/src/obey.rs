@@ -46,6 +46,8 @@ pub enum HostAction {
     Probe { grain: GrainId },
     /// Remove snapshots.
     Prune { grain: GrainId, snapshots: Vec<Guid> },
+    /// Hold the snapshot up to which this node and another one have the same: the next stream between them begins there.
+    Hold { grain: GrainId, node: NodeId, snapshot: Guid },
     /// Hold a snapshot that a copy has too no longer: the copy's node keeps none any more.
     Release { grain: GrainId, tag: String },
     /// Remove a dataset: of a grain that was removed for good, or a copy that is kept elsewhere now.
@@ -133,6 +135,9 @@ impl fmt::Display for HostAction {
             Self::Prune { grain, snapshots } => {
                 write!(f, "prune {} snapshots of {grain}", snapshots.len())
             }
+            Self::Hold { grain, node, .. } => {
+                write!(f, "hold what {grain} has here and on node {node}")
+            }
             Self::Release { grain, tag } => write!(f, "release {tag} of {grain}"),
             Self::Destroy { grain } => write!(f, "remove dataset of {grain}"),
             Self::Describe { grain, .. } => write!(f, "describe {grain}"),
@@ -195,7 +200,9 @@ impl HostAction {
             | Self::Prune { grain, .. }
             | Self::Release { grain, .. } => Lane::Snap(*grain),
             Self::Describe { grain, .. } => Lane::Describe(*grain),
-            Self::Ask { grain, node } | Self::Send { grain, node, .. } => Lane::Copy(*grain, *node),
+            Self::Ask { grain, node }
+            | Self::Send { grain, node, .. }
+            | Self::Hold { grain, node, .. } => Lane::Copy(*grain, *node),
             Self::Start { grain, .. } | Self::Stop { grain, .. } | Self::Arm { grain, .. } => {
                 Lane::Run(*grain)
             }

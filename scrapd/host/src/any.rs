@@ -10,7 +10,8 @@ use scrap_schema::unit::Span;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::datasets::{
-    self, Dataset, DatasetId, Datasets, Diff, Incoming, PoolHealth, Role, Shape, Space, Written,
+    self, Dataset, DatasetId, Datasets, Diff, Frozen, Incoming, PoolHealth, Role, Shape, Space,
+    Written,
 };
 use crate::dir::DirDatasets;
 #[cfg(target_os = "linux")]
@@ -78,7 +79,7 @@ impl Datasets for AnyDatasets {
         fn get(&self, id: DatasetId) -> datasets::Result<Option<Dataset>>;
         fn open_head(&self, grain: GrainId) -> datasets::Result<()>;
         fn create(&self, grain: GrainId, epoch: Epoch, shape: Shape) -> datasets::Result<()>;
-        fn set_role(&self, grain: GrainId, role: Role, epoch: Epoch) -> datasets::Result<()>;
+        fn set_role(&self, grain: GrainId, role: Role, epoch: Epoch) -> datasets::Result<Dataset>;
         fn set_shape(&self, grain: GrainId, shape: Shape) -> datasets::Result<()>;
         fn set_properties(
             &self, id: DatasetId, properties: BTreeMap<String, String>
@@ -89,9 +90,9 @@ impl Datasets for AnyDatasets {
         ) -> datasets::Result<Snapshot>;
         fn snapshot_all(
             &self, wanted: &[(GrainId, SnapshotName)], now: Timestamp
-        ) -> Vec<(GrainId, datasets::Result<Snapshot>)>;
+        ) -> Vec<(GrainId, datasets::Result<Frozen>)>;
         fn prune(&self, grain: GrainId, guids: &[Guid]) -> datasets::Result<()>;
-        fn hold(&self, grain: GrainId, guid: Guid, tag: &str) -> datasets::Result<()>;
+        fn hold(&self, grain: GrainId, guid: Guid, tag: &str) -> datasets::Result<Dataset>;
         fn release(&self, grain: GrainId, tag: &str) -> datasets::Result<()>;
         fn send(
             &self, id: DatasetId, from: Option<Guid>, to: Guid,
@@ -104,7 +105,7 @@ impl Datasets for AnyDatasets {
         fn receive(
             &self, grain: GrainId, incoming: Incoming,
             input: &mut (dyn AsyncRead + Send + Unpin)
-        ) -> datasets::Result<Snapshot>;
+        ) -> datasets::Result<Dataset>;
         fn unfinished(&self, grain: GrainId) -> datasets::Result<Option<String>>;
         fn send_rest(
             &self, id: DatasetId, token: &str, to: Guid,

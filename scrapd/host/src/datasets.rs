@@ -177,6 +177,15 @@ pub struct Dataset {
     pub holds: BTreeMap<String, Guid>,
 }
 
+/// What was frozen, and the dataset then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frozen {
+    /// The new snapshot, or the one that had its name.
+    pub snapshot: Snapshot,
+    /// With that snapshot.
+    pub dataset: Dataset,
+}
+
 /// What was written into a head since its newest snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Written {
@@ -206,13 +215,20 @@ impl std::fmt::Display for DatasetId {
 }
 
 /// What a node can do with data. Every method is idempotent or says [`Cause::Exists`]/[`Cause::Missing`]; every
-/// method that returns `Ok` has put its effect on stable storage; a crash in the middle leaves the last good state.
+/// method that returns `Ok` has put its effect on stable storage; a crash in the middle leaves the last good state. What a method
+/// returns as the dataset then may tell the space that it took before.
 pub trait Datasets: Send + Sync + 'static {
     /// Every dataset here, in order of id, including orphans and templates. Reads what is stored; does not walk the data.
     fn list(&self) -> impl Future<Output = Result<Vec<Dataset>>> + Send;
 
     /// One dataset; `None` if there is none.
     fn get(&self, id: DatasetId) -> impl Future<Output = Result<Option<Dataset>>> + Send;
+
+    /// The same, where it must be.
+    fn must(&self, id: DatasetId) -> impl Future<Output = Result<Dataset>> + Send {
+        let missing = DatasetError { work: "look at", dataset: id, cause: Cause::Missing };
+        async move { self.get(id).await?.ok_or(missing) }
+    }
 
     /// A new, empty dataset in role Owner.
     fn create(
@@ -229,7 +245,7 @@ pub trait Datasets: Send + Sync + 'static {
         grain: GrainId,
         role: Role,
         epoch: Epoch,
-    ) -> impl Future<Output = Result<()>> + Send;
+    ) -> impl Future<Output = Result<Dataset>> + Send;
 
     /// Changes limits and layout. Another record size counts for what is written from then on.
     fn set_shape(&self, grain: GrainId, shape: Shape) -> impl Future<Output = Result<()>> + Send;
@@ -265,16 +281,22 @@ pub trait Datasets: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Snapshot>> + Send;
 
     /// Freezes the heads of several grains, at one moment where the backend can, else one after the other.
-    /// Each as [`Datasets::snapshot`] does; one that fails is no trouble for the others. In the order of `wanted`.
+    /// Each as [`Datasets::snapshot`] does; one that fails is no trouble for the others. In the order of `wanted`, each with
+    /// its dataset as it is then.
     fn snapshot_all(
         &self,
         wanted: &[(GrainId, SnapshotName)],
         now: Timestamp,
-    ) -> impl Future<Output = Vec<(GrainId, Result<Snapshot>)>> + Send {
+    ) -> impl Future<Output = Vec<(GrainId, Result<Frozen>)>> + Send {
         async move {
             let mut all = Vec::new();
             for (grain, name) in wanted {
-                all.push((*grain, self.snapshot(*grain, name, now).await));
+                let frozen = async {
+                    let snapshot = self.snapshot(*grain, name, now).await?;
+                    let dataset = self.must(DatasetId::Grain(*grain)).await?;
+                    Ok(Frozen { snapshot, dataset })
+                };
+                all.push((*grain, frozen.await));
             }
             all
         }
@@ -291,7 +313,7 @@ pub trait Datasets: Send + Sync + 'static {
         grain: GrainId,
         guid: Guid,
         tag: &str,
-    ) -> impl Future<Output = Result<()>> + Send;
+    ) -> impl Future<Output = Result<Dataset>> + Send;
 
     /// Releases a tag; a missing one is fine, and [`ORIGIN_TAG`] stays.
     fn release(&self, grain: GrainId, tag: &str) -> impl Future<Output = Result<()>> + Send;
@@ -338,13 +360,13 @@ pub trait Datasets: Send + Sync + 'static {
     /// sealed template here, the stream is a clone of that template, which then is created as [`Datasets::clone_from`]
     /// does, but as Standby. Same snapshot again: [`Cause::Exists`], before any other refusal. The dataset's epoch becomes
     /// that of `incoming` unless it is higher already.
-    /// The snapshot appears only when the whole stream is here, checked and stable.
+    /// The snapshot appears only when the whole stream is here, checked and stable; then it is the newest of what this returns.
     fn receive(
         &self,
         grain: GrainId,
         incoming: Incoming,
         input: &mut (dyn AsyncRead + Send + Unpin),
-    ) -> impl Future<Output = Result<Snapshot>> + Send;
+    ) -> impl Future<Output = Result<Dataset>> + Send;
 
     /// What a receive that was cut off has kept, as a token for the sender; `None` where nothing can go on.
     fn unfinished(&self, grain: GrainId) -> impl Future<Output = Result<Option<String>>> + Send;

@@ -290,6 +290,10 @@ impl Inner {
         if new == old { Ok(()) } else { folder.save(&new) }
     }
 
+    fn described(&self, id: DatasetId) -> files::Result<Dataset> {
+        Ok(self.folder(id).must()?.describe(id))
+    }
+
     fn restore(&self, id: DatasetId, guid: Guid) -> files::Result<()> {
         let folder = self.folder(id);
         match folder.must()?.role_of(id) {

@@ -287,12 +287,15 @@ impl State {
             }
             // A look from before the failure has seen what is no more.
             Lane::Run(grain) => self.note_change(grain),
-            Lane::Shape(_)
-            | Lane::Snap(_)
-            | Lane::Describe(_)
-            | Lane::Tell(_)
-            | Lane::Lease
-            | Lane::Template(_) => (),
+            // Somebody may have written since it was last looked for writes.
+            Lane::Shape(grain) => {
+                if let Some(data) = self.facts.data.get_mut(&grain) {
+                    data.dirty = None;
+                }
+            }
+            Lane::Snap(_) | Lane::Describe(_) | Lane::Tell(_) | Lane::Lease | Lane::Template(_) => {
+                ()
+            }
         }
     }
 

@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
-use scrap_decide::obey::{Lane, hold_tag};
-use scrap_decide::replicate::{Admitted, NotAdmitted, admit, still_wanted, traffic};
-use scrap_host::datasets::{Cause, DatasetError, Datasets, Incoming};
+use scrap_decide::obey::Lane;
+use scrap_decide::replicate::{Admitted, NotAdmitted, Traffic, admit, still_wanted, traffic};
+use scrap_host::datasets::{Cause, Dataset, DatasetError, Datasets, Incoming};
 use scrap_schema::id::{Epoch, GrainId};
 use scrap_schema::snapshot::{Purpose, SnapshotName};
 
 use super::turns::Turn;
 use super::{OfferBody, ReceiveError, Received, frames, turns};
-use crate::agent::Reserved;
+use crate::agent::Update;
 use crate::daemon::Daemon;
 use crate::execute::{self, Trouble};
 
@@ -21,7 +21,8 @@ const PIPE: usize = 1 << 20;
 /// How long a receiver waits until it knows what the sender knows.
 const CATCH_UP: Duration = Duration::from_secs(3);
 
-/// Takes a stream in. When this returns `Ok`, the snapshot is here on stable storage, held, and known to the agent. Breaks it off
+/// Takes a stream in. When this returns `Ok`, the snapshot is here on stable storage and known to the agent; held, unless its grain
+/// answers nowhere until it is here: then the agent holds it when there is time. Breaks it off
 /// when its sender is silent for longer than `idle`, or when the cluster does not want it here any more.
 ///
 /// # Errors
@@ -41,15 +42,17 @@ where
     let caught_up = changes.wait_for(|applied| *applied >= offer.index);
     // Behind the sender: judged on what is known here; a wrong epoch is refused below.
     tokio::time::timeout(CATCH_UP, caught_up).await.ok();
-    let _turn = turn(daemon, grain, offer, idle / 2).await?;
+    let kind =
+        daemon.consensus.read(|cluster| traffic(cluster.grains.get(&grain), daemon.me, offer.from));
+    let _turn = turn(daemon, grain, offer, kind, idle / 2).await?;
     let lane = daemon.agent.reserve(Lane::Shape(grain)).ok_or(ReceiveError::Busy(grain))?;
     let failed = |source: Trouble| ReceiveError::Failed { grain, source };
     match admitted(daemon, grain, offer)? {
         Admitted::Receive => (),
         Admitted::SetAsideFirst => set_aside(daemon, grain, offer.epoch).await.map_err(failed)?,
     }
-    let received = match take_in(daemon, grain, offer, wire, idle).await {
-        Ok(received) => received,
+    let (received, dataset) = match take_in(daemon, grain, offer, wire, idle).await {
+        Ok(taken) => taken,
         Err(error) => {
             // Somebody may have moved or destroyed what was believed to be here: the sender asks again what is.
             if let Ok(seen) = execute::look_at(&daemon.host, grain).await {
@@ -61,7 +64,8 @@ where
     if received.guid != offer.to {
         return Err(ReceiveError::OtherSnapshot { came: received.guid, announced: offer.to });
     }
-    finish(daemon, grain, offer, lane).await.map_err(failed)?;
+    finish(daemon, grain, offer, kind, dataset).await.map_err(failed)?;
+    drop(lane);
     Ok(received)
 }
 
@@ -70,12 +74,11 @@ async fn turn(
     daemon: &Daemon,
     grain: GrainId,
     offer: &OfferBody,
+    kind: Traffic,
     patience: Duration,
 ) -> Result<Turn, ReceiveError> {
-    let traffic =
-        daemon.consensus.read(|cluster| traffic(cluster.grains.get(&grain), daemon.me, offer.from));
     let places = daemon.agent.turns.inward();
-    let why = places.why_wait(traffic).unwrap_or_default();
+    let why = places.why_wait(kind).unwrap_or_default();
     let turn = turns::turn(&daemon.consensus, &places, grain, daemon.me, offer.from);
     let taken = tokio::time::timeout(patience, turn).await;
     taken.map_err(|_| ReceiveError::NoTurn { grain, why })
@@ -128,7 +131,7 @@ async fn take_in<S, E>(
     offer: &OfferBody,
     wire: S,
     idle: Duration,
-) -> Result<Received, Trouble>
+) -> Result<(Received, Option<Dataset>), Trouble>
 where
     S: Stream<Item = Result<Bytes, E>> + Unpin + Send,
     E: std::error::Error + Send + Sync + 'static,
@@ -154,10 +157,13 @@ where
     };
     let (unwrapped, taken) = tokio::join!(unwrapped, taken);
     match (unwrapped, taken) {
-        (Ok(bytes), Ok(snapshot)) => Ok(Received { guid: snapshot.guid, bytes }),
+        (Ok(bytes), Ok(dataset)) => {
+            let newest = dataset.snapshots.last().ok_or("nothing has come of the stream")?;
+            Ok((Received { guid: newest.guid, bytes }, Some(dataset)))
+        }
         // It is here already: an earlier stream arrived whose answer was lost.
         (unwrapped, Err(DatasetError { cause: Cause::Exists, .. })) => {
-            Ok(Received { guid: offer.to, bytes: unwrapped.unwrap_or(0) })
+            Ok((Received { guid: offer.to, bytes: unwrapped.unwrap_or(0) }, None))
         }
         // A stream that broke off makes the dataset fail too, and a dataset that fails breaks the stream: the cause is told.
         (Err(error), Ok(_)) => Err(error.into()),
@@ -178,12 +184,17 @@ async fn finish(
     daemon: &Daemon,
     grain: GrainId,
     offer: &OfferBody,
-    lane: Reserved,
+    kind: Traffic,
+    dataset: Option<Dataset>,
 ) -> Result<(), Trouble> {
     let host = &*daemon.host;
-    host.datasets.hold(grain, offer.to, &hold_tag(offer.sender)).await?;
-    let updates = execute::look_at(host, grain).await?;
+    let updates = match (kind, dataset) {
+        (Traffic::Hurried, Some(dataset)) => vec![Update::Data(grain, Some(dataset))],
+        (Traffic::Hurried, None) => execute::look_at(host, grain).await?,
+        (Traffic::Full | Traffic::Increment, _) => {
+            execute::hold(host, grain, offer.sender, offer.to).await?
+        }
+    };
     daemon.agent.update(updates);
-    drop(lane);
     Ok(())
 }

@@ -56,6 +56,7 @@ impl Sim {
             | HostAction::Demote { .. }
             | HostAction::Probe { .. }
             | HostAction::Prune { .. }
+            | HostAction::Hold { .. }
             | HostAction::Release { .. }
             | HostAction::Describe { .. }
             | HostAction::Extend { .. }
@@ -238,6 +239,7 @@ impl Sim {
                 Ok(())
             }
             HostAction::Prune { grain, snapshots } => self.prune(at, grain, &snapshots),
+            HostAction::Hold { grain, node, snapshot } => self.hold(at, grain, node, snapshot),
             HostAction::Release { grain, tag } => {
                 self.dataset(at, grain)?.held.remove(&tag);
                 Ok(())
@@ -264,6 +266,13 @@ impl Sim {
     fn dataset(&mut self, at: usize, grain: GrainId) -> Result<&mut Dataset, String> {
         let missing = || "there is no dataset".to_owned();
         self.machines[at].datasets.get_mut(&grain).ok_or_else(missing)
+    }
+
+    fn hold(&mut self, at: usize, grain: GrainId, node: NodeId, snapshot: Guid) -> Effect {
+        let dataset = self.dataset(at, grain)?;
+        dataset.frozen(snapshot).ok_or("there is no such snapshot")?;
+        dataset.held.insert(hold_tag(node), snapshot);
+        Ok(())
     }
 
     fn promote(&mut self, at: usize, grain: GrainId, epoch: Epoch) -> Effect {
@@ -452,8 +461,11 @@ impl Sim {
         copy.epoch = epoch;
         copy.head = frozen.content.clone();
         copy.snapshots.push(frozen);
-        let tag = hold_tag(node);
-        self.dataset(at, grain)?.held.insert(tag, to);
+        // Every second one is not held: in a hurry, or it failed.
+        if to.0.is_multiple_of(2) {
+            self.hold(at, grain, node, to)?;
+            self.hold(peer, grain, self.machines[at].id, to)?;
+        }
         let known = self.machines[at].copies.entry((grain, node)).or_default();
         known.snapshots.get_or_insert_default().push(to);
         known.rounds += 1;

@@ -39,6 +39,7 @@ pub fn action(name: impl Fn(GrainId) -> String, action: &HostAction) -> Option<S
         | HostAction::Snapshot { .. }
         | HostAction::Probe { .. }
         | HostAction::Prune { .. }
+        | HostAction::Hold { .. }
         | HostAction::Release { .. }
         | HostAction::Describe { .. }
         | HostAction::Ask { .. }

@@ -10,6 +10,7 @@ use super::data::next_name;
 use super::templates;
 use super::{DataFacts, DataRole, Here, HostAction, HostFacts, Lane};
 use crate::cluster::{Cluster, Stage};
+use crate::fail_over::on_main_line;
 use crate::replicate::{Route, retain, route};
 
 /// While a grain is about to move its owner looks for writes this often.
@@ -25,7 +26,7 @@ pub(super) fn decide(here: Here<'_>, actions: &mut Vec<HostAction>) {
     let Some(data) = here.data else { return };
     if here.holds_head() {
         let receivers = reachable(here);
-        for node in &receivers {
+        for node in receivers.iter().filter(|node| may_hear(here, **node)) {
             send(here, data, *node, actions);
         }
         if !receivers.is_empty() {
@@ -33,14 +34,62 @@ pub(super) fn decide(here: Here<'_>, actions: &mut Vec<HostAction>) {
         }
         upkeep(here, data, actions);
     } else if data.role == DataRole::Standby && !here.owns() {
-        prune(here, data, actions);
+        keep(here, data, actions);
     }
+}
+
+/// The upkeep of a copy.
+fn keep(here: Here<'_>, data: &DataFacts, actions: &mut Vec<HostAction>) {
+    let concerned = here.grain.receivers();
+    let newest = data.snapshots.last().filter(|newest| {
+        newest.name.purpose != Purpose::Template && on_main_line(here.grain, newest)
+    });
+    if let (Some(newest), Some(owner)) = (newest, here.grain.owner)
+        && concerned.contains(&here.me)
+        && !here.is_alive()
+    {
+        hold(here, data, owner, newest.guid, actions);
+        release(here, data, &concerned.into_iter().chain([owner]).collect(), actions);
+    }
+    prune(here, data, actions);
 }
 
 fn reachable(here: Here<'_>) -> BTreeSet<NodeId> {
     let online =
         |node: &NodeId| here.cluster.nodes.get(node).is_some_and(|node| node.liveness.is_online());
     here.grain.receivers().into_iter().filter(online).collect()
+}
+
+/// Whether a copy is brought forward now. While the grain answers nowhere only the one is that it waits for, and none while its
+/// new owner starts it; if that fails, nothing is gained by waiting.
+fn may_hear(here: Here<'_>, node: NodeId) -> bool {
+    match here.grain.stage {
+        Stage::Quiescing { to, .. } | Stage::Released { to, .. } => to == node,
+        Stage::Landing { .. } => {
+            here.is_alive() || here.host.failed.contains_key(&Lane::Run(here.grain.id))
+        }
+        Stage::Unplaced
+        | Stage::Settled
+        | Stage::Warming { .. }
+        | Stage::Restarting { .. }
+        | Stage::Restoring { .. }
+        | Stage::Cloning { .. } => true,
+    }
+}
+
+/// Holds what this node and another one both have, so that the next stream between them has a base. A stream does that itself:
+/// this is for one that was in a hurry or failed at it, and for an owner that was a copy before.
+fn hold(
+    here: Here<'_>,
+    data: &DataFacts,
+    node: NodeId,
+    common: Guid,
+    actions: &mut Vec<HostAction>,
+) {
+    let is_here = data.snapshots.iter().any(|snapshot| snapshot.guid == common);
+    if is_here && !is_handed_over(here) && data.held.get(&hold_tag(node)) != Some(&common) {
+        actions.push(HostAction::Hold { grain: here.grain.id, node, snapshot: common });
+    }
 }
 
 fn send(here: Here<'_>, data: &DataFacts, node: NodeId, actions: &mut Vec<HostAction>) {
@@ -51,7 +100,12 @@ fn send(here: Here<'_>, data: &DataFacts, node: NodeId, actions: &mut Vec<HostAc
         return;
     };
     let known = match template(here, data, node, known) {
-        Basis::Known => known.clone(),
+        Basis::Known => {
+            if let Some(common) = known.last() {
+                hold(here, data, node, *common, actions);
+            }
+            known.clone()
+        }
         Basis::Template(guid) => vec![guid],
         Basis::OnItsWay => return,
     };
@@ -184,17 +238,25 @@ fn is_handed_over(here: Here<'_>) -> bool {
 
 /// Releases what no copy needs any more, and prunes.
 fn upkeep(here: Here<'_>, data: &DataFacts, actions: &mut Vec<HostAction>) {
-    let grain = here.grain.id;
     if is_handed_over(here) {
         return;
     }
-    let receivers = here.grain.receivers();
-    let needed: BTreeSet<String> = receivers.iter().copied().map(hold_tag).collect();
+    release(here, data, &here.grain.receivers(), actions);
+    prune(here, data, actions);
+}
+
+/// Releases what is held for nodes that have nothing to do with the grain any more.
+fn release(
+    here: Here<'_>,
+    data: &DataFacts,
+    concerned: &BTreeSet<NodeId>,
+    actions: &mut Vec<HostAction>,
+) {
+    let needed: BTreeSet<String> = concerned.iter().copied().map(hold_tag).collect();
     let surplus = data.held.keys().find(|tag| tag.starts_with("last:") && !needed.contains(*tag));
     if let Some(tag) = surplus {
-        actions.push(HostAction::Release { grain, tag: tag.clone() });
+        actions.push(HostAction::Release { grain: here.grain.id, tag: tag.clone() });
     }
-    prune(here, data, actions);
 }
 
 fn prune(here: Here<'_>, data: &DataFacts, actions: &mut Vec<HostAction>) {
@@ -207,7 +269,12 @@ fn prune(here: Here<'_>, data: &DataFacts, actions: &mut Vec<HostAction>) {
         return;
     }
     let keep = here.cluster.policy_of(here.grain).snapshots;
-    let snapshots = retain(here.cluster, here.grain, data, &keep);
+    let mut snapshots = retain(here.cluster, here.grain, data, &keep);
+    // Where the next streams begin, also before it is held.
+    let copies = here.host.copies.iter().filter(|((of, _), _)| *of == grain);
+    let bases: BTreeSet<Guid> =
+        copies.filter_map(|(_, copy)| copy.snapshots.as_ref()?.last().copied()).collect();
+    snapshots.retain(|guid| !bases.contains(guid));
     if !snapshots.is_empty() {
         actions.push(HostAction::Prune { grain, snapshots });
     }

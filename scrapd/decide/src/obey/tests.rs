@@ -11,6 +11,7 @@ use crate::cluster::Stage;
 use crate::fixture::{WEB, World, line, snapshot};
 use crate::lease::Lease;
 
+mod streams;
 mod systems;
 
 fn head(snapshots: &str, epoch: u64) -> DataFacts {
@@ -213,44 +214,6 @@ fn a_copy_that_is_ahead_of_the_fork_is_set_aside() {
     assert_eq!(orders(&world, 1, &host)[0], "make web a copy");
 }
 
-#[test]
-fn an_owner_looks_freezes_and_sends_at_its_interval() {
-    let mut world = World::web(&[2]);
-    world.now.wall = Timestamp(1_000_010_000);
-    let mut host = host(&world, 1_000);
-    host.runs.insert(WEB, running(1, true));
-    let copies = |snapshots: &str| CopyFacts {
-        snapshots: Some(line(snapshots).iter().map(|snapshot| snapshot.guid).collect()),
-    };
-    let now = world.now.boot.0;
-    let dirty =
-        |bytes, ago| Dirty { bytes: Bytes(bytes), at: Timestamp(0), probed: BootTime(now - ago) };
-    // The newest snapshot is 5 s old at first, 15 s later; the interval is 15 s.
-    let cases = [
-        (0, None, "1.5", ""),
-        (0, Some(dirty(9, 1_000)), "1.5", ""),
-        (0, None, "1.4", "send increment of web to node 2"),
-        (0, None, "1.9", "ask node 2 for its copy of web"),
-        (10_000, None, "1.5", "look for writes in web"),
-        (10_000, Some(dirty(0, 1_000)), "1.5", ""),
-        (10_000, Some(dirty(0, 15_000)), "1.5", "look for writes in web"),
-    ];
-    for (later, dirty, theirs, expected) in cases {
-        let mut world = world.clone();
-        world.now.wall = Timestamp(world.now.wall.0 + later);
-        host.data.insert(WEB, DataFacts { dirty, ..head("1.4 1.5", 1) });
-        let known = if theirs == "1.9" { copies("1.4 1.9") } else { copies(theirs) };
-        host.copies.insert((WEB, NodeId(2)), known);
-        let expected: Vec<&str> = Some(expected).filter(|it| !it.is_empty()).into_iter().collect();
-        assert_eq!(orders(&world, 1, &host), expected, "{later} ms, {dirty:?}, {theirs}");
-    }
-    world.now.wall = Timestamp(world.now.wall.0 + 10_000);
-    host.data.insert(WEB, DataFacts { dirty: Some(dirty(9, 1_000)), ..head("1.4 1.5", 1) });
-    host.copies.insert((WEB, NodeId(2)), copies("1.5"));
-    let name = "snapshot web scrap.0000000000000001.0000000000000006";
-    assert_eq!(orders(&world, 1, &host), [name]);
-}
-
 /// The grain was told to stop on n1, to go to n2.
 fn quiescing() -> World {
     let mut world = World::web(&[2]);
@@ -398,31 +361,4 @@ fn limits_that_cannot_be_set_hold_up_no_snapshot() {
     host.failed.insert(Lane::Describe(WEB), failure);
     let one = orders(&world, 1, &host);
     assert!(!describes(&one) && snapshots(&one), "{one:?}");
-}
-
-#[test]
-fn nothing_is_pruned_while_the_grain_answers_nowhere_because_it_moves() {
-    let mut world = World::web(&[3]);
-    let mut copy = host(&world, 1_000);
-    // So many states of the same minute are kept by no policy.
-    let states: Vec<String> = (1..=40).map(|seq| format!("1.{seq}")).collect();
-    copy.data.insert(WEB, standby(&states.join(" "), 1));
-    let prunes = |world: &World, host: &HostFacts| {
-        orders(world, 3, host).iter().any(|order| order.starts_with("prune"))
-    };
-    assert!(prunes(&world, &copy));
-    let operation = OperationId(1);
-    let (from, to) = (NodeId(1), NodeId(3));
-    let last = line("1.40").remove(0);
-    let stopping = world.now.wall;
-    let warming = Stage::Warming { to, operation };
-    for (stage, expected) in [
-        (warming, true),
-        (Stage::Quiescing { to, operation, ordered: 0 }, false),
-        (Stage::Released { to, operation, last, stopping }, false),
-        (Stage::Landing { from, operation, stopping }, false),
-    ] {
-        world.cluster.grains.get_mut(&WEB).unwrap().stage = stage.clone();
-        assert_eq!(prunes(&world, &copy), expected, "{stage:?}");
-    }
 }

@@ -41,9 +41,13 @@ impl Datasets for DirDatasets {
         self.locked(id, "create", create).await
     }
 
-    async fn set_role(&self, grain: GrainId, role: Role, epoch: Epoch) -> Result<()> {
+    async fn set_role(&self, grain: GrainId, role: Role, epoch: Epoch) -> Result<Dataset> {
         let id = DatasetId::Grain(grain);
-        self.locked(id, "change the role of", move |inner| inner.set_role(id, role, epoch)).await
+        let change = move |inner: &super::Inner| {
+            inner.set_role(id, role, epoch)?;
+            inner.described(id)
+        };
+        self.locked(id, "change the role of", change).await
     }
 
     async fn set_shape(&self, grain: GrainId, shape: Shape) -> Result<()> {
@@ -105,7 +109,7 @@ impl Datasets for DirDatasets {
         self.locked(id, "prune", move |inner| inner.prune(id, &guids)).await
     }
 
-    async fn hold(&self, grain: GrainId, guid: Guid, tag: &str) -> Result<()> {
+    async fn hold(&self, grain: GrainId, guid: Guid, tag: &str) -> Result<Dataset> {
         let (id, tag) = (DatasetId::Grain(grain), tag.to_owned());
         let change = move |inner: &super::Inner| {
             inner.change(id, |meta| {
@@ -115,7 +119,8 @@ impl Datasets for DirDatasets {
                 }
                 meta.holds.insert(tag, guid);
                 Ok(())
-            })
+            })?;
+            inner.described(id)
         };
         self.locked(id, "hold a snapshot of", change).await
     }
@@ -173,14 +178,15 @@ impl Datasets for DirDatasets {
         grain: GrainId,
         incoming: Incoming,
         input: &mut (dyn AsyncRead + Send + Unpin),
-    ) -> Result<Snapshot> {
+    ) -> Result<Dataset> {
         let id = DatasetId::Grain(grain);
         if incoming.resumed {
             let cause = bad("nothing is kept here of a stream that was cut off");
             return Err(DatasetError { work: "receive into", dataset: id, cause });
         }
         let receive = Receive { id, epoch: incoming.epoch, from: incoming.from };
-        self.take_in(receive, "receive into", input).await
+        self.take_in(receive, "receive into", input).await?;
+        self.must(id).await
     }
 
     async fn unfinished(&self, _grain: GrainId) -> Result<Option<String>> {

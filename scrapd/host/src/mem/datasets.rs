@@ -203,9 +203,11 @@ impl Datasets for MemDatasets {
         })
     }
 
-    async fn set_role(&self, grain: GrainId, role: Role, epoch: Epoch) -> Result<()> {
+    async fn set_role(&self, grain: GrainId, role: Role, epoch: Epoch) -> Result<Dataset> {
         self.with(DatasetId::Grain(grain), "change the role of", |state, id| {
-            change_role(state.find(id)?, role, epoch)
+            let stored = state.find(id)?;
+            change_role(stored, role, epoch)?;
+            Ok(stored.describe(id))
         })
     }
 
@@ -262,7 +264,7 @@ impl Datasets for MemDatasets {
         self.with(DatasetId::Grain(grain), "prune", |state, id| prune_line(state.find(id)?, guids))
     }
 
-    async fn hold(&self, grain: GrainId, guid: Guid, tag: &str) -> Result<()> {
+    async fn hold(&self, grain: GrainId, guid: Guid, tag: &str) -> Result<Dataset> {
         self.with(DatasetId::Grain(grain), "hold a snapshot of", |state, id| {
             let stored = state.find(id)?;
             stored.position(guid)?;
@@ -270,7 +272,7 @@ impl Datasets for MemDatasets {
                 return Err(Cause::Held(format!("the tag `{tag}` is the backend's own")));
             }
             stored.holds.insert(tag.to_owned(), guid);
-            Ok(())
+            Ok(stored.describe(id))
         })
     }
 
@@ -310,7 +312,7 @@ impl Datasets for MemDatasets {
         grain: GrainId,
         incoming: Incoming,
         input: &mut (dyn AsyncRead + Send + Unpin),
-    ) -> Result<Snapshot> {
+    ) -> Result<Dataset> {
         let id = DatasetId::Grain(grain);
         let Incoming { epoch, from, resumed } = incoming;
         let failed = |cause| DatasetError { work: "receive into", dataset: id, cause };
@@ -336,9 +338,9 @@ impl Datasets for MemDatasets {
             let mut tree = stored.newest_tree();
             tree.retain(|path, _| !header.removed.contains(path));
             tree.extend(changes);
-            stored.line.push((header.snapshot.clone(), tree));
+            stored.line.push((header.snapshot, tree));
             stored.epoch = stored.epoch.max(epoch);
-            Ok(header.snapshot)
+            Ok(stored.describe(id))
         })
     }
 

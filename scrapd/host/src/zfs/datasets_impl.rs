@@ -15,8 +15,8 @@ use super::names;
 use super::send::Plan;
 use super::{ZfsDatasets, broken_off, unnamed};
 use crate::datasets::{
-    Cause, Dataset, DatasetError, DatasetId, Datasets, Diff, Incoming, PoolHealth, Result, Role,
-    Shape, Space, Written,
+    Cause, Dataset, DatasetError, DatasetId, Datasets, Diff, Frozen, Incoming, PoolHealth, Result,
+    Role, Shape, Space, Written,
 };
 
 impl Datasets for ZfsDatasets {
@@ -36,8 +36,7 @@ impl Datasets for ZfsDatasets {
     async fn get(&self, id: DatasetId) -> Result<Option<Dataset>> {
         let failed = |cause| DatasetError { work: "look at", dataset: id, cause };
         let Some(found) = self.inner.find(id).await.map_err(failed)? else { return Ok(None) };
-        let origins = self.inner.origins().await.map_err(failed)?;
-        found.describe(&self.inner.names, &origins).map(Some).map_err(failed)
+        self.inner.described(&found).await.map(Some).map_err(failed)
     }
 
     async fn create(&self, grain: GrainId, epoch: Epoch, shape: Shape) -> Result<()> {
@@ -46,7 +45,7 @@ impl Datasets for ZfsDatasets {
             .await
     }
 
-    async fn set_role(&self, grain: GrainId, role: Role, epoch: Epoch) -> Result<()> {
+    async fn set_role(&self, grain: GrainId, role: Role, epoch: Epoch) -> Result<Dataset> {
         let id = DatasetId::Grain(grain);
         self.locked(id, "change the role of", move |inner| async move {
             inner.set_role(id, role, epoch).await
@@ -113,7 +112,7 @@ impl Datasets for ZfsDatasets {
         &self,
         wanted: &[(GrainId, SnapshotName)],
         now: Timestamp,
-    ) -> Vec<(GrainId, Result<Snapshot>)> {
+    ) -> Vec<(GrainId, Result<Frozen>)> {
         Arc::clone(&self.inner).snapshot_all(wanted.to_vec(), now).await
     }
 
@@ -122,7 +121,7 @@ impl Datasets for ZfsDatasets {
         self.locked(id, "prune", move |inner| async move { inner.prune(id, &guids).await }).await
     }
 
-    async fn hold(&self, grain: GrainId, guid: Guid, tag: &str) -> Result<()> {
+    async fn hold(&self, grain: GrainId, guid: Guid, tag: &str) -> Result<Dataset> {
         let (id, tag) = (DatasetId::Grain(grain), tag.to_owned());
         self.locked(id, "hold a snapshot of", move |inner| async move {
             inner.hold(id, guid, &tag).await
@@ -175,10 +174,11 @@ impl Datasets for ZfsDatasets {
         grain: GrainId,
         incoming: Incoming,
         input: &mut (dyn AsyncRead + Send + Unpin),
-    ) -> Result<Snapshot> {
+    ) -> Result<Dataset> {
         let dataset = DatasetId::Grain(grain);
         let received = self.inner.receive(dataset, incoming, input).await;
-        received.map_err(|cause| DatasetError { work: "receive into", dataset, cause })
+        let described = async { self.inner.described(&received?).await };
+        described.await.map_err(|cause| DatasetError { work: "receive into", dataset, cause })
     }
 
     async fn unfinished(&self, grain: GrainId) -> Result<Option<String>> {
@@ -255,7 +255,10 @@ impl Datasets for ZfsDatasets {
         let dataset = DatasetId::Template(template);
         let incoming = Incoming::new(Epoch(0), None);
         let received = self.inner.receive(dataset, incoming, input).await;
-        received.map_err(|cause| DatasetError { work: "receive", dataset, cause })
+        let sealed = received.and_then(|found| {
+            found.newest().map(|snap| snap.snapshot.clone()).ok_or(Cause::Missing)
+        });
+        sealed.map_err(|cause| DatasetError { work: "receive", dataset, cause })
     }
 
     async fn view(&self, id: DatasetId, guid: Option<Guid>) -> Result<PathBuf> {

@@ -91,6 +91,25 @@ impl Found {
         (value.own && value.value != "-").then_some(value.value.as_str())
     }
 
+    /// Notes what was set since it was found.
+    pub(super) fn note(&mut self, pairs: &[(String, String)]) {
+        for (property, value) in pairs {
+            let value = Value { value: value.clone(), own: true };
+            self.properties.insert(property.clone(), value);
+        }
+    }
+
+    /// Notes a snapshot that was made since: its newest one.
+    pub(super) fn note_snapshot(&mut self, snapshot: Snapshot) {
+        self.snaps.own.push(Snap {
+            full: format!("{}@{}", self.name, snapshot.name),
+            txg: u64::MAX,
+            taken: snapshot.created.0.div_euclid(1000),
+            userrefs: 0,
+            snapshot,
+        });
+    }
+
     fn bytes(&self, name: &str) -> u64 {
         self.properties.get(name).and_then(|value| words::number(&value.value)).unwrap_or(0)
     }
@@ -233,6 +252,11 @@ impl Inner {
     /// The same, where it must be.
     pub(super) async fn must(&self, id: DatasetId) -> Result<Found> {
         self.find(id).await?.ok_or(Cause::Missing)
+    }
+
+    /// As the trait says it.
+    pub(super) async fn described(&self, found: &Found) -> Result<Dataset> {
+        found.describe(&self.names, &*self.origins().await?)
     }
 
     pub(super) async fn find_named(&self, id: DatasetId, name: String) -> Result<Option<Found>> {

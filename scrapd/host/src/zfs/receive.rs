@@ -3,7 +3,7 @@
 //! free, so that a hanging sender never stands in the way of a promotion, which ends the receive.
 
 use scrap_schema::id::Epoch;
-use scrap_schema::snapshot::{Guid, Snapshot};
+use scrap_schema::snapshot::Guid;
 use tokio::io::{AsyncRead, AsyncWriteExt};
 use tokio::sync::watch;
 
@@ -36,7 +36,7 @@ impl Inner {
         id: DatasetId,
         incoming: Incoming,
         input: &mut (dyn AsyncRead + Send + Unpin),
-    ) -> Result<Snapshot> {
+    ) -> Result<Found> {
         let Incoming { epoch, from, resumed } = incoming;
         let (mut reader, header) = Reader::begin(input).await?;
         let (target, mut orders) = {
@@ -73,9 +73,9 @@ impl Inner {
             return Err(cause);
         }
         self.finish(stream, &held).await.map_err(|cause| named(cause, found.as_ref(), from))?;
-        let snapshot = self.appear(id, found.as_ref(), &target, &header, epoch).await;
+        let found = self.appear(id, found, &target, &header, epoch).await;
         drop(guard);
-        snapshot
+        found
     }
 
     /// Checks a stream against what is here.
@@ -236,15 +236,15 @@ impl Inner {
         }
     }
 
-    /// Makes what has come in part of the line.
+    /// Makes what has come in part of the line. Returns the dataset with it.
     async fn appear(
         &self,
         id: DatasetId,
-        found: Option<&Found>,
+        found: Option<Found>,
         target: &Target,
         header: &Header,
         epoch: Epoch,
-    ) -> Result<Snapshot> {
+    ) -> Result<Found> {
         let name = match target {
             Target::There => self.names.of(id),
             Target::Aside { .. } => self.names.incoming(id),
@@ -257,14 +257,19 @@ impl Inner {
         let created = (CREATED.to_owned(), header.snapshot.created.0.to_string());
         self.set(&full, &[created]).await?;
         match (target, found) {
-            (Target::There, found) => {
-                let before = found.map_or(Epoch(0), Found::epoch);
-                if epoch > before {
-                    self.set(&name, &[(EPOCH.to_owned(), epoch.to_string())]).await?;
+            (Target::There, Some(mut found)) => {
+                if epoch > found.epoch() {
+                    let newer = [(EPOCH.to_owned(), epoch.to_string())];
+                    self.set(&name, &newer).await?;
+                    found.note(&newer);
                 }
+                found.note_snapshot(header.snapshot.clone());
+                return Ok(found);
             }
+            // It came into something that was not looked at: never.
+            (Target::There, None) => (),
             (Target::Aside { .. }, Some(found)) if !matches!(id, DatasetId::Template(_)) => {
-                self.take_place(found, header, epoch).await?;
+                self.take_place(&found, header, epoch).await?;
             }
             (Target::Aside { .. }, found) => {
                 if let Some(begun) = found {
@@ -275,7 +280,7 @@ impl Inner {
                 self.tools.zfs(&["rename", &name, &self.names.of(id)]).await?;
             }
         }
-        Ok(header.snapshot.clone())
+        self.must(id).await
     }
 
     /// Everything that a new dataset needs before it appears.

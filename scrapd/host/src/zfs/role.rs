@@ -7,7 +7,7 @@ use scrap_schema::unit::Bytes;
 use super::found::Found;
 use super::names::{EPOCH, ROLE};
 use super::{Inner, Result, at, blocking};
-use crate::datasets::{Cause, DatasetId, Role, Shape};
+use crate::datasets::{Cause, Dataset, DatasetId, Role, Shape};
 
 /// Largest record: what is larger needs a feature that both ends of a stream would have to have.
 pub(super) const RECORD_MAX: u64 = 128 << 10;
@@ -165,12 +165,16 @@ impl Inner {
     }
 
     /// See `Datasets::set_role`.
-    pub(super) async fn set_role(&self, id: DatasetId, role: Role, epoch: Epoch) -> Result<()> {
+    pub(super) async fn set_role(
+        &self,
+        id: DatasetId,
+        role: Role,
+        epoch: Epoch,
+    ) -> Result<Dataset> {
+        // Only copies receive, and what is found after this stays so.
+        self.end_receives(id).await?;
         let mut found = self.must(id).await?;
         let is = found.role()?;
-        if is == Role::Standby && self.end_receives(id).await? {
-            found = self.must(id).await?;
-        }
         match (role, is) {
             (Role::Orphan | Role::Template, _) | (_, Role::Orphan | Role::Template) => {
                 return Err(Cause::WrongRole { is });
@@ -184,7 +188,10 @@ impl Inner {
             (Role::Standby, Role::Standby) => (),
         }
         // The role comes last: what breaks off before is what it was, and is tidied up at the next start.
-        self.set(&found.name, &state(role, epoch)).await
+        let state = state(role, epoch);
+        self.set(&found.name, &state).await?;
+        found.note(&state);
+        self.described(&found).await
     }
 
     async fn demote(&self, found: &Found) -> Result<()> {

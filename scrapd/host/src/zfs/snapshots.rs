@@ -11,7 +11,9 @@ use scrap_schema::time::Timestamp;
 use super::found::{Found, Snap};
 use super::names::{self, CREATED};
 use super::{Inner, Result};
-use crate::datasets::{self, CLONE_TAG, Cause, DatasetError, DatasetId, ORIGIN_TAG, Role};
+use crate::datasets::{
+    self, CLONE_TAG, Cause, Dataset, DatasetError, DatasetId, Frozen, ORIGIN_TAG, Role,
+};
 
 /// How long a grain that somebody works on is waited for when others are frozen with it.
 const SOON: Duration = Duration::from_secs(2);
@@ -29,14 +31,28 @@ impl Inner {
         name: &SnapshotName,
         now: Timestamp,
     ) -> Result<Snapshot> {
-        let found = self.must(id).await?;
-        if let Some(snap) = named(&found, name) {
+        let mut found = self.must(id).await?;
+        self.freeze_owned(&mut found, name, now).await
+    }
+
+    async fn freeze_owned(
+        &self,
+        found: &mut Found,
+        name: &SnapshotName,
+        now: Timestamp,
+    ) -> Result<Snapshot> {
+        if let Some(snap) = named(found, name) {
             return Ok(snap.snapshot.clone());
         }
         match found.role()? {
-            Role::Owner => self.freeze(&found, name, now).await,
-            is @ (Role::Standby | Role::Orphan | Role::Template) => Err(Cause::WrongRole { is }),
+            Role::Owner => (),
+            is @ (Role::Standby | Role::Orphan | Role::Template) => {
+                return Err(Cause::WrongRole { is });
+            }
         }
+        let snapshot = self.freeze(found, name, now).await?;
+        found.note_snapshot(snapshot.clone());
+        Ok(snapshot)
     }
 
     /// A new snapshot of whatever is there.
@@ -66,7 +82,7 @@ impl Inner {
         self: Arc<Self>,
         wanted: Vec<(GrainId, SnapshotName)>,
         now: Timestamp,
-    ) -> Vec<(GrainId, datasets::Result<Snapshot>)> {
+    ) -> Vec<(GrainId, datasets::Result<Frozen>)> {
         let mut order: Vec<GrainId> = wanted.iter().map(|(grain, _)| *grain).collect();
         order.sort();
         order.dedup();
@@ -79,7 +95,8 @@ impl Inner {
                 guards.insert(grain, guard);
             }
         }
-        if self.can.many {
+        // One alone is frozen as well on its own.
+        if self.can.many && wanted.len() > 1 {
             let free = wanted.iter().filter(|(grain, _)| guards.contains_key(grain));
             let free: Vec<_> = free.cloned().collect();
             let together = self.freeze_together(&free, now).await;
@@ -92,12 +109,18 @@ impl Inner {
         for (grain, name) in wanted {
             let dataset = DatasetId::Grain(grain);
             let result = match guards.contains_key(&grain) {
-                true => self.snapshot(dataset, &name, now).await,
+                true => self.frozen(dataset, &name, now).await,
                 false => Err(Cause::Busy("other work on it is not over yet".to_owned())),
             };
             all.push((grain, result.map_err(|cause| failed(dataset, cause))));
         }
         all
+    }
+
+    async fn frozen(&self, id: DatasetId, name: &SnapshotName, now: Timestamp) -> Result<Frozen> {
+        let mut found = self.must(id).await?;
+        let snapshot = self.freeze_owned(&mut found, name, now).await?;
+        Ok(Frozen { snapshot, dataset: self.described(&found).await? })
     }
 
     /// Whatever this cannot freeze is frozen, or refused, on its own afterwards.
@@ -123,19 +146,21 @@ impl Inner {
     }
 
     /// See `Datasets::hold`.
-    pub(super) async fn hold(&self, id: DatasetId, guid: Guid, tag: &str) -> Result<()> {
-        let found = self.must(id).await?;
+    pub(super) async fn hold(&self, id: DatasetId, guid: Guid, tag: &str) -> Result<Dataset> {
+        let mut found = self.must(id).await?;
         let snap = found.snap(guid)?;
         if tag == ORIGIN_TAG || tag.starts_with(CLONE_TAG) {
             return Err(Cause::Held(format!("the tag `{tag}` is the backend's own")));
         }
         let before = found.holds().get(tag).copied().filter(|before| *before != guid);
         self.pool_hold(&found, snap).await?;
-        self.set(&found.name, &[(names::hold(tag), guid.to_string())]).await?;
-        match before {
-            Some(before) => self.pool_release(&found, before, tag).await,
-            None => Ok(()),
+        let held = [(names::hold(tag), guid.to_string())];
+        self.set(&found.name, &held).await?;
+        if let Some(before) = before {
+            self.pool_release(&found, before, tag).await?;
         }
+        found.note(&held);
+        self.described(&found).await
     }
 
     /// See `Datasets::release`.

@@ -215,7 +215,7 @@ async fn a_grain_that_is_busy_holds_up_no_other_one_that_is_frozen_with_it() {
     assert_eq!(of, [WEB, other], "in the order of the question");
     let refused = taken[0].1.as_ref().unwrap_err();
     assert!(matches!(refused.cause, Cause::Busy(_)), "{refused:?}");
-    assert_eq!(taken[1].1.as_ref().unwrap().name, name(1, Purpose::Replication));
+    assert_eq!(taken[1].1.as_ref().unwrap().snapshot.name, name(1, Purpose::Replication));
     drop(busy);
     let taken = pool.snapshot_all(&wanted, Timestamp(2)).await;
     assert!(taken.iter().all(|(_, taken)| taken.is_ok()), "{taken:?}");

@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::mem::discriminant;
 
 use proptest::prelude::*;
-use scrap_host::datasets::{Cause, Dataset, DatasetId, Datasets, Incoming, Role, Shape};
+use scrap_host::datasets::{
+    Cause, Dataset, DatasetError, DatasetId, Datasets, Incoming, Role, Shape,
+};
 use scrap_schema::id::{Epoch, GrainId};
 use scrap_schema::snapshot::{Guid, SnapshotName};
 use scrap_schema::time::Timestamp;
 
 use crate::bench::{Bench, DirBench, MemBench};
-use crate::contract::{ID, WEB, holds, name, orphan_name};
+use crate::contract::{ID, WEB, as_found, holds, name, orphan_name};
 use crate::zfs::ZfsBench;
 
 const PATHS: [&str; 3] = ["a", "b", "d/c"];
@@ -70,6 +72,15 @@ fn looks(dataset: &Dataset) -> Looks {
     (dataset.id, dataset.role, dataset.epoch, names, dataset.base.and_then(named))
 }
 
+/// Does something, and looks whether the dataset is then what it says.
+async fn told<D: Datasets>(
+    datasets: &D,
+    work: impl Future<Output = Result<Dataset, DatasetError>>,
+) -> Result<(), DatasetError> {
+    as_found(datasets, work.await?).await;
+    Ok(())
+}
+
 struct World<B> {
     nodes: [B; 2],
 }
@@ -117,19 +128,17 @@ impl<B: Bench> World<B> {
                 match d.send(ID, base, to, &mut bytes).await {
                     Ok(_) => {
                         let input = &mut bytes.as_slice();
-                        other
-                            .receive(WEB, Incoming::new(Epoch(step), base), input)
+                        told(other, other.receive(WEB, Incoming::new(Epoch(step), base), input))
                             .await
-                            .map(|_| ())
                     }
                     Err(error) => Err(error),
                 }
             }
             Op::Prune(number) => d.prune(WEB, &[pick(*number)]).await,
-            Op::Hold(number, true) => d.hold(WEB, pick(*number), "tag").await,
+            Op::Hold(number, true) => told(d, d.hold(WEB, pick(*number), "tag")).await,
             Op::Hold(_, false) => d.release(WEB, "tag").await,
-            Op::Promote => d.set_role(WEB, Role::Owner, Epoch(step)).await,
-            Op::Demote => d.set_role(WEB, Role::Standby, Epoch(step)).await,
+            Op::Promote => told(d, d.set_role(WEB, Role::Owner, Epoch(step))).await,
+            Op::Demote => told(d, d.set_role(WEB, Role::Standby, Epoch(step))).await,
             Op::SetAside(number) => {
                 let base = number.map(pick);
                 d.set_aside(WEB, base, &orphan_name(1, step), now).await.map(|_| ())

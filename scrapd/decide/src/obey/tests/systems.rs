@@ -127,7 +127,12 @@ fn first_stream(holders: &[u64], known: &[u64], begins_with_template: bool) -> V
     if holders.contains(&1) {
         facts.templates.insert(DEBIAN, ORIGIN);
     }
-    let known = known.iter().copied().map(Guid).collect();
+    let known: Vec<Guid> = known.iter().copied().map(Guid).collect();
+    if let Some(common) = known.last().filter(|common| **common != ORIGIN)
+        && let Some(data) = facts.data.get_mut(&WEB)
+    {
+        data.held.insert(crate::obey::hold_tag(NodeId(2)), *common);
+    }
     facts.copies.insert((WEB, NodeId(2)), CopyFacts { snapshots: Some(known) });
     let orders = said(&world, 1, &facts).into_iter();
     orders.filter(|order| order.starts_with("send") || order.starts_with("ask")).collect()

@@ -1,0 +1,183 @@
+//! Copies: what is looked for, frozen, sent, held and pruned.
+
+use std::collections::BTreeMap;
+
+use scrap_schema::id::{NodeId, OperationId};
+use scrap_schema::snapshot::Guid;
+use scrap_schema::time::{BootTime, Timestamp};
+use scrap_schema::unit::Bytes;
+
+use super::{head, host, orders, running, standby};
+use crate::cluster::Stage;
+use crate::fixture::{WEB, World, line, snapshot};
+use crate::obey::{
+    CopyFacts, DataFacts, Dirty, Failure, HostAction, HostFacts, Lane, hold_tag, obey,
+};
+
+#[test]
+fn an_owner_looks_freezes_and_sends_at_its_interval() {
+    let mut world = World::web(&[2]);
+    world.now.wall = Timestamp(1_000_010_000);
+    let mut host = host(&world, 1_000);
+    host.runs.insert(WEB, running(1, true));
+    let copies = |snapshots: &str| CopyFacts {
+        snapshots: Some(line(snapshots).iter().map(|snapshot| snapshot.guid).collect()),
+    };
+    let now = world.now.boot.0;
+    let dirty =
+        |bytes, ago| Dirty { bytes: Bytes(bytes), at: Timestamp(0), probed: BootTime(now - ago) };
+    // The newest snapshot is 5 s old at first, 15 s later; the interval is 15 s.
+    let cases = [
+        (0, None, "1.5", ""),
+        (0, Some(dirty(9, 1_000)), "1.5", ""),
+        (0, None, "1.4", "send increment of web to node 2"),
+        (0, None, "1.9", "ask node 2 for its copy of web"),
+        (10_000, None, "1.5", "look for writes in web"),
+        (10_000, Some(dirty(0, 1_000)), "1.5", ""),
+        (10_000, Some(dirty(0, 15_000)), "1.5", "look for writes in web"),
+    ];
+    for (later, dirty, theirs, expected) in cases {
+        let mut world = world.clone();
+        world.now.wall = Timestamp(world.now.wall.0 + later);
+        let held = held(2, theirs);
+        host.data.insert(WEB, DataFacts { dirty, held, ..head("1.4 1.5", 1) });
+        let known = if theirs == "1.9" { copies("1.4 1.9") } else { copies(theirs) };
+        host.copies.insert((WEB, NodeId(2)), known);
+        let expected: Vec<&str> = Some(expected).filter(|it| !it.is_empty()).into_iter().collect();
+        assert_eq!(orders(&world, 1, &host), expected, "{later} ms, {dirty:?}, {theirs}");
+    }
+    world.now.wall = Timestamp(world.now.wall.0 + 10_000);
+    let dirty = Some(dirty(9, 1_000));
+    host.data.insert(WEB, DataFacts { dirty, held: held(2, "1.5"), ..head("1.4 1.5", 1) });
+    host.copies.insert((WEB, NodeId(2)), copies("1.5"));
+    let name = "snapshot web scrap.0000000000000001.0000000000000006";
+    assert_eq!(orders(&world, 1, &host), [name]);
+}
+
+/// What is held for a node.
+fn held(node: u64, state: &str) -> BTreeMap<String, Guid> {
+    [(hold_tag(NodeId(node)), snapshot(state).guid)].into()
+}
+
+/// What is held and released.
+fn upkeep(world: &World, node: u64, host: &HostFacts) -> Vec<String> {
+    let orders = orders(world, node, host).into_iter();
+    orders.filter(|order| order.starts_with("hold") || order.starts_with("release")).collect()
+}
+
+#[test]
+fn what_two_nodes_have_is_held_by_both_of_them() {
+    let world = World::web(&[2]);
+    let states: Vec<Guid> = line("1.4 1.5").iter().map(|snapshot| snapshot.guid).collect();
+    let mut owner = host(&world, 1_000);
+    owner.runs.insert(WEB, running(1, true));
+    owner.copies.insert((WEB, NodeId(2)), CopyFacts { snapshots: Some(states) });
+    let mut copy = host(&world, 1_000);
+    // What is held: a stream was in a hurry, failed at it, or did it; it is for a node that is not concerned any more.
+    let cases = [
+        (BTreeMap::new(), "hold what web has here and on node"),
+        (held(2, "1.4"), "hold what web has here and on node"),
+        (held(2, "1.5"), ""),
+        (held(2, "1.5").into_iter().chain(held(3, "1.4")).collect(), "release last:3 of web"),
+    ];
+    for (held, expected) in cases {
+        let looked = Dirty { bytes: Bytes(0), at: Timestamp(0), probed: world.now.boot };
+        let data = DataFacts { held: held.clone(), dirty: Some(looked), ..head("1.4 1.5", 1) };
+        owner.data.insert(WEB, data);
+        let by_owner = upkeep(&world, 1, &owner);
+        assert_eq!(by_owner.len(), usize::from(!expected.is_empty()), "{by_owner:?}");
+        assert!(by_owner.iter().all(|order| order.starts_with(expected)), "{by_owner:?}");
+        let last = held.get(&hold_tag(NodeId(2))).copied();
+        let mut theirs: BTreeMap<String, Guid> =
+            last.into_iter().map(|guid| (hold_tag(NodeId(1)), guid)).collect();
+        theirs.extend(held.into_iter().filter(|(tag, _)| *tag == hold_tag(NodeId(3))));
+        copy.data.insert(WEB, DataFacts { held: theirs, ..standby("1.4 1.5", 1) });
+        let by_copy = upkeep(&world, 2, &copy);
+        assert_eq!(by_copy.len(), usize::from(!expected.is_empty()), "{by_copy:?}");
+        assert!(by_copy.iter().all(|order| order.starts_with(expected)), "{by_copy:?}");
+    }
+    // The base of the next stream is not pruned while that is still to be done.
+    let states: Vec<String> = (1..=40).map(|seq| format!("1.{seq}")).collect();
+    let looked = Dirty { bytes: Bytes(0), at: Timestamp(0), probed: world.now.boot };
+    owner.data.insert(WEB, DataFacts { dirty: Some(looked), ..head(&states.join(" "), 1) });
+    let pruned = |owner: &HostFacts| {
+        let actions = obey(NodeId(1), &world.cluster, owner, world.now);
+        let pruned = actions.into_iter().find_map(|action| match action {
+            HostAction::Prune { snapshots, .. } => Some(snapshots),
+            _ => None,
+        });
+        pruned.is_some_and(|pruned| pruned.contains(&snapshot("1.3").guid))
+    };
+    assert!(pruned(&owner));
+    owner
+        .copies
+        .insert((WEB, NodeId(2)), CopyFacts { snapshots: Some(vec![snapshot("1.3").guid]) });
+    assert!(!pruned(&owner));
+}
+
+#[test]
+fn while_a_grain_answers_nowhere_only_the_copy_that_it_waits_for_is_brought_forward() {
+    let mut world = World::web(&[2, 3]);
+    let mut facts = host(&world, 1_000);
+    facts.data.insert(WEB, head("1.1 1.2", 1));
+    let first = Some(vec![snapshot("1.1").guid]);
+    for node in [2, 3] {
+        facts.copies.insert((WEB, NodeId(node)), CopyFacts { snapshots: first.clone() });
+    }
+    let (operation, to, from) = (OperationId(1), NodeId(2), NodeId(3));
+    let (last, stopping) = (snapshot("1.2"), world.now.wall);
+    let sent = |world: &World, facts: &HostFacts| -> Vec<NodeId> {
+        let actions = obey(NodeId(1), &world.cluster, facts, world.now);
+        let sent = actions.into_iter().filter_map(|action| match action {
+            HostAction::Send { node, .. } => Some(node),
+            _ => None,
+        });
+        sent.collect()
+    };
+    let landing = Stage::Landing { from, operation, stopping };
+    for (stage, expected) in [
+        (Stage::Quiescing { to, operation, ordered: 0 }, vec![to]),
+        (Stage::Released { to, operation, last, stopping }, vec![to]),
+        (landing.clone(), vec![]),
+    ] {
+        world.cluster.grains.get_mut(&WEB).unwrap().stage = stage.clone();
+        assert_eq!(sent(&world, &facts), expected, "{stage:?}");
+    }
+    // It does not start, or it runs.
+    let failure = Failure { attempts: 1, retry_at: BootTime(0), why: "of a test".to_owned() };
+    let mut failing = facts.clone();
+    failing.failed.insert(Lane::Run(WEB), failure);
+    let mut up = facts;
+    up.runs.insert(WEB, running(1, true));
+    for facts in [&mut failing, &mut up] {
+        // Held first; not while it answers nowhere.
+        assert_eq!(sent(&world, facts), [to, from]);
+    }
+}
+
+#[test]
+fn nothing_is_pruned_while_the_grain_answers_nowhere_because_it_moves() {
+    let mut world = World::web(&[3]);
+    let mut copy = host(&world, 1_000);
+    // So many states of the same minute are kept by no policy.
+    let states: Vec<String> = (1..=40).map(|seq| format!("1.{seq}")).collect();
+    copy.data.insert(WEB, standby(&states.join(" "), 1));
+    let prunes = |world: &World, host: &HostFacts| {
+        orders(world, 3, host).iter().any(|order| order.starts_with("prune"))
+    };
+    assert!(prunes(&world, &copy));
+    let operation = OperationId(1);
+    let (from, to) = (NodeId(1), NodeId(3));
+    let last = line("1.40").remove(0);
+    let stopping = world.now.wall;
+    let warming = Stage::Warming { to, operation };
+    for (stage, expected) in [
+        (warming, true),
+        (Stage::Quiescing { to, operation, ordered: 0 }, false),
+        (Stage::Released { to, operation, last, stopping }, false),
+        (Stage::Landing { from, operation, stopping }, false),
+    ] {
+        world.cluster.grains.get_mut(&WEB).unwrap().stage = stage.clone();
+        assert_eq!(prunes(&world, &copy), expected, "{stage:?}");
+    }
+}
