@@ -22,6 +22,8 @@ use crate::place::{Loads, Purpose, Wanted};
 
 /// How long a new leader waits for the reports of all reachable copies before it chooses among those it has.
 const CHOOSE_AFTER: Span = Span::from_secs(5);
+/// How long a former owner is given to make its data a copy before an older one is taken.
+const SETTLED_WITHIN: Span = Span::from_secs(30);
 
 /// A copy that could be promoted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,7 +97,24 @@ pub(crate) fn choose(
     if !all_heard(view, grain) {
         return Err(WaitReason::CopiesUnheard);
     }
-    Ok(best)
+    match turning_into_a_copy(view, grain, &best.head) {
+        Some(node) => Err(WaitReason::CopyUnsettled { node: view.cluster.node_name(node) }),
+        None => Ok(best),
+    }
+}
+
+/// A node whose own data of an earlier epoch are newer than what would be promoted, and are about to be a copy: it gave the grain
+/// away a moment ago. Whether they are the grain's is known when it has looked for writes; it is not waited for for ever.
+fn turning_into_a_copy(view: View<'_>, grain: &Grain, than: &Snapshot) -> Option<NodeId> {
+    if view.observed.for_how_long(Mark::Ownerless(grain.id), view.now.boot) >= SETTLED_WITHIN {
+        return None;
+    }
+    let mut places = places(view, grain).into_iter();
+    places.find(|node| {
+        let report = view.observed.report(*node, grain.id).and_then(|report| report.data.as_ref());
+        let head = report.filter(|data| data.owner).and_then(|data| data.head.as_ref());
+        head.is_some_and(|head| on_main_line(grain, head) && order(head) > order(than))
+    })
 }
 
 /// What would be promoted if no limit of loss stood against it.
@@ -206,13 +225,16 @@ fn written_until(view: View<'_>, grain: &Grain, node: &Node) -> Timestamp {
     }
 }
 
+/// Nodes that can be reached and were told to keep a copy, or owned it once: nobody else can have one that counts.
+fn places(view: View<'_>, grain: &Grain) -> BTreeSet<NodeId> {
+    let places = grain.standbys.iter().copied().chain(grain.tenures.iter().map(|it| it.node));
+    places.filter(|node| view.is_online(*node)).collect()
+}
+
 /// Every complete copy on the grain's own line, with what its promotion would lose.
 fn copies(view: View<'_>, grain: &Grain, until: Timestamp) -> Vec<Copy> {
     let mut copies = Vec::new();
-    // Only who was told to keep a copy, or owned it once, can have one that counts.
-    let places = grain.standbys.iter().copied().chain(grain.tenures.iter().map(|it| it.node));
-    let places: BTreeSet<NodeId> = places.filter(|node| view.is_online(*node)).collect();
-    for node in places {
+    for node in places(view, grain) {
         let report = view.observed.report(node, grain.id).and_then(|report| report.data.as_ref());
         let Some(data) = report.filter(|data| !data.owner) else { continue };
         let Some(head) = data.head.clone().filter(|head| on_main_line(grain, head)) else {

@@ -71,6 +71,8 @@ pub enum WaitReason {
     NoCopy { owner: String },
     /// Not every reachable copy has reported to this leader yet.
     CopiesUnheard,
+    /// A node that gave the grain away has newer data, and has not made them a copy yet.
+    CopyUnsettled { node: String },
     /// The freshest copy is older than the policy allows.
     LossTooLarge { loss: Span, limit: Span, node: String },
     /// Copying while it runs.
@@ -135,6 +137,9 @@ impl fmt::Display for WaitReason {
                 write!(f, "no reachable node has a copy of it; its data are on {owner}")
             }
             Self::CopiesUnheard => f.write_str("not every copy has reported to this leader yet"),
+            Self::CopyUnsettled { node } => {
+                write!(f, "{node} has newer data and is still making them a copy")
+            }
             Self::LossTooLarge { loss, limit, node } => write!(
                 f,
                 "the freshest copy, on {node}, would lose {} of writes, the limit is {limit}",
@@ -223,6 +228,7 @@ impl WaitReason {
             Self::GraceOfPolicy { .. } => "grace-of-policy",
             Self::NoCopy { .. } => "no-copy",
             Self::CopiesUnheard => "copies-unheard",
+            Self::CopyUnsettled { .. } => "copy-unsettled",
             Self::LossTooLarge { .. } => "loss-too-large",
             Self::Warming { .. } => "warming",
             Self::Stopping { .. } => "stopping",
@@ -293,6 +299,7 @@ impl Waiting {
             | WaitReason::OwnerSilent { .. }
             | WaitReason::GraceOfPolicy { .. }
             | WaitReason::CopiesUnheard
+            | WaitReason::CopyUnsettled { .. }
             | WaitReason::Warming { .. }
             | WaitReason::Stopping { .. }
             | WaitReason::Final { .. }

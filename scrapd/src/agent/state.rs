@@ -341,6 +341,12 @@ impl State {
         };
         let newest = |snapshots: &[Snapshot]| snapshots.last().map(|newest| newest.guid);
         let before = self.facts.data.get(&grain);
+        // What a former owner knew of copies is long out of date when it is one again.
+        if before.is_some_and(|before| before.role != DataRole::Owner)
+            && dataset.role == Role::Owner
+        {
+            self.facts.copies.retain(|(of, _), _| *of != grain);
+        }
         // A look says something only about what came after the newest snapshot.
         let dirty = before
             .filter(|before| newest(&before.snapshots) == newest(&dataset.snapshots))

@@ -78,6 +78,7 @@ fn is_stuck(reason: &WaitReason) -> bool {
         | WaitReason::OwnerSilent { .. }
         | WaitReason::GraceOfPolicy { .. }
         | WaitReason::CopiesUnheard
+        | WaitReason::CopyUnsettled { .. }
         | WaitReason::Warming { .. }
         | WaitReason::Stopping { .. }
         | WaitReason::Final { .. }

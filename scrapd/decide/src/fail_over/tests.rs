@@ -88,6 +88,32 @@ fn a_diverged_head_and_a_writable_one_are_no_copies() {
 }
 
 #[test]
+fn what_is_about_to_become_the_newer_copy_is_waited_for_but_not_for_ever() {
+    let mut world = fenced("1.5", "1.5");
+    // n3 gave it to n1 with its state 1.9 a moment ago.
+    let web = world.cluster.grains.get_mut(&WEB).unwrap();
+    web.epoch = Epoch(2);
+    web.tenures.push(Tenure { epoch: Epoch(2), node: NodeId(1), base: Some(snapshot("1.9")) });
+    let older = "n2 from 105, loses 28 s";
+    assert_eq!(choice(&mut world), older);
+    world.hear(3, [(WEB, data("1.9", true, Epoch(1)))].into());
+    assert_eq!(choice(&mut world), "n3 has newer data and is still making them a copy");
+    let waiting = world.clone();
+    world.hear(3, [(WEB, copy("1.9"))].into());
+    assert_eq!(choice(&mut world), "n3 from 109, loses 24 s");
+    // Older, or beyond the fork: nothing to wait for.
+    for head in ["1.4", "1.10"] {
+        world.hear(3, [(WEB, data(head, true, Epoch(1)))].into());
+        assert_eq!(choice(&mut world), older, "{head}");
+    }
+    let mut world = waiting;
+    world.wait(30_000);
+    world.hear(2, [(WEB, copy("1.5"))].into());
+    world.hear(3, [(WEB, data("1.9", true, Epoch(1)))].into());
+    assert!(choice(&mut world).starts_with("n2 from 105"), "{}", choice(&mut world));
+}
+
+#[test]
 fn every_later_fork_counts() {
     let mut world = World::web(&[2]);
     let web = world.cluster.grains.get_mut(&WEB).unwrap();

@@ -250,12 +250,13 @@ impl Inner {
             Target::Aside { .. } => self.names.incoming(id),
         };
         let full = format!("{name}@{}", header.snapshot.name);
-        let guid = self.guid_of(&full).await?;
+        let created = [(CREATED.to_owned(), header.snapshot.created.0.to_string())];
+        let (guid, set) = tokio::join!(self.guid_of(&full), self.set(&full, &created));
+        let guid = guid?;
         if guid != header.snapshot.guid {
             return Err(bad(format!("it made snapshot {guid}, not {}", header.snapshot.guid)));
         }
-        let created = (CREATED.to_owned(), header.snapshot.created.0.to_string());
-        self.set(&full, &[created]).await?;
+        set?;
         match (target, found) {
             (Target::There, Some(mut found)) => {
                 if epoch > found.epoch() {

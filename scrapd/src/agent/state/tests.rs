@@ -1,5 +1,6 @@
 //! What a look at the runtime may say while an order is under way, and after it.
 
+use scrap_host::datasets::DatasetId;
 use scrap_host::runtime::{Instance, InstanceState, Listing, RuntimeCause, RuntimeError};
 use scrap_schema::id::{Epoch, GrainId, NodeId};
 
@@ -97,4 +98,42 @@ fn an_answered_question_does_not_shorten_the_pause_after_the_next_failure() {
     assert!(pauses[0] < pauses[1] && pauses[1] < pauses[2], "{pauses:?}");
     state.succeeded(lane, true);
     assert!(state.facts.failed.is_empty());
+}
+
+/// A dataset with nothing in it.
+fn dataset(role: Role, epoch: u64) -> Dataset {
+    Dataset {
+        id: DatasetId::Grain(WEB),
+        role,
+        epoch: Epoch(epoch),
+        snapshots: Vec::new(),
+        properties: BTreeMap::new(),
+        used: Bytes(0),
+        quota: Bytes(0),
+        base: None,
+        holds: BTreeMap::new(),
+    }
+}
+
+#[test]
+fn whoever_becomes_the_owner_again_asks_what_the_copies_have() {
+    let mut state = State::default();
+    state.take(Update::Data(WEB, Some(dataset(Role::Owner, 1))));
+    state.take(Update::Copy(WEB, NodeId(2), vec![Guid(5)]));
+    state.take(Update::Data(WEB, Some(dataset(Role::Owner, 1))));
+    assert!(state.facts.copies.contains_key(&(WEB, NodeId(2))), "an owner all along");
+    state.take(Update::Data(WEB, Some(dataset(Role::Standby, 2))));
+    state.take(Update::Data(WEB, Some(dataset(Role::Owner, 3))));
+    assert!(state.facts.copies.is_empty());
+}
+
+#[test]
+fn a_change_of_role_that_was_refused_looks_for_writes_again() {
+    let mut state = State::default();
+    state.take(Update::Data(WEB, Some(dataset(Role::Owner, 1))));
+    let dirty = Dirty { bytes: Bytes(0), at: Timestamp(1), probed: BootTime(1) };
+    state.take(Update::Dirty(WEB, dirty));
+    assert_eq!(state.facts.data[&WEB].dirty, Some(dirty));
+    state.failed(Lane::Shape(WEB), "the head has writes of its own".to_owned(), BootTime(2));
+    assert_eq!(state.facts.data[&WEB].dirty, None);
 }
