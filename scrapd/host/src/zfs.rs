@@ -193,6 +193,15 @@ impl Inner {
         Ok(())
     }
 
+    /// The same in any order: all at one time where the tools set one after the other, for each of them waits for the pool.
+    async fn set_all(&self, name: &str, pairs: &[(String, String)]) -> Result<()> {
+        if self.can.many {
+            return self.set(name, pairs).await;
+        }
+        let set = pairs.iter().map(|pair| self.set(name, std::slice::from_ref(pair)));
+        futures_util::future::join_all(set).await.into_iter().collect()
+    }
+
     /// Takes a property away.
     async fn unset(&self, name: &str, property: &str) -> Result<()> {
         self.tools.zfs(&["inherit", property, name]).await.map(|_| ())

@@ -145,9 +145,9 @@ impl HostNet {
         }
         let refused = failures.len();
         // Rules first: they close, the table opens.
-        for need in &plan.needs {
-            failures.extend(self.arrange_routing(need).await.err());
-        }
+        let routing = plan.needs.iter().map(|need| self.arrange_routing(need));
+        let routing = futures_util::future::join_all(routing).await;
+        failures.extend(routing.into_iter().filter_map(Result::err));
         failures.extend(self.arrange_table(&mut inner, &plan.table).await.err());
         failures.extend(self.kernel.arrange(&plan.uplink_settings).err());
         failures.extend(self.kernel.arrange(&plan.grain_settings).err());

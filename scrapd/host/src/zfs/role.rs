@@ -74,7 +74,7 @@ impl Inner {
     /// Sets those properties that are not so yet.
     pub(super) async fn enforce(&self, found: &Found, wanted: &[(String, String)]) -> Result<()> {
         let differ = wanted.iter().filter(|(property, value)| !found.is(property, value));
-        self.set(&found.name, &differ.cloned().collect::<Vec<_>>()).await
+        self.set_all(&found.name, &differ.cloned().collect::<Vec<_>>()).await
     }
 
     /// Makes a head reachable at its place.
@@ -181,14 +181,21 @@ impl Inner {
             }
             (Role::Owner, Role::Standby) => {
                 self.discard_unfinished(&found).await?;
-                self.open_head(&found).await?;
+                self.enforce(&found, &self.open_properties(id)).await?;
+                // A grain waits for this.
+                let epoch = [(EPOCH.to_owned(), epoch.to_string())];
+                let (mounted, set) =
+                    tokio::join!(self.mount(&found.name), self.set(&found.name, &epoch));
+                mounted.and(set)?;
+                found.note(&epoch);
             }
             (Role::Owner, Role::Owner) => self.open_head(&found).await?,
             (Role::Standby, Role::Owner) => self.demote(&found).await?,
             (Role::Standby, Role::Standby) => (),
         }
         // The role comes last: what breaks off before is what it was, and is tidied up at the next start.
-        let state = state(role, epoch);
+        let mut state = state(role, epoch);
+        state.retain(|(property, value)| found.value(property) != Some(value));
         self.set(&found.name, &state).await?;
         found.note(&state);
         self.described(&found).await
