@@ -294,7 +294,6 @@ impl State {
                 }
             }
             Lane::Snap(_) | Lane::Describe(_) | Lane::Tell(_) | Lane::Lease | Lane::Template(_) => {
-                ()
             }
         }
     }
