@@ -2,7 +2,7 @@
 //! or quotas, cannot go on with a stream that was cut off, and copies templates as a whole. Guids are numbers made of a seed and a counter, so that a scenario is the same at every run.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use scrap_schema::id::{Epoch, GrainId, TemplateId};
@@ -17,6 +17,7 @@ use crate::datasets::{
     PoolState, Result, Role, Shape, Space, Written, template_name,
 };
 
+mod handles;
 mod stored;
 mod stream;
 
@@ -44,88 +45,6 @@ impl MemDatasets {
         let (stored, views) = (BTreeMap::new(), BTreeMap::new());
         let state = State { seed, guids: 0, space, stored, views };
         Self { state: Arc::new(Mutex::new(state)) }
-    }
-
-    /// For tests: the size of the pool.
-    pub fn set_total(&self, total: Bytes) {
-        lock(&self.state).space = Space { total, free: total };
-    }
-
-    /// For tests: what the running grain would do, write a file into its head.
-    ///
-    /// # Errors
-    /// There is no such dataset, or it is not an Owner here.
-    pub fn write(&self, grain: GrainId, path: &str, contents: impl Into<Vec<u8>>) -> Result<()> {
-        self.with_head(grain, "write into", |head| {
-            head.insert(path.to_owned(), Arc::new(contents.into()));
-        })
-    }
-
-    /// For tests: removes a file from a head.
-    ///
-    /// # Errors
-    /// There is no such dataset, or it is not an Owner here.
-    pub fn remove(&self, grain: GrainId, path: &str) -> Result<()> {
-        self.with_head(grain, "remove from", |head| {
-            head.remove(path);
-        })
-    }
-
-    /// For tests: a file of a head; of the newest snapshot where there is no head. `None` if there is none.
-    #[must_use]
-    pub fn read(&self, grain: GrainId, path: &str) -> Option<Vec<u8>> {
-        let state = lock(&self.state);
-        let stored = state.stored.get(&DatasetId::Grain(grain))?;
-        let tree = stored.head.as_ref().or_else(|| stored.line.last().map(|(_, tree)| tree))?;
-        tree.get(path).map(|contents| contents.to_vec())
-    }
-
-    /// For tests: a file of a snapshot.
-    #[must_use]
-    pub fn read_snapshot(&self, id: DatasetId, guid: Guid, path: &str) -> Option<Vec<u8>> {
-        let state = lock(&self.state);
-        let tree = state.stored.get(&id)?.tree(guid).ok()?;
-        tree.get(path).map(|contents| contents.to_vec())
-    }
-
-    /// For tests: what unpacks a template would do, write a file into it.
-    ///
-    /// # Errors
-    /// It is not begun, or sealed.
-    pub fn unpack(
-        &self,
-        template: TemplateId,
-        path: &str,
-        contents: impl Into<Vec<u8>>,
-    ) -> Result<()> {
-        self.with(DatasetId::Template(template), "write into", |state, id| {
-            let stored = state.find(id)?;
-            let head = stored.head.as_mut().ok_or(Cause::WrongRole { is: Role::Template })?;
-            head.insert(path.to_owned(), Arc::new(contents.into()));
-            Ok(())
-        })
-    }
-
-    /// For tests: a file of a view.
-    #[must_use]
-    pub fn read_view(&self, view: &Path, path: &str) -> Option<Vec<u8>> {
-        let state = lock(&self.state);
-        let (_, tree) = state.views.get(view)?;
-        tree.get(path).map(|contents| contents.to_vec())
-    }
-
-    fn with_head(
-        &self,
-        grain: GrainId,
-        work: &'static str,
-        change: impl FnOnce(&mut Tree),
-    ) -> Result<()> {
-        self.with(DatasetId::Grain(grain), work, |state, id| {
-            let stored = state.find(id)?;
-            let is = stored.role;
-            change(stored.head.as_mut().ok_or(Cause::WrongRole { is })?);
-            Ok(())
-        })
     }
 
     fn with<T>(
