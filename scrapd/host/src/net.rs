@@ -78,6 +78,13 @@ pub struct Attachment {
     pub egress: Vec<Opening>,
 }
 
+impl Attachment {
+    /// Its addresses of either family.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        [self.v4.map(IpAddr::V4), self.v6.map(IpAddr::V6)].into_iter().flatten()
+    }
+}
+
 /// A way that is open.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Opening {

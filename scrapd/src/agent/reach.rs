@@ -88,14 +88,10 @@ fn wanted(daemon: &Daemon, starting: Option<GrainId>) -> BTreeMap<GrainId, Attac
     reaches.into_iter().map(|(grain, reach)| (grain, attachment(grain, reach))).collect()
 }
 
-fn addresses(own: &Attachment) -> Vec<IpAddr> {
-    own.v4.map(IpAddr::V4).into_iter().chain(own.v6.map(IpAddr::V6)).collect()
-}
-
 /// Asks the network whether somebody else has the addresses of a grain: silence is the answer, and takes its time.
 async fn is_free(daemon: &Daemon, own: &Attachment) -> Result<(), Trouble> {
     let ask = async |address| Ok((address, daemon.host.net.in_use(address).await?));
-    let asked = futures_util::future::try_join_all(addresses(own).into_iter().map(ask));
+    let asked = futures_util::future::try_join_all(own.addresses().map(ask));
     let asked: Vec<(IpAddr, bool)> = asked.await.map_err(|error: NetError| Trouble::from(error))?;
     match asked.into_iter().find(|(_, taken)| *taken) {
         Some((address, _)) => {
@@ -113,7 +109,7 @@ pub(crate) async fn ask_early(daemon: &Daemon, grain: GrainId) {
     let Some(own) = own else { return };
     let own = attachment(grain, own);
     if is_free(daemon, &own).await.is_ok() {
-        let free = (addresses(&own), clock::boot_time());
+        let free = (own.addresses().collect(), clock::boot_time());
         daemon.agent.with(|state| state.free.insert(grain, free));
     }
 }
@@ -133,7 +129,7 @@ pub(crate) async fn arrange_early(daemon: &Daemon, grain: GrainId) {
 fn is_known_free(daemon: &Daemon, grain: GrainId, own: &Attachment) -> bool {
     let free = daemon.agent.with(|state| state.free.remove(&grain));
     free.is_some_and(|(free, asked)| {
-        free == addresses(own) && clock::boot_time().since(asked) < FREE_FOR
+        free.iter().copied().eq(own.addresses()) && clock::boot_time().since(asked) < FREE_FOR
     })
 }
 

@@ -10,7 +10,7 @@ use scrap_schema::unit::{Bytes, MilliCpu};
 use thiserror::Error;
 
 use super::machine::{Controller, Machine};
-use crate::net::Interface;
+use crate::net::{Interface, lxc_keys};
 use crate::runtime::System;
 
 /// Rights over the machine that no system needs inside its own users.
@@ -83,6 +83,10 @@ impl Lines {
     /// A line of which every letter was chosen here.
     fn put(&mut self, key: &'static str, value: impl std::fmt::Display) {
         let _ = writeln!(self.text, "{key} = {value}");
+    }
+
+    fn put_of_network(&mut self, key: &'static str, value: impl std::fmt::Display) {
+        let _ = writeln!(self.text, "lxc.net.0.{key} = {value}");
     }
 }
 
@@ -263,31 +267,17 @@ fn no_controller(what: &str) -> Bad {
 
 /// An interface of its own, to which this machine is a router.
 fn network(interface: &Interface, lines: &mut Lines) -> Result<(), Bad> {
-    lines.put("lxc.net.0.type", "veth");
-    lines.put("lxc.net.0.veth.mode", "router");
-    lines.put("lxc.net.0.veth.pair", interface_name(&interface.host)?);
-    lines.put("lxc.net.0.name", interface_name(&interface.guest)?);
-    lines.put("lxc.net.0.flags", "up");
-    let mac: Vec<String> = interface.mac.iter().map(|byte| format!("{byte:02x}")).collect();
-    lines.put("lxc.net.0.hwaddr", mac.join(":"));
+    interface_name(&interface.host)?;
+    interface_name(&interface.guest)?;
     let v4 = interface.v4.map(|(address, length)| (IpAddr::V4(address), length, 32));
     let v6 = interface.v6.map(|(address, length)| (IpAddr::V6(address), length, 128));
-    for (address, length, longest) in v4.into_iter().chain(v6) {
-        if length > longest {
-            return Err(bad(
-                format!("the length {length} of the prefix of {address}"),
-                "is too long",
-            ));
-        }
-        let key =
-            if address.is_ipv4() { "lxc.net.0.ipv4.address" } else { "lxc.net.0.ipv6.address" };
-        lines.put(key, format_args!("{address}/{length}"));
+    let mut addresses = v4.into_iter().chain(v6);
+    if let Some((address, length, _)) = addresses.find(|(_, length, longest)| length > longest) {
+        let what = format!("the length {length} of the prefix of {address}");
+        return Err(bad(what, "is too long"));
     }
-    if let Some(gateway) = interface.gateway4.filter(|_| v4.is_some()) {
-        lines.put("lxc.net.0.ipv4.gateway", gateway);
-    }
-    if let Some(gateway) = interface.gateway6.filter(|_| v6.is_some()) {
-        lines.put("lxc.net.0.ipv6.gateway", gateway);
+    for (key, value) in lxc_keys(interface) {
+        lines.put_of_network(key, value);
     }
     Ok(())
 }

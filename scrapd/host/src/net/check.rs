@@ -48,20 +48,16 @@ pub(super) struct Here {
     pub(super) v6: bool,
 }
 
-fn addresses(attachment: &Attachment) -> impl Iterator<Item = IpAddr> + use<> {
-    [attachment.v4.map(IpAddr::V4), attachment.v6.map(IpAddr::V6)].into_iter().flatten()
-}
-
 /// What no other grain of this node may have.
 fn own(attachment: &Attachment) -> Vec<(&'static str, String)> {
-    let addresses = addresses(attachment).map(|address| ("address", address.to_string()));
+    let addresses = attachment.addresses().map(|address| ("address", address.to_string()));
     let mac = ("hardware address", mac_text(attachment.mac));
     addresses.chain([mac, ("interface", interface(attachment).host)]).collect()
 }
 
 fn on_this_machine(attachment: &Attachment, here: &Here) -> Result<(), NetError> {
     let grain = attachment.grain;
-    for address in addresses(attachment) {
+    for address in attachment.addresses() {
         if here.addresses.contains(&address) {
             let why = format!("{address} is an address of this node: give it another");
             return Err(NetError::Attachment { grain, why });

@@ -182,7 +182,11 @@ impl HostNet {
         closed.extend(wanted.values().map(|attachment| interface(attachment).host));
         let need = |v4: bool, router: bool| Need {
             interfaces: closed.clone(),
-            addresses: good.values().flat_map(addresses).filter(|a| a.is_ipv4() == v4).collect(),
+            addresses: good
+                .values()
+                .flat_map(Attachment::addresses)
+                .filter(|a| a.is_ipv4() == v4)
+                .collect(),
             uplink: uplink.to_owned(),
             uplink_there,
             router,
@@ -336,10 +340,6 @@ impl HostNet {
 fn of_grains(interfaces: &Interfaces) -> BTreeSet<String> {
     let names = interfaces.all.keys();
     names.filter(|name| name.starts_with(INTERFACE_PREFIX)).cloned().collect()
-}
-
-fn addresses(attachment: &Attachment) -> impl Iterator<Item = IpAddr> + use<> {
-    [attachment.v4.map(IpAddr::V4), attachment.v6.map(IpAddr::V6)].into_iter().flatten()
 }
 
 fn ground(uplink: &str, interfaces: &Interfaces, surroundings: &Surroundings) -> Ground {
