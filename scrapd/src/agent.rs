@@ -28,7 +28,7 @@ use crate::daemon::{Daemon, Host};
 use crate::execute::{self, Trouble};
 use crate::transfer::Turns;
 
-pub(crate) use reach::{after_start, arrange_early, ask_early, before_start};
+pub(crate) use reach::{after_start, ask_early, before_start};
 pub use renew::renewals;
 pub use state::{Checked, Reading, Sending, State, Update};
 pub(crate) use state::{PROPERTY_GENERATION, PROPERTY_RESTORED};

@@ -22,7 +22,7 @@ use scrap_schema::spec::Resources;
 use scrap_schema::time::BootTime;
 use scrap_schema::unit::Bytes;
 
-use crate::agent::{Reading, Update, arrange_early, ask_early};
+use crate::agent::{Reading, Update, ask_early};
 use crate::daemon::{Daemon, Host};
 use crate::{templates, transfer};
 
@@ -81,11 +81,7 @@ pub async fn execute(daemon: &Arc<Daemon>, action: HostAction) -> Done {
     let host = &*daemon.host;
     match action {
         HostAction::Create { grain, epoch } => create(daemon, grain, epoch).await,
-        HostAction::Promote { grain, epoch } => {
-            // A grain waits for both.
-            let promoted = set_role(host, grain, Role::Owner, epoch);
-            tokio::join!(promoted, arrange_early(daemon, grain)).0
-        }
+        HostAction::Promote { grain, epoch } => set_role(host, grain, Role::Owner, epoch).await,
         HostAction::Demote { grain, epoch } => set_role(host, grain, Role::Standby, epoch).await,
         HostAction::SetAside { grain, base, name } => set_aside(host, grain, base, &name).await,
         HostAction::CloneFrom { grain, epoch, from, snapshot } => {

@@ -293,7 +293,10 @@ fn node() -> (NodeId, Cluster, HostFacts) {
             };
             host.runs.insert(grain.id, run);
             let known = snapshots.iter().map(|snapshot| snapshot.guid).collect();
-            host.copies.insert((grain.id, NodeId(2)), CopyFacts { snapshots: Some(known) });
+            host.copies.insert(
+                (grain.id, NodeId(2)),
+                CopyFacts { snapshots: Some(known), ..CopyFacts::default() },
+            );
         }
     }
     (NodeId(1), cluster, host)

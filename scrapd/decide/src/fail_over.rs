@@ -22,7 +22,7 @@ use crate::place::{Loads, Purpose, Wanted};
 
 /// How long a new leader waits for the reports of all reachable copies before it chooses among those it has.
 const CHOOSE_AFTER: Span = Span::from_secs(5);
-/// How long a former owner is given to make its data a copy before an older one is taken.
+/// How long a node is given to make its newer data a copy before an older one is taken, from when the owner is known to be gone.
 const SETTLED_WITHIN: Span = Span::from_secs(30);
 
 /// A copy that could be promoted.
@@ -87,6 +87,9 @@ pub(crate) fn choose(
 ) -> Result<Copy, WaitReason> {
     let until = allowed(view, grain, owner)?;
     let best = best(view, grain, owner, until, loads)?;
+    if let Some(node) = turning_into_a_copy(view, grain, &best.head, loads) {
+        return Err(WaitReason::CopyUnsettled { node: view.cluster.node_name(node) });
+    }
     let accepted = asked(view, grain).and_then(|(_, _, accepted)| accepted);
     let limit = accepted.unwrap_or(view.cluster.policy_of(grain).failover.max_data_loss);
     let loss = Span::from_ms(best.loss.window_ms);
@@ -97,24 +100,43 @@ pub(crate) fn choose(
     if !all_heard(view, grain) {
         return Err(WaitReason::CopiesUnheard);
     }
-    match turning_into_a_copy(view, grain, &best.head) {
-        Some(node) => Err(WaitReason::CopyUnsettled { node: view.cluster.node_name(node) }),
-        None => Ok(best),
-    }
+    Ok(best)
 }
 
-/// A node whose own data of an earlier epoch are newer than what would be promoted, and are about to be a copy: it gave the grain
-/// away a moment ago. Whether they are the grain's is known when it has looked for writes; it is not waited for for ever.
-fn turning_into_a_copy(view: View<'_>, grain: &Grain, than: &Snapshot) -> Option<NodeId> {
-    if view.observed.for_how_long(Mark::Ownerless(grain.id), view.now.boot) >= SETTLED_WITHIN {
+/// A node that could run the grain and is about to have a newer copy than what would be promoted: it gave the grain away a moment
+/// ago, or sets something aside. Whether its data are the grain's is known when it has done that; it is not waited for for ever.
+fn turning_into_a_copy(
+    view: View<'_>,
+    grain: &Grain,
+    than: &Snapshot,
+    loads: &Loads,
+) -> Option<NodeId> {
+    let timing = view.cluster.timing();
+    let waited = view.observed.for_how_long(Mark::Ownerless(grain.id), view.now.boot);
+    // The countdown is a part of that, unless it was a goodbye.
+    let countdown = timing.tick.ms().saturating_mul(timing.ticks.into());
+    if waited.ms() >= countdown.saturating_add(SETTLED_WITHIN.ms()) {
         return None;
     }
-    let mut places = places(view, grain).into_iter();
-    places.find(|node| {
+    let to = asked(view, grain).and_then(|(_, to, _)| to);
+    let wanted = Wanted::of(grain, Purpose::Run);
+    let fit = loads.rank_among(view.cluster, wanted, places(view, grain).into_iter()).fit;
+    let mut nodes = fit.iter().map(|candidate| candidate.node);
+    nodes.find(|node| {
         let report = view.observed.report(*node, grain.id).and_then(|report| report.data.as_ref());
-        let head = report.filter(|data| data.owner).and_then(|data| data.head.as_ref());
-        head.is_some_and(|head| on_main_line(grain, head) && order(head) > order(than))
+        let Some(data) = report else { return false };
+        let Some(head) = &data.head else { return false };
+        let is_copy = !data.owner && on_main_line(grain, head);
+        to.is_none_or(|to| to == *node)
+            && !is_copy
+            && settled(grain, head).is_some_and(|settled| settled > order(than))
     })
+}
+
+/// Up to where data that end at `head` are the grain's; `None`: nobody remembers.
+fn settled(grain: &Grain, head: &Snapshot) -> Option<(scrap_schema::id::Epoch, u64)> {
+    let forks = grain.forks_after(head.name.epoch).map(order);
+    grain.remembers(head.name.epoch).then(|| forks.fold(order(head), Ord::min))
 }
 
 /// What would be promoted if no limit of loss stood against it.

@@ -48,7 +48,7 @@ pub enum HostAction {
     Prune { grain: GrainId, snapshots: Vec<Guid> },
     /// Hold the snapshot up to which this node and another one have the same: the next stream between them begins there.
     Hold { grain: GrainId, node: NodeId, snapshot: Guid },
-    /// Hold a snapshot that a copy has too no longer: the copy's node keeps none any more.
+    /// Hold a snapshot no longer that is held for a node which keeps nothing of the grain any more.
     Release { grain: GrainId, tag: String },
     /// Remove a dataset: of a grain that was removed for good, or a copy that is kept elsewhere now.
     Destroy { grain: GrainId },

@@ -114,17 +114,6 @@ pub(crate) async fn ask_early(daemon: &Daemon, grain: GrainId) {
     }
 }
 
-/// Prepares the network of a grain that is about to start while other work on it goes on. Its start looks at it again, and says
-/// what is wrong.
-pub(crate) async fn arrange_early(daemon: &Daemon, grain: GrainId) {
-    let own = daemon.consensus.read(|cluster| cluster.grains.get(&grain).and_then(reach));
-    if own.is_some()
-        && let Err(error) = daemon.host.net.arrange_for(grain, &wanted(daemon, Some(grain))).await
-    {
-        tracing::debug!(%grain, error = chain(&error), "its network is not ready yet");
-    }
-}
-
 /// Whether that was asked and answered just now. It is forgotten with the question.
 fn is_known_free(daemon: &Daemon, grain: GrainId, own: &Attachment) -> bool {
     let free = daemon.agent.with(|state| state.free.remove(&grain));

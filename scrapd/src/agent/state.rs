@@ -235,7 +235,9 @@ impl State {
             Update::Network(troubles) => self.network = troubles,
             Update::Pool(pool) => self.facts.pool = Some(pool),
             Update::Copy(grain, node, snapshots) => {
-                self.facts.copies.insert((grain, node), CopyFacts { snapshots: Some(snapshots) });
+                let known =
+                    CopyFacts { snapshots: Some(snapshots), asked: Some(clock::boot_time()) };
+                self.facts.copies.insert((grain, node), known);
             }
             Update::Sent(grain, node, guid, bytes, ms) => self.sent(grain, node, guid, bytes, ms),
             Update::Extended(deadline, silent) => self.extended(deadline, silent),

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use scrap_decide::obey::Lane;
 use scrap_decide::replicate::{Admitted, NotAdmitted, Traffic, admit, still_wanted, traffic};
-use scrap_host::datasets::{Cause, Dataset, DatasetError, Datasets, Incoming};
+use scrap_host::datasets::{Cause, Dataset, DatasetError, DatasetId, Datasets, Incoming};
 use scrap_schema::id::{Epoch, GrainId};
 use scrap_schema::snapshot::{Purpose, SnapshotName};
 
@@ -21,9 +21,9 @@ const PIPE: usize = 1 << 20;
 /// How long a receiver waits until it knows what the sender knows.
 const CATCH_UP: Duration = Duration::from_secs(3);
 
-/// Takes a stream in. When this returns `Ok`, the snapshot is here on stable storage and known to the agent; held, unless its grain
-/// answers nowhere until it is here: then the agent holds it when there is time. Breaks it off
-/// when its sender is silent for longer than `idle`, or when the cluster does not want it here any more.
+/// Takes a stream in. When this returns `Ok`, the snapshot is here on stable storage and known to the agent; held too, unless its
+/// grain answers nowhere until it is here: then the agent holds it when there is time. Breaks off a stream whose sender is silent
+/// for longer than `idle`, or that the cluster does not want here any more.
 ///
 /// # Errors
 /// If it may not come in, breaks off or is damaged; then what was here before is untouched.
@@ -190,7 +190,15 @@ async fn finish(
     let host = &*daemon.host;
     let updates = match (kind, dataset) {
         (Traffic::Hurried, Some(dataset)) => vec![Update::Data(grain, Some(dataset))],
-        (Traffic::Hurried, None) => execute::look_at(host, grain).await?,
+        // It is said to be here already: that is seen, not believed.
+        (Traffic::Hurried, None) => {
+            let found = host.datasets.must(DatasetId::Grain(grain)).await?;
+            if !found.snapshots.iter().any(|snapshot| snapshot.guid == offer.to) {
+                let cause = Cause::NoSnapshot(offer.to);
+                return Err(DatasetError { work: "receive into", dataset: found.id, cause }.into());
+            }
+            vec![Update::Data(grain, Some(found))]
+        }
         (Traffic::Full | Traffic::Increment, _) => {
             execute::hold(host, grain, offer.sender, offer.to).await?
         }

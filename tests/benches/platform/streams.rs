@@ -152,7 +152,9 @@ async fn syncoid(lab: &Lab, dataset: &str) -> anyhow::Result<()> {
     }
     let mut times = Vec::new();
     for _ in 0..ROUNDS {
-        lab.sh("ada", "head -c 1048576 /dev/urandom >/run/plain/data").await?;
+        // It names its snapshots by the second: two rounds of one second would be one name.
+        let next = "head -c 1048576 /dev/urandom >/run/plain/data; now=$(date +%s); until [ $(date +%s) -gt $now ]; do sleep 0.01; done";
+        lab.sh("ada", next).await?;
         let began = Instant::now();
         lab.sh("ada", &sync).await?;
         times.push(began.elapsed().as_secs_f64() * 1000.0);

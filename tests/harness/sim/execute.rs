@@ -416,7 +416,9 @@ impl Sim {
             dataset.snapshots.iter().map(|frozen| frozen.snapshot.guid).collect()
         });
         let machine = &mut self.machines[at];
-        machine.copies.entry((grain, node)).or_default().snapshots = Some(theirs);
+        let asked = machine.now(self.now).boot;
+        let known = machine.copies.entry((grain, node)).or_default();
+        (known.snapshots, known.asked) = (Some(theirs), Some(asked));
         Ok(())
     }
 

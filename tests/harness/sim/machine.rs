@@ -83,6 +83,8 @@ pub struct Flight {
 pub struct KnownCopy {
     /// Its snapshots.
     pub snapshots: Option<Vec<Guid>>,
+    /// When it last told them.
+    pub asked: Option<BootTime>,
     /// Completed streams.
     pub rounds: u32,
     /// Bytes per second of the last stream.
@@ -222,10 +224,10 @@ impl Machine {
             };
             (*key, facts)
         });
-        let copies = self
-            .copies
-            .iter()
-            .map(|(key, known)| (*key, CopyFacts { snapshots: known.snapshots.clone() }));
+        let copies = self.copies.iter().map(|(key, known)| {
+            let (snapshots, asked) = (known.snapshots.clone(), known.asked);
+            (*key, CopyFacts { snapshots, asked })
+        });
         HostFacts {
             lease: self.lease,
             extended: self.extended,

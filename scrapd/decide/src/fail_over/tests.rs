@@ -81,6 +81,11 @@ fn a_diverged_head_and_a_writable_one_are_no_copies() {
     let base = Some(snapshot("1.7"));
     web.epoch = Epoch(2);
     web.tenures.push(Tenure { epoch: Epoch(2), node: NodeId(1), base });
+    // n2 sets aside what is beyond 1.7, and has more than n3 then; when it does not, it is no copy.
+    assert_eq!(choice(&mut world), "n2 has newer data and is still making them a copy");
+    world.wait(60_000);
+    world.hear(2, [(WEB, copy("1.9"))].into());
+    world.hear(3, [(WEB, copy("1.5"))].into());
     assert_eq!(choice(&mut world), "n3 from 105, loses 28 s");
     world.hear(3, [(WEB, data("1.5", true, Epoch(1)))].into());
     let nobody = "no reachable node has a copy of it; its data are on n1";
@@ -101,13 +106,25 @@ fn what_is_about_to_become_the_newer_copy_is_waited_for_but_not_for_ever() {
     let waiting = world.clone();
     world.hear(3, [(WEB, copy("1.9"))].into());
     assert_eq!(choice(&mut world), "n3 from 109, loses 24 s");
-    // Older, or beyond the fork: nothing to wait for.
-    for head in ["1.4", "1.10"] {
-        world.hear(3, [(WEB, data(head, true, Epoch(1)))].into());
-        assert_eq!(choice(&mut world), older, "{head}");
-    }
+    // What is beyond the fork is set aside first.
+    world.hear(3, [(WEB, data("1.10", true, Epoch(1)))].into());
+    assert_eq!(choice(&mut world), "n3 has newer data and is still making them a copy");
+    world.hear(3, [(WEB, copy("1.10"))].into());
+    assert_eq!(choice(&mut world), "n3 has newer data and is still making them a copy");
+    // Older: nothing to wait for.
+    world.hear(3, [(WEB, data("1.4", true, Epoch(1)))].into());
+    assert_eq!(choice(&mut world), older);
+    // A person has said where it goes.
+    let mut world = waiting.clone();
+    world.begin(Work::Failover {
+        grain: WEB,
+        to: Some(NodeId(2)),
+        accept_loss: None,
+        owner_is_off: false,
+    });
+    assert_eq!(choice(&mut world), older);
     let mut world = waiting;
-    world.wait(30_000);
+    world.wait(60_000);
     world.hear(2, [(WEB, copy("1.5"))].into());
     world.hear(3, [(WEB, data("1.9", true, Epoch(1)))].into());
     assert!(choice(&mut world).starts_with("n2 from 105"), "{}", choice(&mut world));

@@ -128,6 +128,8 @@ pub struct RunFacts {
 pub struct CopyFacts {
     /// Its snapshots, oldest first; `None`: not asked yet.
     pub snapshots: Option<Vec<Guid>>,
+    /// When it last said so; `None`: what it has is known from what was sent.
+    pub asked: Option<BootTime>,
 }
 
 /// How often a snapshot or a restore that a person asked for is tried.

@@ -1,9 +1,10 @@
-//! The replication loop of an owner, per copy: anything written? snapshot, send the increment, release, prune.
+//! The replication loop of an owner, per copy: anything written? snapshot, send the increment, hold, release, prune. And the upkeep
+//! of a copy.
 
 use std::collections::BTreeSet;
 
 use scrap_schema::id::{GrainId, NodeId};
-use scrap_schema::snapshot::{Guid, Purpose};
+use scrap_schema::snapshot::{Guid, Purpose, Snapshot};
 use scrap_schema::unit::Span;
 
 use super::data::next_name;
@@ -16,6 +17,9 @@ use crate::replicate::{Route, retain, route};
 /// While a grain is about to move its owner looks for writes this often.
 const EVERY_WHILE_MOVING: Span = Span::from_ms(500);
 
+/// A copy that has to set something aside first is asked this often whether it has.
+const ASK_AGAIN: Span = Span::from_secs(1);
+
 /// The tag that holds the newest snapshot that this node and another one both have.
 #[must_use]
 pub fn hold_tag(node: NodeId) -> String {
@@ -26,6 +30,13 @@ pub(super) fn decide(here: Here<'_>, actions: &mut Vec<HostAction>) {
     let Some(data) = here.data else { return };
     if here.holds_head() {
         let receivers = reachable(here);
+        for node in here.grain.receivers().difference(&receivers) {
+            let known = here.host.copies.get(&(here.grain.id, *node));
+            if let Some(common) = known.and_then(|copy| copy.snapshots.as_ref()?.last()) {
+                // When it is back, the stream to it begins there.
+                hold(here, data, *node, *common, actions);
+            }
+        }
         for node in receivers.iter().filter(|node| may_hear(here, **node)) {
             send(here, data, *node, actions);
         }
@@ -41,12 +52,12 @@ pub(super) fn decide(here: Here<'_>, actions: &mut Vec<HostAction>) {
 /// The upkeep of a copy.
 fn keep(here: Here<'_>, data: &DataFacts, actions: &mut Vec<HostAction>) {
     let concerned = here.grain.receivers();
-    let newest = data.snapshots.last().filter(|newest| {
-        newest.name.purpose != Purpose::Template && on_main_line(here.grain, newest)
-    });
+    let newest = data.snapshots.last().filter(|newest| on_main_line(here.grain, newest));
     if let (Some(newest), Some(owner)) = (newest, here.grain.owner)
         && concerned.contains(&here.me)
         && !here.is_alive()
+        // What it is changes just now.
+        && !here.host.busy.contains(&Lane::Shape(here.grain.id))
     {
         hold(here, data, owner, newest.guid, actions);
         release(here, data, &concerned.into_iter().chain([owner]).collect(), actions);
@@ -61,10 +72,12 @@ fn reachable(here: Here<'_>) -> BTreeSet<NodeId> {
 }
 
 /// Whether a copy is brought forward now. While the grain answers nowhere only the one is that it waits for, and none while its
-/// new owner starts it; if that fails, nothing is gained by waiting.
+/// new owner starts it. If that fails, nothing is gained by holding up the others.
 fn may_hear(here: Here<'_>, node: NodeId) -> bool {
     match here.grain.stage {
-        Stage::Quiescing { to, .. } | Stage::Released { to, .. } => to == node,
+        Stage::Quiescing { to, .. } | Stage::Released { to, .. } => {
+            to == node || here.host.failed.contains_key(&Lane::Copy(here.grain.id, to))
+        }
         Stage::Landing { .. } => {
             here.is_alive() || here.host.failed.contains_key(&Lane::Run(here.grain.id))
         }
@@ -86,7 +99,9 @@ fn hold(
     common: Guid,
     actions: &mut Vec<HostAction>,
 ) {
-    let is_here = data.snapshots.iter().any(|snapshot| snapshot.guid == common);
+    // The state of a template is kept by the template.
+    let own = |snapshot: &&Snapshot| snapshot.name.purpose != Purpose::Template;
+    let is_here = data.snapshots.iter().filter(own).any(|snapshot| snapshot.guid == common);
     if is_here && !is_handed_over(here) && data.held.get(&hold_tag(node)) != Some(&common) {
         actions.push(HostAction::Hold { grain: here.grain.id, node, snapshot: common });
     }
@@ -100,18 +115,17 @@ fn send(here: Here<'_>, data: &DataFacts, node: NodeId, actions: &mut Vec<HostAc
         return;
     };
     let known = match template(here, data, node, known) {
-        Basis::Known => {
-            if let Some(common) = known.last() {
-                hold(here, data, node, *common, actions);
-            }
-            known.clone()
-        }
+        Basis::Known => known.clone(),
         Basis::Template(guid) => vec![guid],
         Basis::OnItsWay => return,
     };
     match route(&data.snapshots, &known) {
         Route::Full { to } => actions.push(HostAction::Send { grain, node, from: None, to }),
         Route::Incremental { from, to } => {
+            // A hold that fails is not what a copy waits for.
+            if !here.host.failed.contains_key(&Lane::Copy(grain, node)) {
+                hold(here, data, node, from, actions);
+            }
             actions.push(HostAction::Send { grain, node, from: Some(from), to });
         }
         // Its node sets aside what is not on this line, or takes a full stream if nothing is: ask again later.
@@ -120,8 +134,18 @@ fn send(here: Here<'_>, data: &DataFacts, node: NodeId, actions: &mut Vec<HostAc
                 actions.push(HostAction::Send { grain, node, from: None, to: newest.guid });
             }
         }
-        Route::Diverged { common: Some(_) } => actions.push(HostAction::Ask { grain, node }),
-        Route::UpToDate | Route::Nothing => (),
+        Route::Diverged { common: Some(_) } => {
+            let asked = here.host.copies.get(&(grain, node)).and_then(|copy| copy.asked);
+            if asked.is_none_or(|asked| here.now.boot.since(asked) >= ASK_AGAIN) {
+                actions.push(HostAction::Ask { grain, node });
+            }
+        }
+        Route::UpToDate => {
+            if let Some(newest) = data.snapshots.last() {
+                hold(here, data, node, newest.guid, actions);
+            }
+        }
+        Route::Nothing => (),
     }
 }
 
@@ -259,22 +283,36 @@ fn release(
     }
 }
 
+/// Whether it is not known yet what a copy has that can be asked: an owner that was a copy before holds nothing for the others.
+fn is_about_to_ask(here: Here<'_>) -> bool {
+    let grain = here.grain.id;
+    here.holds_head()
+        && reachable(here).into_iter().any(|node| {
+            let known = here.host.copies.get(&(grain, node));
+            known.is_none_or(|copy| copy.snapshots.is_none())
+                && !here.host.failed.contains_key(&Lane::Copy(grain, node))
+        })
+}
+
 fn prune(here: Here<'_>, data: &DataFacts, actions: &mut Vec<HostAction>) {
     let grain = here.grain.id;
     // A stream that is under way needs both of its ends.
     let streaming =
         here.host.busy.iter().any(|lane| matches!(lane, Lane::Copy(of, _) if *of == grain));
     let shaping = here.host.busy.contains(&Lane::Shape(grain));
-    if streaming || shaping || is_handed_over(here) {
+    if streaming || shaping || is_handed_over(here) || is_about_to_ask(here) {
         return;
     }
     let keep = here.cluster.policy_of(here.grain).snapshots;
     let mut snapshots = retain(here.cluster, here.grain, data, &keep);
     // Where the next streams begin, also before it is held.
-    let copies = here.host.copies.iter().filter(|((of, _), _)| *of == grain);
-    let bases: BTreeSet<Guid> =
-        copies.filter_map(|(_, copy)| copy.snapshots.as_ref()?.last().copied()).collect();
-    snapshots.retain(|guid| !bases.contains(guid));
+    if here.holds_head() {
+        let copies = here.grain.receivers();
+        let copies = copies.iter().filter_map(|node| here.host.copies.get(&(grain, *node)));
+        let bases: BTreeSet<Guid> =
+            copies.filter_map(|copy| copy.snapshots.as_ref()?.last().copied()).collect();
+        snapshots.retain(|guid| !bases.contains(guid));
+    }
     if !snapshots.is_empty() {
         actions.push(HostAction::Prune { grain, snapshots });
     }

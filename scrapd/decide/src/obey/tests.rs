@@ -231,7 +231,8 @@ fn the_last_state_is_frozen_after_the_stop_and_looked_at_once_more() {
     let world = quiescing();
     let mut host = host(&world, 1_000);
     let guids = line("1.5").iter().map(|snapshot| snapshot.guid).collect();
-    host.copies.insert((WEB, NodeId(2)), CopyFacts { snapshots: Some(guids) });
+    host.copies
+        .insert((WEB, NodeId(2)), CopyFacts { snapshots: Some(guids), ..CopyFacts::default() });
     host.data.insert(WEB, head("1.5", 1));
     host.runs.insert(WEB, running(1, true));
     assert_eq!(orders(&world, 1, &host), ["stop web: it moves away"]);

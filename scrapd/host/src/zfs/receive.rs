@@ -267,8 +267,8 @@ impl Inner {
                 found.note_snapshot(header.snapshot.clone());
                 return Ok(found);
             }
-            // It came into something that was not looked at: never.
-            (Target::There, None) => (),
+            // Nothing goes into a dataset that is not there.
+            (Target::There, None) => return Err(Cause::Missing),
             (Target::Aside { .. }, Some(found)) if !matches!(id, DatasetId::Template(_)) => {
                 self.take_place(&found, header, epoch).await?;
             }

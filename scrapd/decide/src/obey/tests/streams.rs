@@ -22,6 +22,7 @@ fn an_owner_looks_freezes_and_sends_at_its_interval() {
     host.runs.insert(WEB, running(1, true));
     let copies = |snapshots: &str| CopyFacts {
         snapshots: Some(line(snapshots).iter().map(|snapshot| snapshot.guid).collect()),
+        ..CopyFacts::default()
     };
     let now = world.now.boot.0;
     let dirty =
@@ -71,7 +72,9 @@ fn what_two_nodes_have_is_held_by_both_of_them() {
     let states: Vec<Guid> = line("1.4 1.5").iter().map(|snapshot| snapshot.guid).collect();
     let mut owner = host(&world, 1_000);
     owner.runs.insert(WEB, running(1, true));
-    owner.copies.insert((WEB, NodeId(2)), CopyFacts { snapshots: Some(states) });
+    owner
+        .copies
+        .insert((WEB, NodeId(2)), CopyFacts { snapshots: Some(states), ..CopyFacts::default() });
     let mut copy = host(&world, 1_000);
     // What is held: a stream was in a hurry, failed at it, or did it; it is for a node that is not concerned any more.
     let cases = [
@@ -107,10 +110,36 @@ fn what_two_nodes_have_is_held_by_both_of_them() {
         })
     };
     assert!(pruned(&owner));
-    owner
-        .copies
-        .insert((WEB, NodeId(2)), CopyFacts { snapshots: Some(vec![snapshot("1.3").guid]) });
+    owner.copies.insert(
+        (WEB, NodeId(2)),
+        CopyFacts { snapshots: Some(vec![snapshot("1.3").guid]), ..CopyFacts::default() },
+    );
     assert!(!pruned(&owner));
+    // An owner that has not asked yet what a copy has keeps everything; for one that does not answer it does not.
+    owner.copies.clear();
+    owner.data.get_mut(&WEB).unwrap().held.clear();
+    assert!(!pruned(&owner));
+    let failure = Failure { attempts: 1, retry_at: BootTime(0), why: "of a test".to_owned() };
+    owner.failed.insert(Lane::Copy(WEB, NodeId(2)), failure);
+    assert!(pruned(&owner));
+}
+
+#[test]
+fn a_copy_does_not_wait_for_a_hold_that_fails() {
+    let world = World::web(&[2]);
+    let mut owner = host(&world, 1_000);
+    owner.runs.insert(WEB, running(1, true));
+    owner.data.insert(WEB, head("1.4 1.5", 1));
+    let known = CopyFacts { snapshots: Some(vec![snapshot("1.4").guid]), ..CopyFacts::default() };
+    owner.copies.insert((WEB, NodeId(2)), known);
+    let first = |owner: &HostFacts| {
+        let orders = orders(&world, 1, owner).into_iter();
+        orders.filter(|order| order.contains("node 2")).collect::<Vec<_>>()
+    };
+    assert_eq!(first(&owner), ["hold what web has here and on node 2"]);
+    let failure = Failure { attempts: 1, retry_at: BootTime(0), why: "of a test".to_owned() };
+    owner.failed.insert(Lane::Copy(WEB, NodeId(2)), failure);
+    assert_eq!(first(&owner), ["send increment of web to node 2"]);
 }
 
 #[test]
@@ -120,7 +149,10 @@ fn while_a_grain_answers_nowhere_only_the_copy_that_it_waits_for_is_brought_forw
     facts.data.insert(WEB, head("1.1 1.2", 1));
     let first = Some(vec![snapshot("1.1").guid]);
     for node in [2, 3] {
-        facts.copies.insert((WEB, NodeId(node)), CopyFacts { snapshots: first.clone() });
+        facts.copies.insert(
+            (WEB, NodeId(node)),
+            CopyFacts { snapshots: first.clone(), ..CopyFacts::default() },
+        );
     }
     let (operation, to, from) = (OperationId(1), NodeId(2), NodeId(3));
     let (last, stopping) = (snapshot("1.2"), world.now.wall);
@@ -137,8 +169,15 @@ fn while_a_grain_answers_nowhere_only_the_copy_that_it_waits_for_is_brought_forw
         world.cluster.grains.get_mut(&WEB).unwrap().stage = stage.clone();
         assert_eq!(sent(&world, &facts), expected, "{stage:?}");
     }
-    // It does not start, or it runs.
+    // The one that it waits for does not get it.
     let failure = Failure { attempts: 1, retry_at: BootTime(0), why: "of a test".to_owned() };
+    let mut cut = facts.clone();
+    cut.failed.insert(Lane::Copy(WEB, to), failure.clone());
+    let quiescing = Stage::Quiescing { to, operation, ordered: 0 };
+    world.cluster.grains.get_mut(&WEB).unwrap().stage = quiescing;
+    assert_eq!(sent(&world, &cut), [to_one(to), to_one(from)]);
+    world.cluster.grains.get_mut(&WEB).unwrap().stage = landing;
+    // It does not start, or it runs.
     let mut failing = facts.clone();
     failing.failed.insert(Lane::Run(WEB), failure);
     let mut up = facts;
@@ -173,5 +212,35 @@ fn nothing_is_pruned_while_the_grain_answers_nowhere_because_it_moves() {
     ] {
         world.cluster.grains.get_mut(&WEB).unwrap().stage = stage.clone();
         assert_eq!(prunes(&world, &copy), expected, "{stage:?}");
+    }
+}
+
+#[test]
+fn what_a_node_has_that_is_away_is_held_for_it() {
+    let mut world = World::web(&[2]);
+    world.fence(2);
+    let mut owner = host(&world, 1_000);
+    owner.runs.insert(WEB, running(1, true));
+    owner.data.insert(WEB, head("1.4 1.5", 1));
+    let known = Some(vec![snapshot("1.4").guid]);
+    owner.copies.insert((WEB, NodeId(2)), CopyFacts { snapshots: known, ..CopyFacts::default() });
+    assert_eq!(orders(&world, 1, &owner), ["hold what web has here and on node 2"]);
+    owner.data.insert(WEB, DataFacts { held: held(2, "1.4"), ..head("1.4 1.5", 1) });
+    assert_eq!(orders(&world, 1, &owner), [""; 0]);
+}
+
+#[test]
+fn a_copy_that_has_to_set_something_aside_is_not_asked_all_the_time() {
+    let world = World::web(&[2]);
+    let mut owner = host(&world, 1_000);
+    owner.runs.insert(WEB, running(1, true));
+    owner.data.insert(WEB, DataFacts { held: held(2, "1.4"), ..head("1.4 1.5", 1) });
+    let snapshots = Some(line("1.4 1.9").iter().map(|snapshot| snapshot.guid).collect());
+    let now = world.now.boot.0;
+    for (asked, expected) in [(now, false), (now - 999, false), (now - 1_000, true)] {
+        let known = CopyFacts { snapshots: Clone::clone(&snapshots), asked: Some(BootTime(asked)) };
+        owner.copies.insert((WEB, NodeId(2)), known);
+        let asks = orders(&world, 1, &owner).iter().any(|order| order.starts_with("ask"));
+        assert_eq!(asks, expected, "{} ms ago", now - asked);
     }
 }

@@ -133,7 +133,9 @@ fn first_stream(holders: &[u64], known: &[u64], begins_with_template: bool) -> V
     {
         data.held.insert(crate::obey::hold_tag(NodeId(2)), *common);
     }
-    facts.copies.insert((WEB, NodeId(2)), CopyFacts { snapshots: Some(known) });
+    facts
+        .copies
+        .insert((WEB, NodeId(2)), CopyFacts { snapshots: Some(known), ..CopyFacts::default() });
     let orders = said(&world, 1, &facts).into_iter();
     orders.filter(|order| order.starts_with("send") || order.starts_with("ask")).collect()
 }
@@ -164,7 +166,10 @@ fn a_grain_that_is_like_its_template_gets_a_state_of_its_own_to_copy() {
     (data.snapshots[0].name.purpose, data.snapshots[0].guid) = (Purpose::Template, ORIGIN);
     facts.data.insert(WEB, data);
     facts.runs.insert(WEB, running(1, true));
-    facts.copies.insert((WEB, NodeId(2)), CopyFacts { snapshots: Some(vec![ORIGIN]) });
+    facts.copies.insert(
+        (WEB, NodeId(2)),
+        CopyFacts { snapshots: Some(vec![ORIGIN]), ..CopyFacts::default() },
+    );
     let orders = said(&world, 1, &facts);
     assert!(orders.iter().any(|order| order.starts_with("snapshot web")), "{orders:?}");
     assert!(!orders.iter().any(|order| order.starts_with("send")), "{orders:?}");
@@ -176,7 +181,7 @@ fn a_template_on_a_node_is_no_copy_of_its_grains() {
     let copy = |known: Option<&[u64]>| {
         let mut facts = HostFacts::default();
         let snapshots = known.map(|known| known.iter().copied().map(Guid).collect());
-        facts.copies.insert((WEB, NodeId(2)), CopyFacts { snapshots });
+        facts.copies.insert((WEB, NodeId(2)), CopyFacts { snapshots, ..CopyFacts::default() });
         copy_of(&world.cluster, &facts, WEB, NodeId(2)).map(<[Guid]>::len)
     };
     assert_eq!(copy(None), None);
