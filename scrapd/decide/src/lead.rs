@@ -136,10 +136,6 @@ impl fmt::Display for WaitReason {
             Self::NoCopy { owner } => {
                 write!(f, "no reachable node has a copy of it; its data are on {owner}")
             }
-            Self::CopiesUnheard => f.write_str("not every copy has reported to this leader yet"),
-            Self::CopyUnsettled { node } => {
-                write!(f, "{node} has newer data and is still making them a copy")
-            }
             Self::LossTooLarge { loss, limit, node } => write!(
                 f,
                 "the freshest copy, on {node}, would lose {} of writes, the limit is {limit}",
@@ -167,6 +163,8 @@ impl fmt::Display for WaitReason {
             | Self::NoTemplate { .. }
             | Self::CopyFetches { .. }
             | Self::CopyStopped { .. }
+            | Self::CopiesUnheard
+            | Self::CopyUnsettled { .. }
             | Self::CameBack { .. }
             | Self::Unwell { .. } => self.of_health_and_storage(f),
             Self::Moving { left: 1 } => f.write_str("1 grain is left to move"),
@@ -204,6 +202,10 @@ impl WaitReason {
             }
             Self::CopyStopped { node, why } => {
                 write!(f, "its copy on {node} does not move forward: {why}")
+            }
+            Self::CopiesUnheard => f.write_str("not every copy has reported to this leader yet"),
+            Self::CopyUnsettled { node } => {
+                write!(f, "{node} has newer data and is still making them a copy")
             }
             Self::Unwell { owner, why } => {
                 write!(f, "it is not well and {owner} starts it again: {why}")

@@ -195,11 +195,13 @@ impl Inner {
 
     /// The same in any order: all at one time where the tools set one after the other, for each of them waits for the pool.
     async fn set_all(&self, name: &str, pairs: &[(String, String)]) -> Result<()> {
-        if self.can.many {
+        if self.can.many || pairs.len() <= 1 {
             return self.set(name, pairs).await;
         }
-        let set = pairs.iter().map(|pair| self.set(name, std::slice::from_ref(pair)));
-        futures_util::future::join_all(set).await.into_iter().collect()
+        let (some, others) = pairs.split_at(pairs.len() / 2);
+        let (some, others) = (self.set_all(name, some), self.set_all(name, others));
+        let (some, others) = tokio::join!(Box::pin(some), Box::pin(others));
+        some.and(others)
     }
 
     /// Takes a property away.

@@ -145,9 +145,13 @@ impl HostNet {
         }
         let refused = failures.len();
         // Rules first: they close, the table opens.
-        let routing = plan.needs.iter().map(|need| self.arrange_routing(need));
-        let routing = futures_util::future::join_all(routing).await;
-        failures.extend(routing.into_iter().filter_map(Result::err));
+        let routing = async |need: Option<&Need>| match need {
+            Some(need) => self.arrange_routing(need).await.err(),
+            None => None,
+        };
+        // One for each family.
+        let (v4, v6) = tokio::join!(routing(plan.needs.first()), routing(plan.needs.get(1)));
+        failures.extend(v4.into_iter().chain(v6));
         failures.extend(self.arrange_table(&mut inner, &plan.table).await.err());
         failures.extend(self.kernel.arrange(&plan.uplink_settings).err());
         failures.extend(self.kernel.arrange(&plan.grain_settings).err());
