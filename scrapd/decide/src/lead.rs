@@ -157,24 +157,19 @@ impl fmt::Display for WaitReason {
             Self::Starting { owner, trouble: None } => {
                 write!(f, "{owner} starts it; it does not answer yet")
             }
-            Self::Working { owner } => write!(f, "{owner} works on its data"),
-            Self::GrainBusy { grain } => write!(f, "another operation works on grain {grain}"),
-            Self::Fetching { .. }
+            Self::TooFewCopies { .. }
+            | Self::Working { .. }
+            | Self::GrainBusy { .. }
+            | Self::Fetching { .. }
             | Self::NoTemplate { .. }
             | Self::CopyFetches { .. }
             | Self::CopyStopped { .. }
             | Self::CopiesUnheard
             | Self::CopyUnsettled { .. }
             | Self::CameBack { .. }
-            | Self::Unwell { .. } => self.of_health_and_storage(f),
+            | Self::Unwell { .. } => self.of_what_goes_on(f),
             Self::Moving { left: 1 } => f.write_str("1 grain is left to move"),
             Self::Moving { left } => write!(f, "{left} grains are left to move"),
-            Self::TooFewCopies { have, want, refusals } if refusals.is_empty() => {
-                write!(f, "{have} of {want} copies: there is no other node")
-            }
-            Self::TooFewCopies { have, want, refusals } => {
-                write!(f, "{have} of {want} copies: {refusals}")
-            }
         }
     }
 }
@@ -187,9 +182,9 @@ fn no_place(f: &mut fmt::Formatter<'_>, what: &str, refusals: &str) -> fmt::Resu
 }
 
 impl WaitReason {
-    /// What has to do with templates, storage and health: the other half of `Display`.
+    /// What has to do with copies, templates and health: the other half of `Display`.
     #[expect(clippy::wildcard_enum_match_arm, reason = "the caller sends only these here")]
-    fn of_health_and_storage(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn of_what_goes_on(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Fetching { owner, template, from } => {
                 write!(f, "{owner} gets template {template} from {from}")
@@ -206,6 +201,14 @@ impl WaitReason {
             Self::CopiesUnheard => f.write_str("not every copy has reported to this leader yet"),
             Self::CopyUnsettled { node } => {
                 write!(f, "{node} has newer data and is still making them a copy")
+            }
+            Self::Working { owner } => write!(f, "{owner} works on its data"),
+            Self::GrainBusy { grain } => write!(f, "another operation works on grain {grain}"),
+            Self::TooFewCopies { have, want, refusals } if refusals.is_empty() => {
+                write!(f, "{have} of {want} copies: there is no other node")
+            }
+            Self::TooFewCopies { have, want, refusals } => {
+                write!(f, "{have} of {want} copies: {refusals}")
             }
             Self::Unwell { owner, why } => {
                 write!(f, "it is not well and {owner} starts it again: {why}")
