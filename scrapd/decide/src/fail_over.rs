@@ -22,7 +22,7 @@ use crate::place::{Loads, Purpose, Wanted};
 
 /// How long a new leader waits for the reports of all reachable copies before it chooses among those it has.
 const CHOOSE_AFTER: Span = Span::from_secs(5);
-/// How long a node is given to make its newer data a copy before an older one is taken, from when the owner is known to be gone.
+/// How long a node is given to make its newer data a copy before an older one is taken, beyond the time of a countdown.
 const SETTLED_WITHIN: Span = Span::from_secs(30);
 
 /// A copy that could be promoted.

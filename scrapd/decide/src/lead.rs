@@ -71,7 +71,7 @@ pub enum WaitReason {
     NoCopy { owner: String },
     /// Not every reachable copy has reported to this leader yet.
     CopiesUnheard,
-    /// A node that gave the grain away has newer data, and has not made them a copy yet.
+    /// A node that gave the grain away, or has to set something aside, has newer data and has not made them a copy yet.
     CopyUnsettled { node: String },
     /// The freshest copy is older than the policy allows.
     LossTooLarge { loss: Span, limit: Span, node: String },
