@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use scrap_decide::obey::{Dirty, HostAction, OrphanFacts, hold_tag};
-use scrap_decide::replicate::{Traffic, traffic};
+use scrap_decide::replicate::traffic;
 use scrap_host::any::AnyDatasets;
 use scrap_host::clock;
 use scrap_host::datasets::{
@@ -300,12 +300,11 @@ async fn send(daemon: &Daemon, grain: GrainId, node: NodeId, from: Option<Guid>,
     let took = clock::boot_time().since(began);
     // It counts from now on: a move waits for it, and not for what follows.
     daemon.agent.update(vec![Update::Sent(grain, node, to, bytes, took.ms())]);
-    match kind {
-        // Held when it answers again.
-        Traffic::Hurried => Ok(Vec::new()),
-        // Both sides hold it now: whatever happens, the next increment has a base.
-        Traffic::Full | Traffic::Increment => hold(&daemon.host, grain, node, to).await,
+    if !kind.is_held_at_once() {
+        return Ok(Vec::new());
     }
+    // Both sides hold it now: whatever happens, the next increment has a base.
+    hold(&daemon.host, grain, node, to).await
 }
 
 /// Holds what this node and another one both have.

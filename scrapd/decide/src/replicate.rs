@@ -145,6 +145,17 @@ pub enum Traffic {
     Increment,
 }
 
+impl Traffic {
+    /// Whether both sides hold what it brings before anything else; else `obey` orders that when there is time.
+    #[must_use]
+    pub fn is_held_at_once(self) -> bool {
+        match self {
+            Self::Hurried => false,
+            Self::Full | Self::Increment => true,
+        }
+    }
+}
+
 /// Of which kind a stream of this grain to a node is.
 #[must_use]
 pub fn traffic(grain: Option<&Grain>, receiver: NodeId, from: Option<Guid>) -> Traffic {

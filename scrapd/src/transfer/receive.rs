@@ -188,10 +188,10 @@ async fn finish(
     dataset: Option<Dataset>,
 ) -> Result<(), Trouble> {
     let host = &*daemon.host;
-    let updates = match (kind, dataset) {
-        (Traffic::Hurried, Some(dataset)) => vec![Update::Data(grain, Some(dataset))],
+    let updates = match (kind.is_held_at_once(), dataset) {
+        (false, Some(dataset)) => vec![Update::Data(grain, Some(dataset))],
         // It is said to be here already: that is seen, not believed.
-        (Traffic::Hurried, None) => {
+        (false, None) => {
             let found = host.datasets.must(DatasetId::Grain(grain)).await?;
             if !found.snapshots.iter().any(|snapshot| snapshot.guid == offer.to) {
                 let cause = Cause::NoSnapshot(offer.to);
@@ -199,9 +199,7 @@ async fn finish(
             }
             vec![Update::Data(grain, Some(found))]
         }
-        (Traffic::Full | Traffic::Increment, _) => {
-            execute::hold(host, grain, offer.sender, offer.to).await?
-        }
+        (true, _) => execute::hold(host, grain, offer.sender, offer.to).await?,
     };
     daemon.agent.update(updates);
     Ok(())
