@@ -225,7 +225,11 @@ async fn create(daemon: &Daemon, grain: GrainId, epoch: Epoch) -> Done {
     look_at(&daemon.host, grain).await
 }
 
-async fn set_role(host: &Host, grain: GrainId, role: Role, epoch: Epoch) -> Done {
+/// Gives the dataset of a grain a role and an epoch. Returns what it is then.
+///
+/// # Errors
+/// What the backend says.
+pub async fn set_role(host: &Host, grain: GrainId, role: Role, epoch: Epoch) -> Done {
     let dataset = host.datasets.set_role(grain, role, epoch).await?;
     Ok(vec![Update::Data(grain, Some(dataset))])
 }

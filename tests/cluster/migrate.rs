@@ -1,13 +1,14 @@
 //! Moves under a writing client.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::Context;
 use scrap_schema::api::OperationView;
 use scrap_schema::operation::OperationState;
-use scrap_tests::cluster::grain::Entry;
+use scrap_tests::cluster::grain::{Entry, policy};
 use scrap_tests::cluster::writer::Writer;
-use scrap_tests::cluster::{Cluster, SOON, Spec};
+use scrap_tests::cluster::{Cluster, SOON, Spec, wait_for};
 use serde_json::json;
 
 /// Every node and epoch wrote its entries in one piece.
@@ -60,5 +61,70 @@ async fn a_move_loses_nothing_and_tells_its_true_downtime() -> anyhow::Result<()
         let what = format!("to {to}: told {told} ms, seen {outside:?}");
         assert!(difference <= Duration::from_millis(200), "{what}");
     }
+    cluster.end().await
+}
+
+/// The states of a grain on a node, as they lie on its disk.
+fn on_disk(cluster: &Cluster, node: &str, grain: &str) -> anyhow::Result<BTreeSet<String>> {
+    let dataset = cluster.node(node)?.data().join("pool/grains").join(grain);
+    let mut states = BTreeSet::new();
+    for entry in std::fs::read_dir(dataset.join("snapshots"))? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        states.extend(name.strip_suffix(".manifest").map(str::to_owned));
+    }
+    Ok(states)
+}
+
+#[tokio::test]
+async fn a_copy_that_was_away_while_its_grain_moved_catches_up() -> anyhow::Result<()> {
+    let mut cluster = Cluster::start(Spec::new(3)).await?;
+    let book = cluster.guestbook("ada", 2).await?;
+    let few = "  snapshots: {keep-last: 1, keep-hourly: 0, keep-daily: 0}\n";
+    cluster.api.apply(&format!("{}{few}", policy(2))).await?;
+    let writer = Writer::start(&book);
+    writer.more(20, SOON).await?;
+    let frozen: OperationView =
+        cluster.api.post("/v1/grains/book/snapshots", &json!({"name": "v1"})).await?;
+    assert_eq!(cluster.api.ended(frozen.id, SOON).await?.state, OperationState::Succeeded);
+    let id = cluster.api.grain("book").await?.metadata.id.context("a grain has an id")?;
+    let id = id.as_str();
+    let until_then = on_disk(&cluster, "ada", id)?;
+    wait_for(SOON, "cy has v1 and a newer state", async || {
+        let there = on_disk(&cluster, "cy", id)?;
+        let is_beyond = there.difference(&until_then).next().is_some();
+        Ok((is_beyond && !there.is_disjoint(&until_then)).then_some(()))
+    })
+    .await?;
+
+    cluster.node_mut("cy")?.kill9()?;
+    let away = on_disk(&cluster, "cy", id)?;
+    let asked: OperationView =
+        cluster.api.post("/v1/grains/book/migrate", &json!({"to": "bob"})).await?;
+    assert_eq!(cluster.api.ended(asked.id, SOON).await?.state, OperationState::Succeeded);
+    wait_for(SOON, "bob prunes everything of cy's but v1", async || {
+        let there = on_disk(&cluster, "bob", id)?;
+        // Nobody prunes v1, and something newer than that has come to cy.
+        Ok((away.intersection(&there).count() == 1).then_some(()))
+    })
+    .await?;
+
+    cluster.node_mut("cy")?.start()?;
+    let since = writer.seen().acknowledged.len();
+    writer.more(50, SOON).await?;
+    let kept = wait_for(SOON, "what bob has pruned is kept aside on cy", async || {
+        Ok(cluster.api.orphans().await?.into_iter().next())
+    })
+    .await?;
+    assert_eq!(kept.node.as_str(), "cy", "{kept:#?}");
+    let seen = writer.end().await?;
+    assert!(seen.acknowledged.len() > since);
+    // Everything that was written meanwhile reaches the copy.
+    cluster.is_protected("book", 2).await?;
+    wait_for(SOON, "cy has what bob has", async || {
+        let (bob, cy) = (on_disk(&cluster, "bob", id)?, on_disk(&cluster, "cy", id)?);
+        Ok((bob == cy && !away.is_subset(&cy)).then_some(()))
+    })
+    .await?;
+    assert!(seen.missing(&book.entries().await?).is_empty());
     cluster.end().await
 }

@@ -28,7 +28,7 @@ const IN_STEP: Span = Span::from_secs(60);
 pub enum Route {
     /// It has the newest snapshot.
     UpToDate,
-    /// It has nothing.
+    /// It has nothing, or nothing in common with this line: then its node sets it aside whole, first.
     Full {
         /// The snapshot to send.
         to: Guid,
@@ -40,10 +40,13 @@ pub enum Route {
         /// The snapshot to send.
         to: Guid,
     },
-    /// It has states that this line does not have: its node must set them aside first.
+    /// Beyond the newest state that both have, it has states that this line does not have (any more): its node must set them
+    /// aside first.
     Diverged {
-        /// The newest snapshot that both have, if any.
-        common: Option<Guid>,
+        /// The newest snapshot that both have.
+        common: Guid,
+        /// The snapshot to send then; `None`: there is none beyond `common` yet.
+        to: Option<Guid>,
     },
     /// There is no snapshot to send yet.
     Nothing,
@@ -53,24 +56,20 @@ pub enum Route {
 /// never jumped over: they arrive as snapshots of their own.
 #[must_use]
 pub fn route(mine: &[Snapshot], theirs: &[Guid]) -> Route {
-    let Some(newest) = mine.last() else { return Route::Nothing };
-    if theirs.is_empty() {
-        // The oldest one that must exist on the copy, or the newest of all.
-        let first = mine.iter().find(|snapshot| must_travel(snapshot)).unwrap_or(newest);
-        return Route::Full { to: first.guid };
-    }
-    let at = mine.iter().rposition(|snapshot| theirs.contains(&snapshot.guid));
-    let Some(at) = at else { return Route::Diverged { common: None } };
-    let Some(common) = mine.get(at).map(|snapshot| snapshot.guid) else {
-        return Route::Nothing;
+    // The oldest one that must exist on the copy, or the newest of all.
+    let next = |later: &[Snapshot]| {
+        let next = later.iter().find(|snapshot| must_travel(snapshot)).or(later.last());
+        next.map(|snapshot| snapshot.guid)
     };
-    if theirs.last() != Some(&common) {
-        return Route::Diverged { common: Some(common) };
-    }
-    let later = mine.get(at.saturating_add(1)..).unwrap_or_default();
-    match later.iter().find(|snapshot| must_travel(snapshot)).or(later.last()) {
-        Some(next) => Route::Incremental { from: common, to: next.guid },
-        None => Route::UpToDate,
+    let Some(at) = mine.iter().rposition(|snapshot| theirs.contains(&snapshot.guid)) else {
+        return next(mine).map_or(Route::Nothing, |to| Route::Full { to });
+    };
+    let (until, later) = mine.split_at(at.saturating_add(1));
+    let Some(common) = until.last().map(|snapshot| snapshot.guid) else { return Route::Nothing };
+    match (theirs.last() == Some(&common), next(later)) {
+        (true, Some(to)) => Route::Incremental { from: common, to },
+        (true, None) => Route::UpToDate,
+        (false, to) => Route::Diverged { common, to },
     }
 }
 
@@ -117,8 +116,11 @@ pub enum NotAdmitted {
 pub enum Admitted {
     /// Take it.
     Receive,
-    /// Nothing here has anything in common with the sender's line: set it aside whole, then take the stream.
-    SetAsideFirst,
+    /// Set aside what is here beyond a state that the sender has too, or all of it (`None`), then take the stream.
+    SetAsideFirst {
+        /// The state to keep.
+        base: Option<Guid>,
+    },
 }
 
 /// A stream that asks to come in.
@@ -250,11 +252,19 @@ pub fn admit(
     if offer.from.is_some() && offer.from == newest {
         return Ok(Admitted::Receive);
     }
-    let in_common = data.snapshots.iter().any(|snapshot| offer.line.contains(&snapshot.guid));
-    if offer.from.is_none() && !in_common {
-        return Ok(Admitted::SetAsideFirst);
+    let has = |guid: &Guid| data.snapshots.iter().any(|snapshot| snapshot.guid == *guid);
+    let set_aside = match offer.from {
+        None => !offer.line.iter().any(has),
+        // Its owner knows both the base and that the newest state here is nowhere on its line, not even behind what it names.
+        Some(from) => {
+            let on_line = |guid: &Guid| offer.line.contains(guid);
+            has(&from) && on_line(&from) && newest.is_some_and(|newest| !on_line(&newest))
+        }
+    };
+    match set_aside {
+        true => Ok(Admitted::SetAsideFirst { base: offer.from }),
+        false => Err(NotAdmitted::DoesNotContinue { from: offer.from, newest }),
     }
-    Err(NotAdmitted::DoesNotContinue { from: offer.from, newest })
 }
 
 /// Chooses the nodes that keep copies. The leader's part.

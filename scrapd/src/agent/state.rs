@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use scrap_decide::cluster::{Cluster, Grain};
 use scrap_decide::lease::Lease;
 use scrap_decide::obey::{
-    CopyFacts, DataFacts, DataRole, Dirty, Failure, HostFacts, Lane, OrphanFacts, StopReason,
+    DataFacts, DataRole, Dirty, Failure, HostFacts, Lane, OrphanFacts, StopReason,
 };
 use scrap_host::clock;
 use scrap_host::datasets::{Dataset, Role};
@@ -235,9 +235,11 @@ impl State {
             Update::Network(troubles) => self.network = troubles,
             Update::Pool(pool) => self.facts.pool = Some(pool),
             Update::Copy(grain, node, snapshots) => {
-                let known =
-                    CopyFacts { snapshots: Some(snapshots), asked: Some(clock::boot_time()) };
-                self.facts.copies.insert((grain, node), known);
+                self.facts
+                    .copies
+                    .entry((grain, node))
+                    .or_default()
+                    .says(snapshots, clock::boot_time());
             }
             Update::Sent(grain, node, guid, bytes, ms) => self.sent(grain, node, guid, bytes, ms),
             Update::Extended(deadline, silent) => self.extended(deadline, silent),

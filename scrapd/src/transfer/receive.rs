@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
-use scrap_decide::obey::Lane;
+use scrap_decide::obey::{Lane, needs_new_epoch, orphan_name};
 use scrap_decide::replicate::{Admitted, NotAdmitted, Traffic, admit, still_wanted, traffic};
-use scrap_host::datasets::{Cause, Dataset, DatasetError, DatasetId, Datasets, Incoming};
+use scrap_host::datasets::{Cause, Dataset, DatasetError, DatasetId, Datasets, Incoming, Role};
 use scrap_schema::id::{Epoch, GrainId};
-use scrap_schema::snapshot::{Purpose, SnapshotName};
+use scrap_schema::snapshot::Guid;
 
 use super::turns::Turn;
 use super::{OfferBody, ReceiveError, Received, frames, turns};
@@ -49,7 +49,9 @@ where
     let failed = |source: Trouble| ReceiveError::Failed { grain, source };
     match admitted(daemon, grain, offer)? {
         Admitted::Receive => (),
-        Admitted::SetAsideFirst => set_aside(daemon, grain, offer.epoch).await.map_err(failed)?,
+        Admitted::SetAsideFirst { base } => {
+            set_aside(daemon, grain, offer.epoch, base).await.map_err(failed)?
+        }
     }
     let (received, dataset) = match take_in(daemon, grain, offer, wire, idle).await {
         Ok(taken) => taken,
@@ -113,14 +115,23 @@ async fn unwanted(daemon: &Daemon, grain: GrainId, offer: &OfferBody) -> NotAdmi
     }
 }
 
-async fn set_aside(daemon: &Daemon, grain: GrainId, epoch: Epoch) -> Result<(), Trouble> {
-    let seq = daemon.agent.with(|state| {
-        let data = state.facts.data.get(&grain);
-        data.and_then(|data| data.snapshots.iter().map(|snapshot| snapshot.name.seq).max())
+async fn set_aside(
+    daemon: &Daemon,
+    grain: GrainId,
+    epoch: Epoch,
+    base: Option<Guid>,
+) -> Result<(), Trouble> {
+    let how = daemon.agent.with(|state| {
+        let data = state.facts.data.get(&grain)?;
+        let renew = needs_new_epoch(&state.facts, grain, data);
+        Some((renew, orphan_name(if renew { epoch } else { data.epoch }, data)))
     });
-    let seq = seq.unwrap_or(0).saturating_add(1);
-    let name = SnapshotName { epoch, seq, purpose: Purpose::Orphan };
-    let seen = execute::set_aside(&daemon.host, grain, None, &name).await?;
+    let Some((renew, name)) = how else { return Ok(()) };
+    if renew {
+        let seen = execute::set_role(&daemon.host, grain, Role::Standby, epoch).await?;
+        daemon.agent.update(seen);
+    }
+    let seen = execute::set_aside(&daemon.host, grain, base, &name).await?;
     daemon.agent.update(seen);
     Ok(())
 }

@@ -1,10 +1,12 @@
 //! The simulated hands: every action of `obey` takes its time and then has its effect, or fails with a reason and is tried
 //! again later. A daemon that dies takes its unfinished actions with it.
 
-use scrap_decide::obey::{DataRole, Dirty, Failure, HostAction, Lane, hold_tag};
+use scrap_decide::obey::{
+    DataRole, Dirty, Failure, HostAction, Lane, hold_tag, needs_new_epoch, orphan_name,
+};
 use scrap_decide::replicate::{Admitted, Offer, admit};
 use scrap_schema::id::{Epoch, GrainId, NodeId, TemplateId};
-use scrap_schema::snapshot::{Guid, Purpose, Snapshot, SnapshotName};
+use scrap_schema::snapshot::{Guid, Snapshot, SnapshotName};
 use scrap_schema::unit::{Bytes, Span};
 
 use super::disk::{Aside, Dataset, Frozen};
@@ -175,7 +177,7 @@ impl Sim {
             let name = self.name(*grain);
             let target = self.truth.node_name(*node);
             let known = self.machines[at].copies.entry((*grain, *node)).or_default();
-            known.snapshots = None;
+            known.facts.snapshots = None;
             if known.trouble.as_ref() != Some(&why) {
                 known.trouble = Some(why.clone());
                 let who = format!("{}/host", self.machines[at].name);
@@ -418,7 +420,7 @@ impl Sim {
         let machine = &mut self.machines[at];
         let asked = machine.now(self.now).boot;
         let known = machine.copies.entry((grain, node)).or_default();
-        (known.snapshots, known.asked) = (Some(theirs), Some(asked));
+        known.facts.says(theirs, asked);
         Ok(())
     }
 
@@ -435,19 +437,15 @@ impl Sim {
         let sender = self.machines[at].datasets.get(&grain).ok_or("there is no dataset")?;
         let epoch = sender.epoch;
         let frozen = sender.frozen(to).ok_or("the snapshot is gone")?.clone();
-        if self.admit(at, grain, peer, from)? == Admitted::SetAsideFirst {
-            let held = self.machines[peer].datasets.get(&grain);
-            let (last, was) = held.map_or((0, epoch), |data| {
-                let last = data.snapshots.iter().map(|frozen| frozen.snapshot.name.seq).max();
-                (last.unwrap_or(0), data.epoch)
-            });
-            // As `set_role` does before: two orphans of one epoch cannot be.
-            let taken = self.machines[peer].orphans.contains_key(&(grain, was));
-            if let Some(data) = self.machines[peer].datasets.get_mut(&grain).filter(|_| taken) {
-                data.epoch = epoch;
+        if let Admitted::SetAsideFirst { base } = self.admit(at, grain, peer, from)? {
+            let facts = self.machines[peer].host_facts(&self.sizes);
+            let data = facts.data.get(&grain).ok_or("there is no dataset")?;
+            let renew = needs_new_epoch(&facts, grain, data);
+            let name = orphan_name(if renew { epoch } else { data.epoch }, data);
+            if renew {
+                self.dataset(peer, grain)?.epoch = epoch;
             }
-            let name = SnapshotName { epoch: was, seq: last + 1, purpose: Purpose::Orphan };
-            self.set_aside(peer, grain, None, name)?;
+            self.set_aside(peer, grain, base, name)?;
         }
         let receiver = &mut self.machines[peer];
         receiver.changed = true;
@@ -469,7 +467,7 @@ impl Sim {
             self.hold(peer, grain, self.machines[at].id, to)?;
         }
         let known = self.machines[at].copies.entry((grain, node)).or_default();
-        known.snapshots.get_or_insert_default().push(to);
+        known.facts.snapshots.get_or_insert_default().push(to);
         known.rounds += 1;
         known.rate = if bytes > 0 { self.rate } else { known.rate };
         let trouble = known.trouble.take().is_some();

@@ -81,10 +81,8 @@ pub struct Flight {
 /// What an owner knows of a copy.
 #[derive(Debug, Clone, Default)]
 pub struct KnownCopy {
-    /// Its snapshots.
-    pub snapshots: Option<Vec<Guid>>,
-    /// When it last told them.
-    pub asked: Option<BootTime>,
+    /// What the decision sees of it.
+    pub facts: CopyFacts,
     /// Completed streams.
     pub rounds: u32,
     /// Bytes per second of the last stream.
@@ -224,10 +222,7 @@ impl Machine {
             };
             (*key, facts)
         });
-        let copies = self.copies.iter().map(|(key, known)| {
-            let (snapshots, asked) = (known.snapshots.clone(), known.asked);
-            (*key, CopyFacts { snapshots, asked })
-        });
+        let copies = self.copies.iter().map(|(key, known)| (*key, known.facts.clone()));
         HostFacts {
             lease: self.lease,
             extended: self.extended,
@@ -314,7 +309,7 @@ fn copy_report(
     write: u64,
     base: u64,
 ) -> CopyReport {
-    let theirs = known.snapshots.clone().unwrap_or_default();
+    let theirs = known.facts.snapshots.clone().unwrap_or_default();
     let common =
         dataset.snapshots.iter().rev().find(|frozen| theirs.contains(&frozen.snapshot.guid));
     let newest = dataset.snapshots.last();

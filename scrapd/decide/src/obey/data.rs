@@ -1,7 +1,7 @@
 //! The shape of a dataset: first one, promotion, demotion, divergence, removal; snapshots that people and hand-overs need.
 
 use scrap_schema::command::Command;
-use scrap_schema::id::{Epoch, Name, NodeId, OperationId};
+use scrap_schema::id::{Epoch, GrainId, Name, NodeId, OperationId};
 use scrap_schema::operation::Work;
 use scrap_schema::snapshot::{Guid, Purpose, Snapshot, SnapshotName};
 
@@ -254,19 +254,28 @@ fn fork(here: Here<'_>, data: &DataFacts) -> Option<Guid> {
 
 fn set_aside(here: Here<'_>, data: &DataFacts, actions: &mut Vec<HostAction>) {
     let grain = here.grain.id;
-    // A copy that diverges twice without having received anything between: its second orphan needs an epoch of its own.
-    if data.role == DataRole::Standby && here.host.orphans.contains_key(&(grain, data.epoch)) {
+    if needs_new_epoch(here.host, grain, data) {
         actions.push(HostAction::Demote { grain, epoch: here.grain.epoch });
         return;
     }
     let base = fork(here, data);
-    // The name of a call that was broken off is kept: by it the host knows its own half-done work.
-    let begun = data.snapshots.last().filter(|head| head.name.purpose == Purpose::Orphan);
-    let name = match begun {
-        Some(begun) => begun.name.clone(),
-        None => next_name(data.epoch, data, Purpose::Orphan),
-    };
+    let name = orphan_name(data.epoch, data);
     actions.push(HostAction::SetAside { grain, base, name });
+}
+
+/// Whether a copy must be given the epoch of its grain before it is set aside: it diverges twice without having received anything
+/// of another epoch between, and its second orphan needs an epoch of its own.
+#[must_use]
+pub fn needs_new_epoch(host: &HostFacts, grain: GrainId, data: &DataFacts) -> bool {
+    data.role == DataRole::Standby && host.orphans.contains_key(&(grain, data.epoch))
+}
+
+/// The name of the snapshot that ends what is set aside. The one of a call that was broken off is kept: by it the host knows its
+/// own half-done work.
+#[must_use]
+pub fn orphan_name(epoch: Epoch, data: &DataFacts) -> SnapshotName {
+    let begun = data.snapshots.last().filter(|head| head.name.purpose == Purpose::Orphan);
+    begun.map_or_else(|| next_name(epoch, data, Purpose::Orphan), |begun| begun.name.clone())
 }
 
 /// Diverged heads that the cluster does not know of yet.

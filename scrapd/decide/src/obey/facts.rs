@@ -130,6 +130,18 @@ pub struct CopyFacts {
     pub snapshots: Option<Vec<Guid>>,
     /// When it last said so; `None`: what it has is known from what was sent.
     pub asked: Option<BootTime>,
+    /// How often in a row it has said the same.
+    pub said: u32,
+}
+
+impl CopyFacts {
+    /// Takes what it has just said that it has.
+    pub fn says(&mut self, snapshots: Vec<Guid>, now: BootTime) {
+        let same = self.snapshots.as_ref() == Some(&snapshots);
+        self.said = if same { self.said.saturating_add(1) } else { 1 };
+        self.snapshots = Some(snapshots);
+        self.asked = Some(now);
+    }
 }
 
 /// How often a snapshot or a restore that a person asked for is tried.

@@ -20,6 +20,9 @@ const EVERY_WHILE_MOVING: Span = Span::from_ms(500);
 /// A copy that has to set something aside first is asked this often whether it has.
 const ASK_AGAIN: Span = Span::from_secs(1);
 
+/// A copy that has said so often that it has what is not on this line does not set it aside by itself.
+const OFTEN: u32 = 10;
+
 /// The tag that holds the newest snapshot that this node and another one both have.
 #[must_use]
 pub fn hold_tag(node: NodeId) -> String {
@@ -121,23 +124,20 @@ fn send(here: Here<'_>, data: &DataFacts, node: NodeId, actions: &mut Vec<HostAc
     };
     match route(&data.snapshots, &known) {
         Route::Full { to } => actions.push(HostAction::Send { grain, node, from: None, to }),
-        Route::Incremental { from, to } => {
-            // A hold that fails is not what a copy waits for.
-            if !here.host.failed.contains_key(&Lane::Copy(grain, node)) {
-                hold(here, data, node, from, actions);
-            }
-            actions.push(HostAction::Send { grain, node, from: Some(from), to });
-        }
-        // Its node sets aside what is not on this line, or takes a full stream if nothing is: ask again later.
-        Route::Diverged { common: None } => {
-            if let Some(newest) = data.snapshots.last() {
-                actions.push(HostAction::Send { grain, node, from: None, to: newest.guid });
-            }
-        }
-        Route::Diverged { common: Some(_) } => {
-            let asked = here.host.copies.get(&(grain, node)).and_then(|copy| copy.asked);
-            if asked.is_none_or(|asked| here.now.boot.since(asked) >= ASK_AGAIN) {
-                actions.push(HostAction::Ask { grain, node });
+        Route::Incremental { from, to } => increment(here, data, node, (from, to), actions),
+        Route::Diverged { common, to } => {
+            let copy = here.host.copies.get(&(grain, node)).cloned().unwrap_or_default();
+            let is_due = |asked| here.now.boot.since(asked) >= ASK_AGAIN;
+            match to {
+                // What its node has to set aside on its own it has by now: a head that was left behind, or what a fork cut off. The
+                // rest is on the grain's line and not here any more. Only this stream tells its node so.
+                Some(to) if copy.said >= OFTEN => {
+                    increment(here, data, node, (common, to), actions)
+                }
+                Some(_) | None if copy.asked.is_none_or(is_due) => {
+                    actions.push(HostAction::Ask { grain, node });
+                }
+                Some(_) | None => (),
             }
         }
         Route::UpToDate => {
@@ -147,6 +147,21 @@ fn send(here: Here<'_>, data: &DataFacts, node: NodeId, actions: &mut Vec<HostAc
         }
         Route::Nothing => (),
     }
+}
+
+fn increment(
+    here: Here<'_>,
+    data: &DataFacts,
+    node: NodeId,
+    (from, to): (Guid, Guid),
+    actions: &mut Vec<HostAction>,
+) {
+    let grain = here.grain.id;
+    // A hold that fails is not what a copy waits for.
+    if !here.host.failed.contains_key(&Lane::Copy(grain, node)) {
+        hold(here, data, node, from, actions);
+    }
+    actions.push(HostAction::Send { grain, node, from: Some(from), to });
 }
 
 /// What a stream to a copy can build on.

@@ -20,8 +20,10 @@ fn check(mine: &str, theirs: &str, expected: &str) {
         Route::UpToDate => "up to date".to_owned(),
         Route::Full { to } => format!("full {}", to.0),
         Route::Incremental { from, to } => format!("{} to {}", from.0, to.0),
-        Route::Diverged { common: Some(common) } => format!("diverged after {}", common.0),
-        Route::Diverged { common: None } => "nothing in common".to_owned(),
+        Route::Diverged { common, to: Some(to) } => {
+            format!("diverged after {}, then to {}", common.0, to.0)
+        }
+        Route::Diverged { common, to: None } => format!("diverged after {}", common.0),
         Route::Nothing => "nothing".to_owned(),
     };
     assert_eq!(found, expected, "`{mine}` to `{theirs:?}`");
@@ -56,9 +58,11 @@ fn what_people_and_moves_froze_is_never_jumped_over() {
 
 #[test]
 fn a_state_that_this_line_does_not_have_is_divergence() {
-    check("1.1 1.2", "1.1 2.9", "diverged after 101");
-    check("2.1 2.2", "1.1 1.2", "nothing in common");
-    check("1.1 1.2 2.3", "1.1 1.2 1.3", "diverged after 102");
+    check("1.1 1.2", "1.1 2.9", "diverged after 101, then to 102");
+    check("1.1 1.2! 1.3", "1.1 2.9", "diverged after 101, then to 102");
+    check("2.1 2.2", "1.1 1.2", "full 202");
+    check("1.1 1.2 2.3", "1.1 1.2 1.3", "diverged after 102, then to 203");
+    check("1.1 1.2", "1.1 1.2 1.3", "diverged after 102");
 }
 
 fn facts(role: DataRole, snapshots: &str) -> DataFacts {
@@ -91,14 +95,19 @@ fn admitted(offer: &Offer, data: Option<&DataFacts>) -> Result<Admitted, NotAdmi
 #[test]
 fn a_stream_comes_in_only_where_it_continues_what_is_there() {
     use Admitted::{Receive, SetAsideFirst};
+    let aside = |base: Option<u64>| Ok(SetAsideFirst { base: base.map(Guid) });
     let copy = facts(DataRole::Standby, "1.1 1.2");
     assert_eq!(admitted(&offer(None, "1.1"), None), Ok(Receive));
     assert_eq!(admitted(&offer(Some("1.2"), "1.1 1.2 1.3"), Some(&copy)), Ok(Receive));
-    assert_eq!(admitted(&offer(None, "2.1"), Some(&copy)), Ok(SetAsideFirst));
+    assert_eq!(admitted(&offer(None, "2.1"), Some(&copy)), aside(None));
+    assert_eq!(admitted(&offer(Some("1.1"), "1.1 1.3"), Some(&copy)), aside(Some(101)));
+    // So long is the sender's line that it names only its end: what is here may be on it.
     let missing = NotAdmitted::DoesNotContinue { from: Some(Guid(101)), newest: None };
     assert_eq!(admitted(&offer(Some("1.1"), "1.1"), None), Err(missing));
     let older = NotAdmitted::DoesNotContinue { from: Some(Guid(101)), newest: Some(Guid(102)) };
-    assert_eq!(admitted(&offer(Some("1.1"), "1.1 1.3"), Some(&copy)), Err(older));
+    assert_eq!(admitted(&offer(Some("1.1"), "1.3"), Some(&copy)), Err(older.clone()));
+    // The sender did not know yet that it has come here.
+    assert_eq!(admitted(&offer(Some("1.1"), "1.1 1.2 1.3"), Some(&copy)), Err(older));
     let full = NotAdmitted::DoesNotContinue { from: None, newest: Some(Guid(102)) };
     assert_eq!(admitted(&offer(None, "1.1"), Some(&copy)), Err(full));
     let head = facts(DataRole::Owner, "1.1 1.2");

@@ -235,12 +235,37 @@ fn a_copy_that_has_to_set_something_aside_is_not_asked_all_the_time() {
     let mut owner = host(&world, 1_000);
     owner.runs.insert(WEB, running(1, true));
     owner.data.insert(WEB, DataFacts { held: held(2, "1.4"), ..head("1.4 1.5", 1) });
-    let snapshots = Some(line("1.4 1.9").iter().map(|snapshot| snapshot.guid).collect());
+    let states = |text| line(text).iter().map(|snapshot| snapshot.guid).collect::<Vec<Guid>>();
     let now = world.now.boot.0;
-    for (asked, expected) in [(now, false), (now - 999, false), (now - 1_000, true)] {
-        let known = CopyFacts { snapshots: Clone::clone(&snapshots), asked: Some(BootTime(asked)) };
+    let streams = |owner: &HostFacts| {
+        let mut orders = orders(&world, 1, owner);
+        orders.retain(|order| order.starts_with("ask") || order.starts_with("send"));
+        orders
+    };
+    let ask = ["ask node 2 for its copy of web"].as_slice();
+    let send = ["send increment of web to node 2"].as_slice();
+    // How often it has said so, how long ago last.
+    let cases = [
+        (1, 0, [].as_slice()),
+        (1, 999, &[]),
+        (1, 1_000, ask),
+        (9, 1_000, ask),
+        // It does not set it aside by itself: the stream that begins before it says that it must.
+        (10, 0, send),
+    ];
+    for (said, ago, expected) in cases {
+        let mut known = CopyFacts::default();
+        (0..said).for_each(|_| known.says(states("1.4 1.9"), BootTime(now - ago)));
         owner.copies.insert((WEB, NodeId(2)), known);
-        let asks = orders(&world, 1, &owner).iter().any(|order| order.starts_with("ask"));
-        assert_eq!(asks, expected, "{} ms ago", now - asked);
+        assert_eq!(streams(&owner), expected, "{said} times, {ago} ms ago");
     }
+    // There is nothing to send: it can only be asked.
+    owner.data.insert(WEB, DataFacts { held: held(2, "1.4"), ..head("1.3 1.4", 1) });
+    let mut known = CopyFacts::default();
+    (0..20).for_each(|_| known.says(states("1.4 1.9"), BootTime(now - 1_000)));
+    owner.copies.insert((WEB, NodeId(2)), known.clone());
+    assert_eq!(streams(&owner), ask);
+    // What has set something aside says something else.
+    known.says(states("1.4"), BootTime(now));
+    assert_eq!(known.said, 1);
 }
