@@ -38,6 +38,16 @@ zfs_down() {
   local pool
   kernel_zfs && command -v zpool >/dev/null || return 0
   pool=$(pool_of "$1")
-  zpool list -H -o name "$pool" >/dev/null 2>&1 || return 0
-  if [ "${2-}" = destroy ]; then zpool destroy -f "$pool"; else zpool export -f "$pool"; fi
+  ! zpool list -H -o name "$pool" >/dev/null 2>&1 || zpool export -f "$pool"
+}
+
+# Destroys every pool of the lab, whoever made it: one with the lab's name in front, on files in the lab's folder. The name
+# alone could be that of another lab's, whose own name is longer.
+zfs_destroy() {
+  local pool
+  kernel_zfs && command -v zpool >/dev/null || return 0
+  while read -r pool; do
+    [[ $pool == "$NAME"-* ]] || continue
+    ! LC_ALL=C zpool status -P "$pool" | grep -qF "$DIR/" || zpool destroy -f "$pool"
+  done < <(zpool list -H -o name)
 }
