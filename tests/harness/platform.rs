@@ -12,6 +12,7 @@ use std::os::fd::AsFd as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use tokio::process::Command;
 
 use crate::cluster::api::Api;
 use crate::cluster::{program, wait_for};
+use leftovers::Trace;
 
 /// Names of nodes, in the order of their ids.
 pub const NAMES: [&str; 3] = ["ada", "ben", "cleo"];
@@ -82,6 +84,8 @@ pub struct Lab {
     pub dir: PathBuf,
     /// Its API, asked from the client.
     pub api: Api,
+    /// How what is left of it is recognised.
+    pub trace: Trace,
     guard: Option<Child>,
     passed: bool,
 }
@@ -126,15 +130,18 @@ impl Lab {
     async fn start(spec: Spec) -> anyhow::Result<Self> {
         let name = new_name();
         let dir = PathBuf::from("/var/lib/scrap-lab").join(&name);
+        leave_network()?;
+        let trace = Trace::begin(&name);
         let guard = Some(guard(&name)?);
         let servers = [1, 2, 3].map(|number| format!("http://10.99.0.{number}:7272"));
         let api = Api::new(servers.into())?;
-        let lab = Self { name, dir, api, guard, passed: false };
+        let mut lab = Self { name, dir, api, trace, guard, passed: false };
         let bin = programs()?;
         let mut arguments = vec!["up".to_owned(), "--bin-dir".to_owned()];
         arguments.push(bin.display().to_string());
         arguments.extend(spec.options);
         lab.verb(&arguments).await?;
+        lab.trace.look();
         enter_network(&lab.dir.join("machines/client.inner"))?;
         Ok(lab)
     }
@@ -299,8 +306,11 @@ impl Lab {
     /// If something is left.
     pub async fn end(mut self) -> anyhow::Result<()> {
         self.passed = true;
+        // Some may have been switched off and on.
+        self.trace.look();
         self.verb(&["down"]).await?;
-        let left = leftovers::of(&self.name);
+        leave_network()?;
+        let left = self.trace.left();
         if !left.is_empty() {
             bail!("left of the lab {}:\n  {}", self.name, left.join("\n  "));
         }
@@ -348,6 +358,22 @@ fn guard(name: &str) -> anyhow::Result<Child> {
     command.args(["--name", name, "guard"]).current_dir("/").process_group(0);
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().context("cannot start the guard of the lab")
+}
+
+/// The network of the machine outside, as it was before any thread of a test was moved.
+static OUTSIDE: OnceLock<File> = OnceLock::new();
+
+/// Moves the calling thread back into the network of the machine outside.
+///
+/// # Errors
+/// If it cannot be entered.
+pub fn leave_network() -> anyhow::Result<()> {
+    if OUTSIDE.get().is_none() {
+        let _ = OUTSIDE.set(File::open("/proc/thread-self/ns/net")?);
+    }
+    let outside = OUTSIDE.get().context("there is a network outside")?;
+    move_into_link_name_space(outside.as_fd(), Some(LinkNameSpaceType::Network))
+        .context("cannot go back to the network of the machine outside")
 }
 
 /// Moves the calling thread into the network of the machine whose first process stands in this record.

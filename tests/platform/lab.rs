@@ -1,13 +1,15 @@
 //! The lab itself: cables, power, and that nothing is left of it, even when it was killed in the middle.
 
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::Context;
 use rustix::process::{Pid, Signal, kill_process_group};
 use scrap_tests::cluster::wait_for;
-use scrap_tests::platform::{SOON, Spec, lab_program, leftovers, new_name, refusal, up};
+use scrap_tests::platform::leftovers::Trace;
+use scrap_tests::platform::{SOON, Spec, lab_program, leave_network, new_name, refusal, up};
 
 fn bare() -> Spec {
     Spec { options: ["--bare", "--size", "1G"].map(ToOwned::to_owned).into() }
@@ -63,9 +65,11 @@ async fn a_lab_that_was_killed_in_the_middle_is_taken_down() -> anyhow::Result<(
     if refusal().is_some() {
         return Ok(());
     }
+    leave_network()?;
     // At several places: with nothing but a folder, with some machines, with pools.
     for pause in [50, 400, 1500, 4000] {
         let name = new_name();
+        let mut trace = Trace::begin(&name);
         let mut command = Command::new(lab_program());
         command.args(["--name", &name, "up", "--bare", "--size", "1G"]).process_group(0);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -75,11 +79,12 @@ async fn a_lab_that_was_killed_in_the_middle_is_taken_down() -> anyhow::Result<(
         let group = Pid::from_raw(i32::try_from(child.id())?).context("a process has a number")?;
         kill_process_group(group, Signal::KILL)?;
         child.wait()?;
+        trace.look();
         for _ in 0..2 {
             let down = Command::new(lab_program()).args(["--name", &name, "down"]).output()?;
             assert!(down.status.success(), "{}", String::from_utf8_lossy(&down.stderr));
         }
-        assert_eq!(leftovers::of(&name), Vec::<String>::new(), "killed after {pause} ms");
+        assert_eq!(trace.left(), Vec::<String>::new(), "killed after {pause} ms");
     }
     Ok(())
 }
@@ -87,11 +92,18 @@ async fn a_lab_that_was_killed_in_the_middle_is_taken_down() -> anyhow::Result<(
 #[tokio::test]
 async fn a_lab_goes_with_the_program_that_holds_it() -> anyhow::Result<()> {
     let Some(lab) = up(bare()).await? else { return Ok(()) };
-    let name = lab.name.clone();
+    let trace = lab.trace.clone();
+    leave_network()?;
+    // All machines of three nodes, and what is of them is found as long as it is there.
+    assert_eq!(trace.machines(), 7, "{trace:?}");
+    let there = trace.left();
+    // The kernel's ZFS has no process of a lab.
+    let pool = if Path::new("/dev/zfs").exists() { "pool " } else { "pool.img open" };
+    for what in ["folder ", pool, "the network of ada", "its control group", "control group /sys"] {
+        assert!(there.iter().any(|line| line.contains(what)), "no {what} in {there:#?}");
+    }
     // As if a test had failed.
     drop(lab);
-    wait_for(SOON, "nothing is left of the lab", async || {
-        Ok(leftovers::of(&name).is_empty().then_some(()))
-    })
-    .await
+    wait_for(SOON, "nothing is left of the lab", async || Ok(trace.left().is_empty().then_some(())))
+        .await
 }

@@ -1,41 +1,169 @@
 //! What is left of a lab on the machine outside. Looks at everything itself and asks no part of the lab.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-/// Everything that still carries the name of a lab: its folder, processes, mounts, control groups, loop devices.
-#[must_use]
-pub fn of(name: &str) -> Vec<String> {
-    let folder = PathBuf::from("/var/lib/scrap-lab").join(name);
-    let mut left = Vec::new();
-    if folder.exists() {
-        left.push(format!("folder {}", folder.display()));
-    }
-    left.extend(processes(&folder));
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let place = folder.display().to_string();
-    left.extend(
-        mounts.lines().filter(|line| line.contains(&place)).map(|line| format!("mount {line}")),
-    );
-    groups(Path::new("/sys/fs/cgroup"), &format!("scrap-lab.{name}"), 2, &mut left);
-    left.extend(loop_devices(&place));
-    left
+use crate::cluster::processes::Process;
+
+/// A lab as it is recognised afterwards: by its name, by the namespaces of its machines, by what the machine outside had of its
+/// own before.
+#[derive(Debug, Clone)]
+pub struct Trace {
+    name: String,
+    folder: PathBuf,
+    /// Networks of its machines, as the kernel names them: `net:[4026532281]`, and whose they are.
+    networks: BTreeMap<String, String>,
+    outside: BTreeSet<String>,
 }
 
-/// Processes that speak of the folder in their command line or work in it, and their namespaces with them.
-fn processes(folder: &Path) -> Vec<String> {
-    let place = folder.display().to_string();
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let mut found = Vec::new();
-    for process in entries.map(|entry| entry.path()) {
-        let line = fs::read(process.join("cmdline")).unwrap_or_default();
-        let line = String::from_utf8_lossy(&line).replace('\0', " ");
-        let inside = fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd.starts_with(folder));
-        if inside || line.contains(&place) {
-            found.push(format!("process {}: {line}", process.display()));
+impl Trace {
+    /// Looks at the machine outside before the lab begins. The caller's thread is in its network.
+    #[must_use]
+    pub fn begin(name: &str) -> Self {
+        let folder = PathBuf::from("/var/lib/scrap-lab").join(name);
+        let outside = links_and_tables();
+        Self { name: name.to_owned(), folder, networks: BTreeMap::new(), outside }
+    }
+
+    /// Looks at the machines that are up, again each time that some are begun.
+    pub fn look(&mut self) {
+        for record in entries(&self.folder.join("machines")) {
+            if record.extension().is_none_or(|extension| extension != "inner") {
+                continue;
+            }
+            let text = fs::read_to_string(&record).unwrap_or_default();
+            let pid = text.split(' ').next().unwrap_or_default();
+            if let Ok(network) = fs::read_link(format!("/proc/{pid}/ns/net")) {
+                let machine = record.file_stem().unwrap_or_default().to_string_lossy();
+                self.networks.insert(network.display().to_string(), machine.into_owned());
+            }
         }
     }
-    found
+
+    /// How many machines have a network that is known.
+    #[must_use]
+    pub fn machines(&self) -> usize {
+        self.networks.len()
+    }
+
+    /// Everything that still is of the lab: its folder, processes, mounts, control groups, loop devices, pools, networks, and
+    /// links and tables that the machine outside had not before. The caller's thread is in the network of that machine.
+    #[must_use]
+    pub fn left(&self) -> Vec<String> {
+        let mut left = Vec::new();
+        if self.folder.exists() {
+            left.push(format!("folder {}", self.folder.display()));
+        }
+        left.extend(self.processes());
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let place = self.folder.display().to_string();
+        let ours = |line: &&str| line.contains(&place) || self.network_in(line).is_some();
+        left.extend(mounts.lines().filter(ours).map(|line| format!("mount {line}")));
+        groups(Path::new("/sys/fs/cgroup"), &format!("scrap-lab.{}", self.name), 2, &mut left);
+        left.extend(loop_devices(&place));
+        left.extend(self.pools());
+        let now = links_and_tables();
+        left.extend(now.difference(&self.outside).map(|what| format!("outside, {what}")));
+        left
+    }
+
+    /// Processes that speak of the folder in their command line, work in it, have a file in it open (as every zfs-fuse has its
+    /// pool), are in a control group of the lab, or are in the network of a machine or hold it open.
+    fn processes(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        for process in entries(Path::new("/proc")) {
+            let number = process.file_name().and_then(|name| name.to_str()?.parse().ok());
+            // One that has ended is nothing any more, whenever its parent takes notice.
+            if number.and_then(Process::of).is_none() {
+                continue;
+            }
+            let line = fs::read(process.join("cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line).replace('\0', " ");
+            let why = self.belongs(&process, &line);
+            if !why.is_empty() {
+                found.push(format!("process {} ({}): {line}", process.display(), why.join(", ")));
+            }
+        }
+        found
+    }
+
+    /// Every way in which a process is of the lab.
+    fn belongs(&self, process: &Path, line: &str) -> Vec<String> {
+        let mut why = Vec::new();
+        if line.contains(&self.folder.display().to_string()) {
+            why.push("its command line".to_owned());
+        }
+        if fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd.starts_with(&self.folder)) {
+            why.push("works in the folder".to_owned());
+        }
+        let groups = fs::read_to_string(process.join("cgroup")).unwrap_or_default();
+        let group = format!("/scrap-lab.{}", self.name);
+        let inside = |line: &str| line.ends_with(&group) || line.contains(&format!("{group}/"));
+        if groups.lines().any(inside) {
+            why.push("its control group".to_owned());
+        }
+        let mut seen = BTreeSet::new();
+        let threads = entries(&process.join("task"));
+        let spaces = threads.iter().map(|thread| thread.join("ns/net"));
+        for link in spaces.chain(entries(&process.join("fd"))) {
+            let Ok(target) = fs::read_link(&link) else { continue };
+            if target.starts_with(&self.folder) {
+                seen.insert(format!("has {} open", target.display()));
+            }
+            if let Some(machine) = self.network_in(&target.to_string_lossy()) {
+                seen.insert(format!("the network of {machine}"));
+            }
+        }
+        why.extend(seen);
+        why
+    }
+
+    /// Whose network a text of the kernel names.
+    fn network_in(&self, text: &str) -> Option<&str> {
+        let found = self.networks.iter().find(|(network, _)| text.contains(network.as_str()));
+        found.map(|(_, machine)| machine.as_str())
+    }
+
+    /// Pools of the kernel; those of zfs-fuse end with its process.
+    fn pools(&self) -> Vec<String> {
+        if !Path::new("/dev/zfs").exists() {
+            return Vec::new();
+        }
+        let ours = format!("{}-", self.name);
+        let pools = said("zpool", &["list", "-H", "-o", "name"]);
+        pools
+            .lines()
+            .filter(|pool| pool.starts_with(&ours))
+            .map(|it| format!("pool {it}"))
+            .collect()
+    }
+}
+
+/// Links and tables of the network that the calling thread is in.
+fn links_and_tables() -> BTreeSet<String> {
+    let links = said("ip", &["-o", "link"]);
+    // `7: eth0@if6: <BROADCAST,…`
+    let names = links.lines().filter_map(|line| line.split([':', '@']).nth(1));
+    let names = names.map(|name| format!("link {}", name.trim()));
+    let tables = said("nft", &["list", "tables"]);
+    names.chain(tables.lines().map(ToOwned::to_owned)).collect()
+}
+
+/// What a program says, or that it could not.
+fn said(program: &str, arguments: &[&str]) -> String {
+    match Command::new(program).args(arguments).output() {
+        Ok(output) if output.status.success() => {
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        }
+        Ok(output) => format!("{program}: {}", String::from_utf8_lossy(&output.stderr)),
+        Err(error) => format!("{program}: {error}"),
+    }
+}
+
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
 }
 
 fn groups(folder: &Path, name: &str, depth: u32, found: &mut Vec<String>) {
@@ -50,9 +178,9 @@ fn groups(folder: &Path, name: &str, depth: u32, found: &mut Vec<String>) {
 }
 
 fn loop_devices(place: &str) -> Vec<String> {
-    let devices = fs::read_dir("/sys/block").into_iter().flatten().flatten();
+    let devices = entries(Path::new("/sys/block"));
     let file = |device: PathBuf| fs::read_to_string(device.join("loop/backing_file")).ok();
-    let files = devices.filter_map(|device| file(device.path()));
+    let files = devices.into_iter().filter_map(file);
     files
         .filter(|file| file.starts_with(place))
         .map(|file| format!("loop device of {file}"))
