@@ -1,5 +1,7 @@
 //! ZFS states that somebody has made by hand: each is named where an operator looks, and the daemon neither dies nor spins.
 
+use std::fs;
+
 use anyhow::Context;
 use scrap_schema::api::GrainState;
 use scrap_tests::cluster::wait_for;
@@ -9,7 +11,7 @@ use scrap_tests::platform::{Lab, SOON, Spec};
 use crate::{launched, prepared};
 
 /// The daemon of a node: its number, and the processor time that it and its children have used, in ticks.
-async fn daemon(lab: &Lab, node: &str) -> anyhow::Result<(String, u64)> {
+pub(crate) async fn daemon(lab: &Lab, node: &str) -> anyhow::Result<(String, u64)> {
     let file = lab.dir.join("nodes").join(node).join("scrapd.pid");
     let text = format!("pid=$(cat {}); echo $pid; cat /proc/$pid/stat", file.display());
     let said = lab.sh(node, &text).await?;
@@ -22,7 +24,12 @@ async fn daemon(lab: &Lab, node: &str) -> anyhow::Result<(String, u64)> {
 }
 
 /// While the trouble lasts the daemon lives and rests: over some seconds it uses less than most of one processor.
-async fn lives_and_rests(lab: &Lab, node: &str, before: &str, trouble: &str) -> anyhow::Result<()> {
+pub(crate) async fn lives_and_rests(
+    lab: &Lab,
+    node: &str,
+    before: &str,
+    trouble: &str,
+) -> anyhow::Result<()> {
     let (pid, from) = daemon(lab, node).await?;
     lab.sh(node, "sleep 5").await?;
     let (again, until) = daemon(lab, node).await?;
@@ -34,7 +41,7 @@ async fn lives_and_rests(lab: &Lab, node: &str, before: &str, trouble: &str) -> 
 }
 
 /// A grain on ada with its copy on ben, and the daemons' numbers.
-async fn one(lab: &Lab) -> anyhow::Result<Book> {
+pub(crate) async fn one(lab: &Lab) -> anyhow::Result<Book> {
     let web = Book::new("web", Kind::Busybox, 73)?.on("ada");
     launched(lab, &web, 1).await?;
     wait_for(SOON, "the copy is on ben", async || {
@@ -46,7 +53,7 @@ async fn one(lab: &Lab) -> anyhow::Result<Book> {
     Ok(web)
 }
 
-fn two_nodes() -> Spec {
+pub(crate) fn two_nodes() -> Spec {
     Spec::default().option("--nodes", "2").option("--size", "2G")
 }
 
@@ -58,13 +65,44 @@ async fn a_foreign_snapshot_on_a_copy_is_named_and_nothing_is_rolled_back() -> a
     let (pid, _) = daemon(&lab, "ben").await?;
     lab.sh("ben", &format!("zfs snapshot {copy}@mine")).await?;
     web.write(1).await?;
-    // Either the next increment goes on top of it, or it is named; it is there in both cases.
+    // What was written does not get past it: that is said with its name and with what to do.
+    let named = format!("snapshot {copy}@mine was not made by SCRAP and stands in the way");
+    lab.says(&["info", "web"], &named).await?;
+    let status = lab.says(&["status"], &named).await?;
+    assert!(status.contains("grain web") && status.contains("copy on ben: "), "{status}");
     lives_and_rests(&lab, "ben", &pid, "a foreign snapshot").await?;
     lab.sh("ben", &format!("zfs get -Hp guid {copy}@mine")).await?;
-    let info = lab.ctl(&["info", "web"]).await?;
-    eprintln!("{info}");
     assert_eq!(lab.api.grain("web").await?.status.state, GrainState::Running);
+    // Its owner takes it away, and all is well.
+    lab.sh("ben", &format!("zfs destroy {copy}@mine")).await?;
+    lab.says(&["status"], " HEALTHY ").await?;
     lab.end().await
+}
+
+/// How often the logs of the nodes have said that a copy is not what it was.
+fn said_so(lab: &Lab) -> anyhow::Result<usize> {
+    let mut count = 0;
+    for node in ["ada", "ben"] {
+        let log = fs::read_to_string(lab.dir.join("nodes").join(node).join("scrapd.log"))?;
+        let words = [": it does not exist", "not as it was left: somebody else has changed it"];
+        count += log.lines().filter(|line| words.iter().any(|word| line.contains(word))).count();
+    }
+    Ok(count)
+}
+
+/// Waits until it is said that ben's copy is gone: by `info`, by the refusal of a stream in the log, or by whoever looked at the
+/// disk. It is made again so soon that not everybody says it.
+async fn is_said_to_be_gone(lab: &Lab, before: usize) -> anyhow::Result<()> {
+    let named = wait_for(SOON, "somebody says that the copy is gone", async || {
+        let info = lab.ctl(&["info", "web"]).await?;
+        let copy = info.lines().find(|line| line.trim_start().starts_with("ben ")).unwrap_or("");
+        if ["it does not exist", "nothing yet"].iter().any(|word| copy.contains(word)) {
+            return Ok(Some(copy.trim().to_owned()));
+        }
+        Ok((said_so(lab)? > before).then(|| "a log".to_owned()))
+    });
+    eprintln!("that the copy is gone was said by: {}", named.await?);
+    Ok(())
 }
 
 #[tokio::test]
@@ -84,8 +122,10 @@ async fn a_copy_that_was_renamed_or_destroyed_is_named_and_made_again() -> anyho
                  zfs destroy -r {copy} || zfs rename {copy} {aside}2"
             ),
         };
+        let said = said_so(&lab)?;
         lab.sh("ben", &how).await?;
         web.write(u64::try_from(number)?).await?;
+        is_said_to_be_gone(&lab, said).await?;
         lives_and_rests(&lab, "ben", &pid, deed).await?;
         wait_for(SOON, "a new copy is there", async || {
             lab.dataset_of("ben", "web").await.map(Some)
@@ -135,17 +175,21 @@ async fn the_head_of_a_running_grain_that_is_gone_is_named() -> anyhow::Result<(
     lab.ctl(&["stop", "web"]).await?;
     let take = format!("zfs rename {head} {}-ada/taken", lab.name);
     wait_for(SOON, "the head is free", async || lab.sh("ada", &take).await.map(Some)).await?;
-    let _ = lab.ctl_said(&["--timeout", "20s", "start", "web"]).await?;
+    lab.ctl(&["start", "--no-wait", "web"]).await?;
+    lab.says(&["info", "web"], "starting on ada").await?;
     lives_and_rests(&lab, "ada", &pid, "a head that is gone").await?;
     let said = lab.ctl(&["info", "web"]).await?;
     assert_ne!(lab.api.grain("web").await?.status.state, GrainState::Running, "{said}");
-    let status = lab.ctl_said(&["status"]).await?.all();
-    assert!(status.contains("web"), "the grain is not named:\n{status}");
+    assert!(said.contains("Ready       no"), "{said}");
+    // More than that its copy is the oldest one: a line of its own, with a reason.
+    let status = lab.says(&["status"], "grain web is not protected").await?;
+    let named = |line: &str| line.trim_start().starts_with("grain web ") && line.contains(": ");
+    assert!(status.lines().any(named), "the grain is not named:\n{status}");
+    assert!(!status.contains(" HEALTHY "), "{status}");
     // It is put back, and the grain runs again.
     let give_back = format!("zfs rename {}-ada/taken {head}", lab.name);
     wait_for(SOON, "it can be put back", async || lab.sh("ada", &give_back).await.map(Some))
         .await?;
-    let _ = lab.ctl_said(&["--timeout", "60s", "start", "web"]).await?;
     lab.grain_is("web", "runs again", |grain| grain.status.state == GrainState::Running).await?;
     lab.end().await
 }
