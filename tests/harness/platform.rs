@@ -5,6 +5,7 @@ pub mod book;
 pub mod leftovers;
 pub mod template;
 pub mod twice;
+pub mod wire;
 pub mod writer;
 
 use std::fs::{self, File};

@@ -6,6 +6,7 @@
     reason = "what was measured is told to whoever reads the test's output"
 )]
 
+mod announced;
 mod by_hand;
 mod full;
 mod isolation;
