@@ -9,6 +9,7 @@
 mod announced;
 mod by_hand;
 mod full;
+mod health;
 mod isolation;
 mod lab;
 mod names;
