@@ -19,12 +19,15 @@ machine_up() {
 
 machine_begun() { [ -e "$DIR/machines/$1.ready" ] || ! started_at "$2" >/dev/null; }
 
-# The only child of a process.
+# The only child of a process that has not ended. What a process started before it became another program may have ended
+# since, and nobody waits for it.
 child_of() {
   local file stat rest
   for file in /proc/[0-9]*/stat; do
     { read -r stat <"$file"; } 2>/dev/null || continue
-    rest=${stat##*) ? }
+    rest=${stat##*) }
+    case $rest in Z* | X*) continue ;; esac
+    rest=${rest#? }
     if [ "${rest%% *}" = "$1" ]; then
       printf '%s\n' "${stat%% *}"
       return
