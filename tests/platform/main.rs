@@ -16,6 +16,7 @@ mod names;
 mod planted;
 mod share;
 mod story;
+mod troubles;
 
 use scrap_tests::platform::book::{Book, Kind, NETWORK, policy};
 use scrap_tests::platform::{Lab, Spec, refusal, template};
