@@ -48,22 +48,65 @@ impl Capabilities {
         }
     }
 
-    /// Asks the tools.
+    /// Asks the tools. Where their answer cannot be read, what they can do is not used, and that is said.
     pub(super) async fn probe(tools: &Tools) -> Result<Self, Cause> {
-        match tools.zfs(&["version"]).await {
-            Ok(out) => Ok(Self::of(&out)),
-            Err(Cause::Program { .. }) => Ok(Self::PLAIN),
-            Err(cause) => Err(cause),
+        let answer = match tools.zfs(&["version"]).await {
+            Ok(out) => Version::of(&out),
+            Err(Cause::Program { said, .. }) => Version::of_refusal(&said),
+            Err(cause) => return Err(cause),
+        };
+        if let Version::Unreadable(said) = &answer {
+            tracing::warn!(
+                said,
+                "the version of the ZFS tools cannot be read, so they are used as the oldest ones are: streams that \
+                 were cut off begin again. `zfs version` should say such as `zfs-2.3.2-1`"
+            );
+        }
+        Ok(answer.capabilities())
+    }
+}
+
+/// What tools say they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Version {
+    /// OpenZFS, by its first two numbers.
+    OpenZfs(u32, u32),
+    /// Tools from before there was such a question.
+    Old,
+    /// Something else; what they said.
+    Unreadable(String),
+}
+
+/// What is shown of an answer that cannot be read.
+const SHOWN_MAX: usize = 200;
+
+impl Version {
+    /// By what `zfs version` says: `zfs-`, numbers, and whatever whoever built it added.
+    fn of(out: &str) -> Self {
+        let version = out.lines().find_map(|line| {
+            let mut parts = line.trim().strip_prefix("zfs-")?.split(|c: char| !c.is_ascii_digit());
+            Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+        });
+        match version {
+            Some((major, minor)) => Self::OpenZfs(major, minor),
+            None => Self::Unreadable(out.trim().chars().take(SHOWN_MAX).collect()),
         }
     }
 
-    /// By what `zfs version` says.
-    fn of(out: &str) -> Self {
-        let version = out.lines().find_map(|line| {
-            let mut parts = line.strip_prefix("zfs-")?.split(|c: char| !c.is_ascii_digit());
-            Some((parts.next()?.parse::<u32>().ok()?, parts.next()?.parse::<u32>().ok()?))
-        });
-        if version.is_some_and(|version| version >= (0, 8)) { Self::ALL } else { Self::PLAIN }
+    /// By what was said when the question was refused.
+    fn of_refusal(said: &str) -> Self {
+        if said.contains("unrecognized command") {
+            Self::Old
+        } else {
+            Self::Unreadable(said.trim().chars().take(SHOWN_MAX).collect())
+        }
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        match self {
+            Self::OpenZfs(major, minor) if (*major, *minor) >= (0, 8) => Capabilities::ALL,
+            Self::OpenZfs(..) | Self::Old | Self::Unreadable(_) => Capabilities::PLAIN,
+        }
     }
 }
 
@@ -71,17 +114,63 @@ impl Capabilities {
 mod tests {
     use super::*;
 
+    /// What tools answer, which version that is, and whether they get everything that OpenZFS has.
+    const ANSWERS: [(&str, (u32, u32), bool); 16] = [
+        // Linux, as distributions and the project itself build it.
+        ("zfs-2.1.11-1+deb12u1\nzfs-kmod-2.1.11-1+deb12u1\n", (2, 1), true),
+        ("zfs-2.1.5-1ubuntu6~22.04.4\nzfs-kmod-2.1.5-1ubuntu6~22.04.4\n", (2, 1), true),
+        ("zfs-2.2.2-0ubuntu9.1\nzfs-kmod-2.2.2-0ubuntu9.1\n", (2, 2), true),
+        ("zfs-2.2.7-pve2\nzfs-kmod-2.2.7-pve2\n", (2, 2), true),
+        ("zfs-2.3.2-2~bpo12+2\nzfs-kmod-2.3.2-2~bpo12+2\n", (2, 3), true),
+        ("zfs-2.3.99-170_g1b0e0d1\nzfs-kmod-2.3.99-170_g1b0e0d1\n", (2, 3), true),
+        ("zfs-2.4.0-1\nzfs-kmod-2.4.0-1\n", (2, 4), true),
+        ("zfs-2.4.0-rc2\nzfs-kmod-2.4.0-rc2\n", (2, 4), true),
+        // Without the kernel's half.
+        ("zfs-2.3.2-2\n", (2, 3), true),
+        // FreeBSD.
+        ("zfs-2.1.14-FreeBSD_gd99134be8\nzfs-kmod-2.1.14-FreeBSD_gd99134be8\n", (2, 1), true),
+        ("zfs-2.2.4-FreeBSD_g256659204\nzfs-kmod-2.2.4-FreeBSD_g256659204\n", (2, 2), true),
+        ("zfs-2.2.99-1-FreeBSD_g1\n", (2, 2), true),
+        ("zfs-2.4.0-rc3-FreeBSD_gb4b9cf3d5\n", (2, 4), true),
+        // The first that has everything, the last that has not, and one that is to come.
+        ("zfs-0.8.3-1\n", (0, 8), true),
+        ("zfs-0.7.13-1\n", (0, 7), false),
+        ("zfs-10.0.0-1\n", (10, 0), true),
+    ];
+
     #[test]
     fn versions_tell_what_there_is() {
-        for all in [
-            "zfs-2.3.2-2~bpo12+2\nzfs-kmod-2.3.2-2~bpo12+2\n",
-            "zfs-0.8.3-1\n",
-            "zfs-2.2.99-1-FreeBSD_g1\n",
+        for (answer, (major, minor), all) in ANSWERS {
+            let version = Version::of(answer);
+            assert_eq!(version, Version::OpenZfs(major, minor), "{answer}");
+            let expected = if all { Capabilities::ALL } else { Capabilities::PLAIN };
+            assert_eq!(version.capabilities(), expected, "{answer}");
+        }
+    }
+
+    #[test]
+    fn tools_that_know_no_such_question_are_old_and_that_is_no_news() {
+        // As zfs-fuse says it.
+        let version = Version::of_refusal("unrecognized command 'version'");
+        assert_eq!(version, Version::Old);
+        assert_eq!(version.capabilities(), Capabilities::PLAIN);
+    }
+
+    #[test]
+    fn an_answer_that_cannot_be_read_is_named_and_leaves_the_plain_tools() {
+        let long = "x".repeat(3 * SHOWN_MAX);
+        for (said, shown) in [
+            ("", ""),
+            ("something else\n", "something else"),
+            ("zfs-fuse\n", "zfs-fuse"),
+            ("zfs-next\nzfs-kmod-next\n", "zfs-next\nzfs-kmod-next"),
+            (&long, &long[..SHOWN_MAX]),
         ] {
-            assert_eq!(Capabilities::of(all), Capabilities::ALL, "{all}");
+            let unreadable = Version::Unreadable(shown.to_owned());
+            assert_eq!(Version::of(said), unreadable, "{said}");
+            assert_eq!(unreadable.capabilities(), Capabilities::PLAIN, "{said}");
         }
-        for plain in ["", "zfs-0.7.13-1\n", "something else\n", "zfs-fuse\n"] {
-            assert_eq!(Capabilities::of(plain), Capabilities::PLAIN, "{plain}");
-        }
+        let refused = Version::of_refusal("The ZFS modules are not loaded.\n");
+        assert_eq!(refused, Version::Unreadable("The ZFS modules are not loaded.".to_owned()));
     }
 }
