@@ -5,11 +5,15 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use thiserror::Error;
+
 use crate::cgroups;
 use crate::runtime::{IdRange, RuntimeCause};
 
 /// The profile of AppArmor that LXC brings for systems with groups of processes of their own.
 const PROFILE: &str = "lxc-container-default-cgns";
+/// The profiles that the kernel keeps to now.
+const PROFILES: &str = "/sys/kernel/security/apparmor/profiles";
 
 /// Where a controller of groups of processes is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +25,28 @@ pub(super) enum Controller {
     Missing,
 }
 
+/// Why AppArmor confines no grain here. Everything else that keeps grains from the machine stays.
+#[derive(Debug, Error)]
+enum Unconfined {
+    #[error(
+        "the list of its profiles, {PROFILES}, cannot be read: {0}; start the machine with AppArmor (`apparmor=1 \
+         security=apparmor` on the kernel's command line), and mount securityfs if it is not there"
+    )]
+    NoList(io::Error),
+    #[error(
+        "the profile `{PROFILE}` is not loaded; install the profiles that come with LXC and load them: \
+         `apparmor_parser -r /etc/apparmor.d/lxc-containers`"
+    )]
+    NoProfile,
+}
+
+/// Whether the profile is in the kernel's list.
+fn confined(list: io::Result<String>) -> Result<(), Unconfined> {
+    let list = list.map_err(Unconfined::NoList)?;
+    let mut names = list.lines().map(|line| line.split(' ').next());
+    if names.any(|name| name == Some(PROFILE)) { Ok(()) } else { Err(Unconfined::NoProfile) }
+}
+
 /// What was found when the runtime was opened.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Machine {
@@ -30,7 +56,7 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    /// Looks at this machine.
+    /// Looks at this machine. What it lacks that grains can do without is said here, once.
     pub(super) fn look() -> io::Result<Self> {
         let mut controllers = BTreeMap::new();
         let hierarchies = cgroups::hierarchies()?;
@@ -38,9 +64,15 @@ impl Machine {
             let names = hierarchy.controllers.iter();
             controllers.extend(names.map(|name| (name.clone(), hierarchy.unified)));
         }
-        let profiles = fs::read_to_string("/sys/kernel/security/apparmor/profiles");
-        let profiled = profiles
-            .is_ok_and(|text| text.lines().any(|line| line.split(' ').next() == Some(PROFILE)));
+        let confined = confined(fs::read_to_string(PROFILES));
+        if let Err(why) = &confined {
+            tracing::warn!(
+                profile = PROFILE,
+                %why,
+                "AppArmor confines no grain until that is mended and the daemon started again"
+            );
+        }
+        let profiled = confined.is_ok();
         let swap = fs::read_to_string("/proc/swaps").unwrap_or_default().lines().count() > 1;
         let memory = hierarchies.iter().find(|one| one.controllers.contains("memory"));
         let counts = memory.is_some_and(|memory| {
@@ -112,6 +144,18 @@ pub(super) fn check(ids: IdRange) -> Result<(), RuntimeCause> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_profile_that_does_not_confine_is_named_with_the_way_out() {
+        let list = |text: &str| confined(Ok(text.to_owned()));
+        assert!(list("unconfined\n(x)\nlxc-container-default-cgns (enforce)\n").is_ok());
+        for other in ["", "lxc-container-default (enforce)\n", "a//lxc-container-default-cgns\n"] {
+            let why = list(other).unwrap_err().to_string();
+            assert!(why.contains(PROFILE) && why.contains("apparmor_parser -r"), "{why}");
+        }
+        let missing = confined(Err(io::ErrorKind::NotFound.into())).unwrap_err().to_string();
+        assert!(missing.contains(PROFILES) && missing.contains("apparmor=1"), "{missing}");
+    }
 
     #[test]
     fn ids_are_given_by_one_whole_line_of_root() {
