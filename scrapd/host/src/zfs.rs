@@ -166,18 +166,23 @@ impl Inner {
         Ok(receiver)
     }
 
-    /// Ends the receive of a dataset, if one is under way, and waits until it let go. Says whether there was one: what it leaves
-    /// behind is seen only by a look after this.
-    async fn end_receives(&self, id: DatasetId) -> Result<bool> {
+    /// Ends the receive of a dataset, if one is under way, and waits until it let go: what it leaves behind is seen only by a
+    /// look after this. One that does not end in time keeps its place, so that no other one begins beside it.
+    async fn end_receives(&self, id: DatasetId) -> Result<()> {
         let orders = {
-            let mut receives = self.receives.lock().unwrap_or_else(PoisonError::into_inner);
-            receives.remove(&id)
+            let receives = self.receives.lock().unwrap_or_else(PoisonError::into_inner);
+            receives.get(&id).cloned()
         };
-        let Some(orders) = orders else { return Ok(false) };
+        let Some(orders) = orders else { return Ok(()) };
         orders.send_replace(Order::Stop);
         let gone = tokio::time::timeout(self.tools.limit, orders.closed()).await;
         gone.map_err(|_| Cause::Busy("a stream that comes in does not end".to_owned()))?;
-        Ok(true)
+        let mut receives = self.receives.lock().unwrap_or_else(PoisonError::into_inner);
+        // Another one may have begun since.
+        if receives.get(&id).is_some_and(|other| other.same_channel(&orders)) {
+            receives.remove(&id);
+        }
+        Ok(())
     }
 
     /// Sets properties of a dataset: at one stroke where the tools can, else in this order.

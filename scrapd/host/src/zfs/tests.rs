@@ -236,3 +236,23 @@ async fn what_could_not_be_thrown_away_is_thrown_away_by_the_next_call() {
     fs::remove_dir_all(pool.path(WEB)).ok();
     clear(pool, &settings).await;
 }
+
+#[tokio::test]
+async fn a_receive_that_does_not_end_keeps_its_place() {
+    let mut settings = ZfsSettings::new("tank/scrap", "/nowhere");
+    settings.limit = Duration::from_millis(50);
+    let inner = Inner::new(&settings).unwrap();
+    let first = inner.begin_receive(ID).unwrap();
+    for _ in 0..2 {
+        let ended = inner.end_receives(ID).await;
+        assert!(matches!(ended, Err(Cause::Busy(_))), "{ended:?}");
+        let second = inner.begin_receive(ID);
+        assert!(matches!(second, Err(Cause::Busy(_))), "one beside it: {second:?}");
+    }
+    assert_eq!(*first.borrow(), Order::Stop);
+    drop(first);
+    inner.end_receives(ID).await.unwrap();
+    assert_eq!(inner.receives.lock().unwrap().len(), 0, "what has ended is forgotten");
+    let third = inner.begin_receive(ID).unwrap();
+    assert_eq!(*third.borrow(), Order::GoOn);
+}
