@@ -35,6 +35,7 @@ mod copy;
 mod datasets_impl;
 mod destroy;
 mod diff;
+mod flow;
 mod found;
 mod health;
 mod kept;
@@ -80,7 +81,7 @@ pub struct ZfsSettings {
     pub zfs: OsString,
     /// The program `zpool`.
     pub zpool: OsString,
-    /// Longest time for a command that is not a stream.
+    /// Longest time for a command that is not a stream, and longest silence of a stream.
     pub limit: Duration,
     /// Longest time in which something busy may become free.
     pub patience: Duration,
@@ -281,7 +282,7 @@ impl ZfsDatasets {
         inner.prepare().await?;
         // Other programs than the installed ones are meant as they are.
         if !settings.plain && settings.zfs == "zfs" {
-            inner.library = Library::open(&settings.root).await;
+            inner.library = Library::open(&inner.tools).await;
         }
         inner.sweep().await?;
         Ok(Self { inner: Arc::new(inner) })

@@ -86,9 +86,9 @@ pub enum Cause {
     /// The pool can only be read.
     #[error("the pool is read-only: {0}; import it again without `readonly=on`")]
     ReadOnly(String),
-    /// A program did not end in time and was killed.
+    /// A program did not end in time, or a stream stood still, and was killed.
     #[error(
-        "`{program}` did not end within {seconds} s and was stopped: look at `zpool status` and at the kernel's log"
+        "`{program}` did not end, or stood still, for {seconds} s and was stopped: look at `zpool status` and at the kernel's log"
     )]
     Hanging {
         /// What was run.

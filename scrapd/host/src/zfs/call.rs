@@ -1,5 +1,5 @@
-//! Running `zfs` and `zpool`: arguments as lists, one language, a limit on everything that is not a stream. What is busy is
-//! tried again for a while; what hangs is stopped and named.
+//! Running `zfs` and `zpool`: arguments as lists, one language, a limit on everything; a stream's is one of silence (see
+//! `flow`). What is busy is tried again for a while; what hangs is stopped and named.
 
 use std::ffi::{OsStr, OsString};
 use std::process::Stdio;
@@ -7,25 +7,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::process::{Child, Command};
 
-use super::library::Ending;
+use super::flow::Stream;
 use super::words;
 use crate::datasets::Cause;
 use crate::run;
 
 /// Between two tries of what was busy.
 const BREATH: Duration = Duration::from_millis(100);
-/// What a program may say on stderr before the rest is dropped.
-const SAID_MAX: u64 = 64 << 10;
 
 /// Which programs, and how patient to be with them.
 #[derive(Debug, Clone)]
 pub(super) struct Tools {
     pub(super) zfs: OsString,
     pub(super) zpool: OsString,
-    /// Longest time for a command that is not a stream.
+    /// Longest time for a command that is not a stream, and longest silence of a stream.
     pub(super) limit: Duration,
     /// Longest time in which something busy may become free.
     pub(super) patience: Duration,
@@ -142,37 +139,16 @@ impl Tools {
     pub(super) fn outward(&self, arguments: &[String]) -> Result<Stream, Cause> {
         let mut command = self.command(&self.zfs, arguments);
         command.stdout(Stdio::piped());
-        self.stream(&mut command, arguments)
+        let child = self.spawn(&self.zfs, &mut command)?;
+        Ok(Stream::of_program(child, shown(&self.zfs, arguments), &self.root, self.limit))
     }
 
-    /// Starts a stream that goes into `zfs`, from a pipe of ours or from what another one writes.
-    pub(super) fn inward(
-        &self,
-        arguments: &[String],
-        from: Option<Stdio>,
-    ) -> Result<Stream, Cause> {
+    /// Starts a stream that goes into `zfs`.
+    pub(super) fn inward(&self, arguments: &[String]) -> Result<Stream, Cause> {
         let mut command = self.command(&self.zfs, arguments);
-        command.stdin(from.unwrap_or_else(Stdio::piped)).stdout(Stdio::null());
-        self.stream(&mut command, arguments)
-    }
-
-    fn stream(&self, command: &mut Command, arguments: &[String]) -> Result<Stream, Cause> {
-        let mut child = self.spawn(&self.zfs, command)?;
-        let stderr = child.stderr.take();
-        let said = tokio::spawn(async move {
-            let mut said = Vec::new();
-            if let Some(stderr) = stderr {
-                let (mut kept, mut rest) = (stderr.take(SAID_MAX), Vec::new());
-                kept.read_to_end(&mut said).await.ok();
-                kept.into_inner().read_to_end(&mut rest).await.ok();
-            }
-            String::from_utf8_lossy(&said).into_owned()
-        });
-        let (program, root) = (shown(&self.zfs, arguments), self.root.clone());
-        Ok(Stream {
-            engine: Engine::Program { child, said, program, root },
-            pipes: Pipes::default(),
-        })
+        command.stdin(Stdio::piped()).stdout(Stdio::null());
+        let child = self.spawn(&self.zfs, &mut command)?;
+        Ok(Stream::of_program(child, shown(&self.zfs, arguments), &self.root, self.limit))
     }
 }
 
@@ -182,116 +158,6 @@ pub(super) struct Moving(Arc<AtomicU64>);
 impl Drop for Moving {
     fn drop(&mut self) {
         self.0.fetch_add(1, Ordering::SeqCst);
-    }
-}
-
-/// A stream under way. Dropped, it is killed.
-pub(super) struct Stream {
-    engine: Engine,
-    /// Of the library's streams; a program has its own.
-    pipes: Pipes,
-}
-
-#[derive(Default)]
-struct Pipes {
-    input: Option<Box<dyn AsyncWrite + Send + Sync + Unpin>>,
-    output: Option<Box<dyn AsyncRead + Send + Sync + Unpin>>,
-}
-
-#[allow(clippy::large_enum_variant, reason = "a handful at a time")]
-enum Engine {
-    Program {
-        child: Child,
-        said: tokio::task::JoinHandle<String>,
-        program: String,
-        root: String,
-    },
-    #[cfg_attr(not(feature = "libzfs"), expect(dead_code, reason = "made where the library is"))]
-    Library(Ending),
-}
-
-impl Stream {
-    /// One that the library writes.
-    #[cfg(feature = "libzfs")]
-    pub(super) fn outward_of(
-        output: Box<dyn AsyncRead + Send + Sync + Unpin>,
-        ending: Ending,
-    ) -> Self {
-        let pipes = Pipes { input: None, output: Some(output) };
-        Self { engine: Engine::Library(ending), pipes }
-    }
-
-    /// One that the library takes in.
-    #[cfg(feature = "libzfs")]
-    pub(super) fn inward_of(
-        input: Box<dyn AsyncWrite + Send + Sync + Unpin>,
-        ending: Ending,
-    ) -> Self {
-        let pipes = Pipes { input: Some(input), output: None };
-        Self { engine: Engine::Library(ending), pipes }
-    }
-
-    /// Where it is written to, if it goes into the pool.
-    pub(super) fn input(&mut self) -> Option<&mut (dyn AsyncWrite + Send + Sync + Unpin + '_)> {
-        match &mut self.engine {
-            Engine::Program { child, .. } => child.stdin.as_mut().map(|pipe| pipe as _),
-            Engine::Library(_) => self.pipes.input.as_mut().map(|pipe| pipe as _),
-        }
-    }
-
-    /// Where it is read from, if it comes out of the pool.
-    pub(super) fn output(&mut self) -> Option<Box<dyn AsyncRead + Send + Sync + Unpin>> {
-        match &mut self.engine {
-            Engine::Program { child, .. } => child.stdout.take().map(|pipe| Box::new(pipe) as _),
-            Engine::Library(_) => self.pipes.output.take(),
-        }
-    }
-
-    /// The end of a program's pipe, for another program.
-    pub(super) fn joint(&mut self) -> Option<ChildStdout> {
-        match &mut self.engine {
-            Engine::Program { child, .. } => child.stdout.take(),
-            Engine::Library(_) => None,
-        }
-    }
-
-    /// Waits for its end and says what came of it.
-    pub(super) async fn end(self) -> Result<(), Cause> {
-        drop(self.pipes);
-        let (mut child, said, program, root) = match self.engine {
-            Engine::Program { child, said, program, root } => (child, said, program, root),
-            Engine::Library(ending) => return ending.end().await,
-        };
-        drop(child.stdin.take());
-        let status = child
-            .wait()
-            .await
-            .map_err(|source| Cause::Io { what: format!("cannot wait for `{program}`"), source })?;
-        if status.success() {
-            return Ok(());
-        }
-        let said = said.await.unwrap_or_default();
-        tracing::debug!(command = program, %said, "refused");
-        Err(words::cause(&program, &said, &root))
-    }
-
-    /// Stops it and waits until it is gone.
-    pub(super) async fn kill(self) {
-        drop(self.pipes);
-        match self.engine {
-            Engine::Program { mut child, program, .. } => {
-                drop(child.stdin.take());
-                if let Err(error) = child.kill().await {
-                    tracing::debug!(command = program, %error, "it had ended already");
-                }
-            }
-            // With its pipe closed it can only end.
-            Engine::Library(ending) => {
-                if let Err(error) = ending.end().await {
-                    tracing::debug!(%error, "a stream was stopped");
-                }
-            }
-        }
     }
 }
 

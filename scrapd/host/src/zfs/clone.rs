@@ -1,11 +1,10 @@
 //! New grains out of what is there: of a template as a clone that shares its blocks, of anything else as a copy that
 //! nothing ties to its source.
 
-use std::process::Stdio;
-
 use scrap_schema::id::Epoch;
 use scrap_schema::snapshot::Guid;
 
+use super::flow::relay;
 use super::found::{Found, Snap};
 use super::names::{CREATED, ORIGIN};
 use super::receive::READY;
@@ -83,14 +82,7 @@ impl Inner {
         send.push(snap.full.clone());
         receive.push(full.clone());
         let _moving = self.tools.moving();
-        let mut sending = self.tools.outward(&send)?;
-        let pipe = sending.joint().map(TryInto::<Stdio>::try_into).transpose();
-        let pipe = pipe
-            .map_err(|source| Cause::Io { what: "cannot join two streams".to_owned(), source })?;
-        let receiving = self.tools.inward(&receive, pipe)?;
-        let (sent, received) = tokio::join!(sending.end(), receiving.end());
-        received?;
-        sent?;
+        self.pass(&send, &receive).await?;
         let created = (CREATED.to_owned(), snap.snapshot.created.0.to_string());
         self.set(&full, &[created]).await?;
         let first = shared.unwrap_or(snap).snapshot.guid;
@@ -99,5 +91,18 @@ impl Inner {
         let copy = self.find_named(id, aside.clone()).await?.ok_or(Cause::Missing)?;
         self.enforce(&copy, &properties).await?;
         self.set(&aside, &[(READY.to_owned(), "yes".to_owned())]).await
+    }
+
+    /// Runs a command whose stream goes into that of another.
+    pub(super) async fn pass(&self, send: &[String], receive: &[String]) -> Result<()> {
+        let mut sending = self.tools.outward(send)?;
+        let mut receiving = self.tools.inward(receive)?;
+        if let Err(cause) = relay(&mut sending, &mut receiving).await {
+            tokio::join!(sending.kill(), receiving.kill());
+            return Err(cause);
+        }
+        let (sent, received) = tokio::join!(sending.end(), receiving.end());
+        received?;
+        sent
     }
 }

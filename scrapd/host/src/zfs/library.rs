@@ -11,9 +11,9 @@ mod absent;
 mod linked;
 
 #[cfg(not(feature = "libzfs"))]
-pub(super) use absent::{Ending, Library};
+pub(super) use absent::Library;
 #[cfg(feature = "libzfs")]
-pub(super) use linked::{Ending, Library};
+pub(super) use linked::Library;
 
 /// A stream, by the full names of its ends.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,10 +4,10 @@
 
 use scrap_schema::id::Epoch;
 use scrap_schema::snapshot::Guid;
-use tokio::io::{AsyncRead, AsyncWriteExt};
+use tokio::io::AsyncRead;
 use tokio::sync::watch;
 
-use super::call::Stream;
+use super::flow::Stream;
 use super::found::Found;
 use super::library::Place;
 use super::names::{self, CREATED, EPOCH, ORIGIN};
@@ -54,8 +54,9 @@ impl Inner {
         let _moving = matches!(target, Target::Aside { .. }).then(|| self.tools.moving());
         let mut stream = match self.library.receive(&self.place(id, &target, &header)).await {
             Some(stream) => stream?,
-            None => self.tools.inward(&self.arguments(id, &target, &header), None)?,
+            None => self.tools.inward(&self.arguments(id, &target, &header))?,
         };
+        stream.keep(orders.clone());
         let (stream, held) = match pump(&mut reader, &mut stream, &mut orders).await {
             Ok(held) => (stream, held),
             Err(trouble) => return Err(self.broken(stream, trouble).await),
@@ -63,13 +64,13 @@ impl Inner {
         let guard = tokio::select! {
             guard = self.slot(id).lock_owned() => guard,
             () = stopped(&mut orders) => {
-                self.kill(stream).await;
+                stream.kill().await;
                 return Err(bad("the dataset changed its role meanwhile"));
             }
         };
         let found = self.find(id).await?;
         if let Err(cause) = self.admit(id, found.as_ref(), from, &header).await {
-            self.kill(stream).await;
+            stream.kill().await;
             return Err(cause);
         }
         self.finish(stream, &held).await.map_err(|cause| named(cause, found.as_ref(), from))?;
@@ -190,16 +191,16 @@ impl Inner {
 
     /// Gives the last bytes and waits for the pool.
     async fn finish(&self, mut stream: Stream, held: &[u8]) -> Result<()> {
-        let taken = async {
-            let given = match stream.input() {
-                Some(pipe) => pipe.write_all(held).await,
-                None => Ok(()),
-            };
-            stream.end().await?;
-            given.map_err(|error| bad(error.to_string()))
-        };
-        let taken = tokio::time::timeout(self.tools.limit, taken).await;
-        taken.map_err(|_| self.hangs())?
+        match stream.write(held).await {
+            Ok(given) => {
+                stream.end().await?;
+                given.then_some(()).ok_or_else(|| bad("the pool did not take all of it"))
+            }
+            Err(cause) => {
+                stream.kill().await;
+                Err(cause)
+            }
+        }
     }
 
     /// Ends a receive that came to nothing. What the pool says is the reason only if it gave up first.
@@ -207,32 +208,23 @@ impl Inner {
         match trouble {
             Trouble::Stream(cause) => {
                 // Without its end the pool takes nothing in, and keeps what can go on.
-                let limit = self.tools.limit;
-                if tokio::time::timeout(limit, stream.end()).await.is_err() {
-                    tracing::warn!("a receive that was cut off does not end");
+                if let Err(cause @ Cause::Hanging { .. }) = stream.end().await {
+                    tracing::warn!(%cause, "a receive that was cut off does not end");
                 }
                 cause
             }
             Trouble::Stopped => {
-                self.kill(stream).await;
+                stream.kill().await;
                 bad("the dataset changed its role meanwhile")
             }
-            Trouble::Pool => match tokio::time::timeout(self.tools.limit, stream.end()).await {
-                Ok(Ok(())) => bad("it goes on after its own end"),
-                Ok(Err(cause)) => cause,
-                Err(_) => self.hangs(),
+            Trouble::Hangs(cause) => {
+                stream.kill().await;
+                cause
+            }
+            Trouble::Pool => match stream.end().await {
+                Ok(()) => bad("it goes on after its own end"),
+                Err(cause) => cause,
             },
-        }
-    }
-
-    fn hangs(&self) -> Cause {
-        Cause::Hanging { program: "zfs receive".to_owned(), seconds: self.tools.limit.as_secs() }
-    }
-
-    /// Stops a receive. One that does not end has been told to, and is left to the system.
-    async fn kill(&self, stream: Stream) {
-        if tokio::time::timeout(self.tools.limit, stream.kill()).await.is_err() {
-            tracing::warn!("a receive that was stopped does not end");
         }
     }
 
@@ -448,6 +440,8 @@ enum Trouble {
     Stream(Cause),
     /// The pool wants no more.
     Pool,
+    /// The pool takes nothing any more.
+    Hangs(Cause),
     /// The dataset is needed for something else.
     Stopped,
 }
@@ -470,12 +464,13 @@ async fn pump(
             () = stopped(orders) => return Err(Trouble::Stopped),
         };
         let Some(piece) = piece else { return Ok(held) };
-        let Some(pipe) = stream.input() else { return Err(Trouble::Pool) };
-        let written = tokio::select! {
-            written = pipe.write_all(&held) => written,
+        let taken = tokio::select! {
+            taken = stream.write(&held) => taken.map_err(Trouble::Hangs)?,
             () = stopped(orders) => return Err(Trouble::Stopped),
         };
-        written.map_err(|_| Trouble::Pool)?;
+        if !taken {
+            return Err(Trouble::Pool);
+        }
         held = piece;
     }
 }

@@ -1,7 +1,7 @@
 //! Sending: a snapshot as a stream in our envelope. The pool itself keeps what is being sent from going away.
 
 use scrap_schema::snapshot::Guid;
-use tokio::io::{AsyncReadExt, AsyncWrite};
+use tokio::io::AsyncWrite;
 
 use super::found::Found;
 use super::library::Ends;
@@ -101,13 +101,10 @@ impl Inner {
             Some(stream) => stream?,
             None => self.tools.outward(&plan.arguments)?,
         };
-        let Some(mut from) = stream.output() else {
-            return Err(stream::bad("it has no beginning"));
-        };
         let mut writer = Writer::begin(out, &plan.header).await?;
         let mut buffer = vec![0; PIECE];
         loop {
-            let read = fill(&mut from, &mut buffer).await?;
+            let read = stream.read(&mut buffer).await?;
             if read == 0 {
                 break;
             }
@@ -149,20 +146,4 @@ impl Inner {
         let header = Header { from: from.map(Guid), snapshot, clone: false, rest: true };
         Ok(Plan { arguments, ends, header })
     }
-}
-
-/// Fills a buffer as far as the stream goes.
-async fn fill(from: &mut (impl AsyncReadExt + Unpin), buffer: &mut [u8]) -> Result<usize> {
-    let mut filled = 0;
-    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-        let read = from
-            .read(rest)
-            .await
-            .map_err(|source| Cause::Io { what: "cannot read a stream".to_owned(), source })?;
-        if read == 0 {
-            break;
-        }
-        filled += read;
-    }
-    Ok(filled)
 }

@@ -4,7 +4,6 @@
 use std::time::Instant;
 
 use scrap_schema::unit::Bytes;
-use tokio::io::AsyncReadExt;
 
 use super::found::Found;
 use super::names::TEMPORARY;
@@ -84,8 +83,10 @@ impl Inner {
         let trial = format!("{}@{TEMPORARY}{:016x}", found.name, random()?);
         self.tools.zfs(&["snapshot", &trial]).await?;
         let counted = self.count(&["send", "-i", newest, &trial]).await;
-        self.tools.zfs(&["destroy", &trial]).await?;
+        let destroyed = self.tools.zfs(&["destroy", &trial]).await;
+        // A stream that hangs may hold it: then that is the reason, and the next start takes it away.
         let bytes = counted?;
+        destroyed?;
         Ok(if bytes <= NOTHING { 0 } else { bytes.saturating_add(OVERHEAD) })
     }
 
@@ -94,16 +95,15 @@ impl Inner {
         let arguments: Vec<String> = arguments.iter().map(|&text| text.to_owned()).collect();
         let mut stream = self.tools.outward(&arguments)?;
         let (mut buffer, mut bytes) = (vec![0; 128 << 10], 0_u64);
-        if let Some(mut out) = stream.output() {
-            loop {
-                let read = out.read(&mut buffer).await.map_err(|source| Cause::Io {
-                    what: "cannot read a stream".to_owned(),
-                    source,
-                })?;
-                if read == 0 {
-                    break;
+        loop {
+            match stream.read(&mut buffer).await {
+                Ok(0) => break,
+                Ok(read) => bytes = bytes.saturating_add(read as u64),
+                Err(cause) => {
+                    // What it reads is needed again.
+                    stream.kill().await;
+                    return Err(cause);
                 }
-                bytes = bytes.saturating_add(read as u64);
             }
         }
         stream.end().await?;

@@ -16,6 +16,7 @@ use crate::bench::{Bench, write_below};
 
 mod full;
 mod hands;
+mod stalls;
 mod streams;
 mod trees;
 

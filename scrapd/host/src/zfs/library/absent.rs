@@ -1,18 +1,16 @@
 //! A build without the library.
 
 use super::{Ends, Place, Result};
-use crate::zfs::call::Stream;
+use crate::zfs::call::Tools;
+use crate::zfs::flow::Stream;
 
 /// Nothing.
 #[derive(Debug, Clone, Default)]
 pub(in crate::zfs) struct Library(());
 
-/// A stream of the library, of which there are none.
-pub(in crate::zfs) enum Ending {}
-
 #[expect(clippy::unused_async, reason = "the same as where the library is")]
 impl Library {
-    pub(in crate::zfs) async fn open(_root: &str) -> Self {
+    pub(in crate::zfs) async fn open(_tools: &Tools) -> Self {
         Self(())
     }
 
@@ -46,11 +44,5 @@ impl Library {
 
     pub(in crate::zfs) async fn receive(&self, _place: &Place) -> Option<Result<Stream>> {
         None
-    }
-}
-
-impl Ending {
-    pub(in crate::zfs) async fn end(self) -> Result<()> {
-        match self {}
     }
 }

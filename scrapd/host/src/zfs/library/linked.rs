@@ -2,29 +2,33 @@
 
 use super::{Ends, POOL_TAG, Place, Result};
 use crate::datasets::Cause;
-use crate::zfs::call::Stream;
+use crate::zfs::call::Tools;
+use crate::zfs::flow::{self, Stream};
 use crate::zfs::lzc::{Code, Form, Intake, Lzc, LzcError, Outcome, Outgoing, Value};
 
 /// The library, if the kernel answers it.
 #[derive(Debug, Clone, Default)]
-pub(in crate::zfs) struct Library(Option<Lzc>);
+pub(in crate::zfs) struct Library(Option<Reached>);
 
-/// A stream of the library.
-pub(in crate::zfs) struct Ending(Outcome);
+#[derive(Debug, Clone)]
+struct Reached {
+    lzc: Lzc,
+    tools: Tools,
+}
 
 /// As `zfs send -L -c -e`.
 const FORM: Form = Form { large: true, compressed: true, embedded: true, raw: false };
 
 impl Library {
     /// Opens it. Datasets that the kernel does not know are those of another ZFS on this machine.
-    pub(in crate::zfs) async fn open(root: &str) -> Self {
+    pub(in crate::zfs) async fn open(tools: &Tools) -> Self {
         let Some(lzc) = Lzc::open() else { return Self(None) };
-        let known = lzc.exists(root.to_owned()).await;
+        let known = lzc.exists(tools.root.clone()).await;
         if !matches!(known, Ok(true)) {
             return Self(None);
         }
-        tracing::info!(root, "the pool is reached by libzfs_core");
-        Self(Some(lzc))
+        tracing::info!(root = tools.root, "the pool is reached by libzfs_core");
+        Self(Some(Reached { lzc, tools: tools.clone() }))
     }
 
     pub(in crate::zfs) async fn snapshot(
@@ -32,35 +36,35 @@ impl Library {
         full: &[String],
         property: &(&str, String),
     ) -> Option<Result<()>> {
-        let lzc = self.0.as_ref()?;
+        let Reached { lzc, .. } = self.0.as_ref()?;
         let property = (property.0.to_owned(), Value::Text(property.1.clone()));
         Some(lzc.snapshot(full.to_vec(), vec![property]).await.map_err(cause))
     }
 
     pub(in crate::zfs) async fn destroy(&self, full: &[String]) -> Option<Result<()>> {
-        let lzc = self.0.as_ref()?;
+        let Reached { lzc, .. } = self.0.as_ref()?;
         Some(lzc.destroy_snapshots(full.to_vec()).await.map_err(cause))
     }
 
     pub(in crate::zfs) async fn hold(&self, full: &str) -> Option<Result<()>> {
-        let lzc = self.0.as_ref()?;
+        let Reached { lzc, .. } = self.0.as_ref()?;
         let pair = (full.to_owned(), POOL_TAG.to_owned());
         Some(lzc.hold(vec![pair]).await.map_err(cause))
     }
 
     pub(in crate::zfs) async fn release(&self, full: &str) -> Option<Result<()>> {
-        let lzc = self.0.as_ref()?;
+        let Reached { lzc, .. } = self.0.as_ref()?;
         let pair = (full.to_owned(), POOL_TAG.to_owned());
         Some(lzc.release(vec![pair]).await.map_err(cause))
     }
 
     pub(in crate::zfs) async fn estimate(&self, ends: &Ends) -> Option<Result<u64>> {
-        let lzc = self.0.as_ref().filter(|_| ends.token.is_none())?;
+        let Reached { lzc, .. } = self.0.as_ref().filter(|_| ends.token.is_none())?;
         Some(lzc.estimate(whole(ends)).await.map_err(cause))
     }
 
     pub(in crate::zfs) async fn send(&self, ends: &Ends) -> Option<Result<Stream>> {
-        let lzc = self.0.as_ref()?;
+        let Reached { lzc, tools } = self.0.as_ref()?;
         let outgoing = match &ends.token {
             None => whole(ends),
             Some(token) => match lzc.token(token.clone()).await {
@@ -69,12 +73,13 @@ impl Library {
             },
         };
         let begun = lzc.send(outgoing).await;
-        let stream = |(pipe, outcome)| Stream::outward_of(Box::new(pipe), Ending(outcome));
+        let limit = tools.limit;
+        let stream = |(pipe, outcome)| Stream::outward_of(Box::new(pipe), ended(outcome), limit);
         Some(begun.map(stream).map_err(cause))
     }
 
     pub(in crate::zfs) async fn receive(&self, place: &Place) -> Option<Result<Stream>> {
-        let lzc = self.0.as_ref()?;
+        let Reached { lzc, tools } = self.0.as_ref()?;
         let value = |(name, value): &(String, String)| (name.clone(), number_of(value));
         let intake = Intake {
             snapshot: place.to.clone(),
@@ -84,15 +89,14 @@ impl Library {
             properties: place.properties.iter().map(value).collect(),
         };
         let begun = lzc.receive(intake).await;
-        let stream = |(pipe, outcome)| Stream::inward_of(Box::new(pipe), Ending(outcome));
+        let limit = tools.limit;
+        let stream = |(pipe, outcome)| Stream::inward_of(Box::new(pipe), ended(outcome), limit);
         Some(begun.map(stream).map_err(cause))
     }
 }
 
-impl Ending {
-    pub(in crate::zfs) async fn end(self) -> Result<()> {
-        self.0.end().await.map_err(cause)
-    }
+fn ended(outcome: Outcome) -> flow::Outcome {
+    Box::pin(async { outcome.end().await.map_err(cause) })
 }
 
 fn whole(ends: &Ends) -> Outgoing {
