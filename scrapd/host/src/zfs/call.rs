@@ -118,9 +118,17 @@ impl Tools {
 
     /// The same, with a list that was made. Waits for what is busy.
     pub(super) async fn zfs_list(&self, arguments: &[String]) -> Result<String, Cause> {
+        self.patiently(|| self.run(&self.zfs, arguments)).await
+    }
+
+    /// Does something again for a while if it is busy.
+    pub(super) async fn patiently<T, F>(&self, work: impl Fn() -> F) -> Result<T, Cause>
+    where
+        F: Future<Output = Result<T, Cause>>,
+    {
         let began = Instant::now();
         loop {
-            match self.run(&self.zfs, arguments).await {
+            match work().await {
                 Err(Cause::Busy(_)) if began.elapsed() < self.patience => {
                     tokio::time::sleep(BREATH).await;
                 }

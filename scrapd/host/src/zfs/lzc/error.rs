@@ -82,9 +82,12 @@ pub enum Code {
     /// A name has a zero byte, or a text is not UTF-8.
     #[error("the name is no text")]
     NoText,
-    /// The device does not answer: the pool is suspended or a disk fails.
+    /// The device does not answer: a disk fails.
     #[error("the pool fails or is suspended")]
     PoolFails,
+    /// Not now: the pool is suspended, or something else is under way.
+    #[error("it is to be tried again later")]
+    Again,
     /// The text is no token of a cut receive.
     #[error("it is no token of a receive that was cut off")]
     NoToken,
@@ -180,7 +183,8 @@ impl Code {
             Errno::INVAL => Self::Invalid,
             Errno::NAMETOOLONG => Self::TooLong,
             Errno::OPNOTSUPP => Self::Unsupported,
-            Errno::IO | Errno::AGAIN => Self::PoolFails,
+            Errno::IO => Self::PoolFails,
+            Errno::AGAIN => Self::Again,
             CHECKSUM => Self::Damaged,
             other => Self::System(other.raw_os_error()),
         }
@@ -188,7 +192,7 @@ impl Code {
 }
 
 impl LzcError {
-    pub(super) fn new(work: &'static str, on: impl Into<String>, code: Code) -> Self {
+    pub(in crate::zfs) fn new(work: &'static str, on: impl Into<String>, code: Code) -> Self {
         Self { work, on: on.into(), code }
     }
 

@@ -158,6 +158,9 @@ async fn streams_are(lzc: &Lzc, wanted: usize) {
 fn numbers_have_names() {
     for (number, code) in [
         (2, Code::Missing),
+        (5, Code::PoolFails),
+        (11, Code::Again),
+        (16, Code::Busy),
         (17, Code::Exists),
         (1040, Code::Truncated),
         (1047, Code::ResumeExists),
