@@ -5,8 +5,8 @@ use std::os::unix::fs::DirBuilderExt;
 
 use super::found::Found;
 use super::names::{PARENTS, TEMPORARY};
-use super::role::{RECORD_MAX, SHUT, pairs};
-use super::{Inner, Result, at, blocking};
+use super::role::{RECORD_MAX, SHUT, UNSHARED, pairs};
+use super::{Inner, Result, at, blocking, words};
 use crate::datasets::{Cause, DatasetId, Role};
 
 impl Inner {
@@ -18,9 +18,12 @@ impl Inner {
         }
         let list = ["list", "-H", "-r", "-d", "1", "-o", "name", self.names.root()];
         let there = self.tools.zfs(&list).await?;
+        let is_there = |name: &String| there.lines().any(|line| line == name);
+        let parents = PARENTS.map(|parent| self.names.parent(parent));
+        self.unshare(parents.into_iter().filter(is_there).collect()).await?;
         for parent in PARENTS {
             let name = self.names.parent(parent);
-            if there.lines().any(|line| line == name) {
+            if is_there(&name) {
                 continue;
             }
             let record = RECORD_MAX.to_string();
@@ -29,6 +32,8 @@ impl Inner {
                 ("mountpoint", "none"),
                 ("atime", "off"),
                 ("recordsize", &record),
+                UNSHARED[0],
+                UNSHARED[1],
             ]);
             if self.can.modern_properties {
                 properties.extend(pairs(&[("xattr", "sa"), ("acltype", "posixacl")]));
@@ -42,6 +47,22 @@ impl Inner {
             self.make(&["create"], &properties, &name).await?;
         }
         self.make_folders().await
+    }
+
+    /// Gives parents that are there to no other machine: what is below has that from them.
+    async fn unshare(&self, parents: Vec<String>) -> Result<()> {
+        if parents.is_empty() {
+            return Ok(());
+        }
+        let get = ["get", "-Hp", "-o", "name,property,value,source", "sharenfs,sharesmb"];
+        let get = get.map(str::to_owned).into_iter().chain(parents).collect::<Vec<_>>();
+        let table = words::properties(&self.tools.zfs_list(&get).await?);
+        for (name, shared) in table {
+            let is = |property: &str| shared.get(property).map(|found| found.value.as_str());
+            let differ = UNSHARED.into_iter().filter(|(name, value)| is(name) != Some(*value));
+            self.set(&name, &pairs(&differ.collect::<Vec<_>>())).await?;
+        }
+        Ok(())
     }
 
     async fn make_root(&self) -> Result<()> {

@@ -12,14 +12,20 @@ use crate::datasets::{Cause, Dataset, DatasetId, Role, Shape};
 /// Largest record: what is larger needs a feature that both ends of a stream would have to have.
 pub(super) const RECORD_MAX: u64 = 128 << 10;
 
+/// Given to no other machine, whatever the pool's owner says of the rest of it. Everything of ours has it from its parent, so
+/// that it is there at once also where a stream cannot bring it.
+pub(super) const UNSHARED: [(&str, &str); 2] = [("sharenfs", "off"), ("sharesmb", "off")];
+
 /// Of what cannot be written or run, and is nowhere in the file system.
-pub(super) const SHUT: [(&str, &str); 6] = [
+pub(super) const SHUT: [(&str, &str); 8] = [
     ("readonly", "on"),
     ("canmount", "noauto"),
     ("mountpoint", "none"),
     ("exec", "off"),
     ("setuid", "off"),
     ("devices", "off"),
+    UNSHARED[0],
+    UNSHARED[1],
 ];
 
 /// Pairs as the tools want them.
@@ -68,6 +74,8 @@ impl Inner {
             ("exec", "on"),
             ("setuid", "on"),
             ("devices", "off"),
+            UNSHARED[0],
+            UNSHARED[1],
         ])
     }
 

@@ -127,7 +127,7 @@ impl Reached {
     }
 
     async fn begin_receive(&self, place: &Place) -> Result<Stream> {
-        let value = |(name, value): &(String, String)| (name.clone(), number_of(value));
+        let value = |(name, value): &(String, String)| (name.clone(), value_of(name, value));
         let intake = Intake {
             snapshot: place.to.clone(),
             origin: place.origin.clone(),
@@ -207,13 +207,14 @@ fn whole(ends: &Ends) -> Outgoing {
     Outgoing { snapshot: ends.to.clone(), from: ends.from.clone(), form: FORM, at: None }
 }
 
-/// Words that the programs turn into numbers. `noauto` is of `canmount` alone.
-fn number_of(value: &str) -> Value {
-    match value {
-        "off" => Value::Number(0),
-        "on" => Value::Number(1),
-        "noauto" => Value::Number(2),
-        text => Value::Text(text.to_owned()),
+/// Words that the programs turn into numbers. `noauto` is of `canmount` alone; how something is shared is a text, also `off`.
+fn value_of(name: &str, value: &str) -> Value {
+    match (name, value) {
+        ("sharenfs" | "sharesmb", text) => Value::Text(text.to_owned()),
+        (_, "off") => Value::Number(0),
+        (_, "on") => Value::Number(1),
+        (_, "noauto") => Value::Number(2),
+        (_, text) => Value::Text(text.to_owned()),
     }
 }
 
@@ -278,6 +279,16 @@ mod tests {
         let cause = meaning(Work::Destroy, &cloned, Seen::Nothing);
         assert!(matches!(&cause, Cause::Held(why) if why.contains("clone")), "{cause:?}");
         assert!(matches!(meaning(Work::Other, &cloned, Seen::Nothing), Cause::Exists));
+    }
+
+    #[test]
+    fn words_are_the_numbers_that_the_library_wants_and_shares_stay_texts() {
+        for (name, value) in crate::zfs::role::SHUT {
+            let text = ["mountpoint", "sharenfs", "sharesmb"].contains(&name);
+            let value = value_of(name, value);
+            assert_eq!(matches!(value, Value::Text(_)), text, "{name}: {value:?}");
+            assert_eq!(matches!(value, Value::Number(_)), !text, "{name}: {value:?}");
+        }
     }
 
     #[test]

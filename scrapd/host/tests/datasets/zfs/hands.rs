@@ -235,6 +235,36 @@ async fn tools_that_are_missing_hang_or_fail_are_named() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_below_a_root_that_is_shared_is_shared_with_it() {
+    let Some((_a, mut b, one, bytes)) = two().await else { return };
+    let root = b.settings.root.clone();
+    let shared = || {
+        let get = ["get", "-H", "-r", "-o", "name,property,value", "sharenfs,sharesmb", &root];
+        let out = zfs(&get);
+        let rows = out.lines().map(|line| line.split('\t').collect::<Vec<_>>());
+        let rows = rows.filter(|row| row[0] != root && !row[0].contains('@') && row[2] != "off");
+        rows.map(|row| row.join(" ")).collect::<Vec<_>>()
+    };
+    for property in ["sharenfs=on", "sharesmb=on"] {
+        zfs(&["set", property, &root]);
+    }
+    assert_eq!(shared(), Vec::<String>::new(), "copies");
+    // As an earlier version made it.
+    for below in ["grains", "incoming", "orphans"] {
+        zfs(&["inherit", "sharenfs", &b.name(below)]);
+        zfs(&["inherit", "sharesmb", &b.name(below)]);
+    }
+    assert!(!shared().is_empty());
+    b.reopen();
+    assert_eq!(shared(), Vec::<String>::new(), "after the next start");
+    receive(&b.datasets, Some(one), &bytes).await.unwrap();
+    b.datasets.create(COPY, E1, Shape::default()).await.unwrap();
+    b.datasets.set_role(WEB, Role::Owner, Epoch(2)).await.unwrap();
+    b.datasets.view(ID, Some(one)).await.unwrap();
+    assert_eq!(shared(), Vec::<String>::new(), "heads and views");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn half_a_destruction_is_finished_at_the_next_start() {
     let Some((mut a, ..)) = two().await else { return };
     let (dataset, trash) = (a.name(&format!("grains/{WEB}")), a.name("trash/left.0"));
