@@ -6,12 +6,11 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Uid, chownat, fchmod, fgetxattr,
-    fsetxattr, open, openat2, statat,
+    AtFlags, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Uid, chownat, fchmod, fchown,
+    fgetxattr, fsetxattr, open, openat2, statat,
 };
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
@@ -26,6 +25,8 @@ const NOTES: &str = ".scrap-ids.notes";
 /// The tree in a grain's data.
 const TREE: &str = "rootfs";
 const CAPABILITY: &str = "security.capability";
+/// Of the folder of a grain's data, whose group is that of the grain's root: it may pass through, and see no name.
+const PASSABLE: u32 = 0o710;
 /// Bits that lend rights.
 const LENDING: u32 = 0o6000;
 /// Capabilities with and without a root of their own.
@@ -223,6 +224,22 @@ fn capability(folder: &OwnedFd, name: &Path) -> rustix::io::Result<Option<Vec<u8
     }
 }
 
+/// Lets the grain's root through the folder of its data, and nobody else of this machine: what lends rights in there, such as
+/// a setuid file that the grain made, lends them to whoever can reach it.
+fn admit(data: &Path, ids: IdRange) -> Done<()> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let folder = open(data, flags, Mode::empty()).map_err(at(data))?;
+    let stat = rustix::fs::fstat(&folder).map_err(at(data))?;
+    if (stat.st_uid, stat.st_gid, stat.st_mode & 0o7777) == (0, ids.base, PASSABLE) {
+        return Ok(());
+    }
+    // Closed first: whoever was its group gets nothing by being it a moment longer.
+    fchmod(&folder, Mode::RWXU).map_err(at(data))?;
+    let (user, group) = (Uid::from_raw(0), Gid::from_raw(ids.base));
+    fchown(&folder, Some(user), Some(group)).map_err(at(data))?;
+    fchmod(&folder, Mode::from_raw_mode(PASSABLE)).map_err(at(data))
+}
+
 /// Writes a file as a whole, onto stable storage.
 fn write(path: &Path, text: &[u8]) -> Done<()> {
     let temporary = path.with_extension("new");
@@ -272,8 +289,8 @@ fn work(data: &Path, ids: IdRange) -> Done<()> {
     tree.change_owners()?;
     tree.give_back(&notes)?;
     rustix::fs::syncfs(&tree.root).map_err(at(data))?;
-    // From now on its users may come through, and others find nothing that lends them rights of this machine.
-    fs::set_permissions(data, fs::Permissions::from_mode(0o711)).map_err(io_at(data))?;
+    // From now on its root may come through.
+    admit(data, ids)?;
     let marker = data.join(MARKER);
     write_as_json(&marker, &ids)?;
     fs::remove_file(&notes_path).map_err(io_at(&notes_path))
@@ -326,6 +343,16 @@ fn other_ids(data: &Path, held: IdRange, ids: IdRange) -> RuntimeCause {
     }
 }
 
+/// Closes the folder of a tree that is shifted, however it was made.
+fn admitted(data: &Path, ids: IdRange) -> Result<(), RuntimeCause> {
+    admit(data, ids).map_err(|trouble| match trouble {
+        Trouble::Io { path, source } => {
+            io_cause(format!("cannot close {} to others", path.display()), source)
+        }
+        trouble @ Trouble::Foreign { .. } => cause(data, trouble),
+    })
+}
+
 /// Shifts the tree in a grain's data.
 ///
 /// # Errors
@@ -341,16 +368,16 @@ pub(super) fn shift(data: &Path, ids: IdRange) -> Result<(), RuntimeCause> {
         });
     }
     match marked(data).map_err(|trouble| cause(data, trouble))? {
-        Some(held) if held == ids => Ok(()),
+        Some(held) if held == ids => admitted(data, ids),
         Some(held) => Err(other_ids(data, held, ids)),
         None => work(data, ids).map_err(|trouble| cause(data, trouble)),
     }
 }
 
-/// Whether the tree is shifted to these ids.
+/// Whether the tree is shifted to these ids. Then its folder is passable for its root alone.
 pub(super) fn check(data: &Path, ids: IdRange) -> Result<(), RuntimeCause> {
     match marked(data).map_err(|trouble| cause(data, trouble))? {
-        Some(held) if held == ids => Ok(()),
+        Some(held) if held == ids => admitted(data, ids),
         Some(held) => Err(other_ids(data, held, ids)),
         None => Err(RuntimeCause::NotReady {
             what: format!("the users of {} are not those of a grain yet", data.display()),

@@ -40,7 +40,7 @@ fn word(path: &Path) -> Found<String> {
     })
 }
 
-/// Whether a grain's root, who is nobody out here, may pass through a folder and all above it.
+/// Whether a grain's root, who is nobody out here, may pass through all folders on a path.
 fn passable(path: &Path) -> Found<()> {
     for folder in path.ancestors() {
         let what = || format!("cannot look at {}", folder.display());
@@ -108,7 +108,8 @@ impl LxcRuntime {
     /// Refuses what cannot run, before anything is changed.
     fn check(&self, start: &Start, system: &System) -> Found<()> {
         machine::check(system.ids)?;
-        passable(&start.data)?;
+        // Its own folder is opened to it below, and to it alone.
+        start.data.parent().map_or(Ok(()), passable)?;
         passable(&self.keepers.run)?;
         if !start.data.join("rootfs").is_dir() {
             return Err(RuntimeCause::NotReady {

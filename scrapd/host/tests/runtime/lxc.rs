@@ -185,7 +185,8 @@ async fn a_system_that_cannot_begin_is_named_and_not_tried_again() {
     let found = instance(&bench.runtime).await.unwrap();
     assert_eq!(found.state, InstanceState::Stopped);
     bench.assert_gone();
-    fs::set_permissions(bench.data(), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let above = bench.root.path();
+    fs::set_permissions(above, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
     let refused = bench.runtime.start(bench.order(1)).await.unwrap_err().cause.to_string();
     assert!(refused.contains("chmod o+x"), "{refused}");
 }

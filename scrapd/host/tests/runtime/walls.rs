@@ -21,6 +21,7 @@ mod contained_tests {
         the_machine_cannot_be_changed_from_inside
         links_in_a_system_change_nothing_outside
         two_grains_share_no_users
+        no_user_of_the_machine_reaches_into_a_grain
     }
 }
 
@@ -204,4 +205,35 @@ async fn two_grains_share_no_users() {
     assert!(!other.living().is_empty(), "the same grain of another run directory is another one");
     other.runtime.stop(WEB, GRACE).await.unwrap();
     other.assert_gone();
+}
+
+/// Whether somebody finds a file.
+#[expect(clippy::disallowed_methods, reason = "another user looks, from outside")]
+fn finds(user: u32, file: &Path) -> bool {
+    use std::os::unix::process::CommandExt;
+    let mut command = std::process::Command::new("/bin/busybox");
+    command.arg("stat").arg(file).uid(user).gid(user);
+    command.output().unwrap().status.success()
+}
+
+async fn no_user_of_the_machine_reaches_into_a_grain() {
+    let (bench, other) = (LxcBench::new().await, LxcBench::new().await);
+    let nobody = 65_534;
+    // Also of a grain that an earlier version left open.
+    for opened in [false, true] {
+        if opened {
+            fs::set_permissions(bench.data(), fs::Permissions::from_mode(0o711)).unwrap();
+        }
+        bench.runtime.start(bench.order(1)).await.unwrap();
+        let script = "cat /bin/busybox > /tmp/mine; chmod 6755 /tmp/mine; chmod 777 /tmp /";
+        assert_eq!(bench.inside(&["sh", "-c", script]).await.1, Some(0));
+        for user in [nobody, other.ids.base, bench.ids.base + 1] {
+            assert!(finds(user, &bench.data()), "up to there the way is free for {user}");
+            for file in ["tmp/mine", "bin/busybox", "."] {
+                assert!(!finds(user, &bench.rootfs().join(file)), "{user} finds {file}");
+            }
+        }
+        bench.runtime.stop(WEB, GRACE).await.unwrap();
+        assert!(!finds(nobody, &bench.rootfs().join("tmp/mine")), "also when it is stopped");
+    }
 }
