@@ -203,6 +203,8 @@ pub enum Command {
     },
     /// Which nodes keep copies.
     SetStandbys { grain: GrainId, epoch: Epoch, standbys: BTreeSet<NodeId> },
+    /// Where the copy of a silent node stands, so that nobody prunes that; `None`: it has moved on, or is none any more.
+    RememberCopy { grain: GrainId, epoch: Epoch, node: NodeId, snapshot: Option<Guid> },
     /// A planned move begins: copying while it runs.
     BeginMigration { grain: GrainId, epoch: Epoch, operation: OperationId, to: NodeId },
     /// The owner shall stop the grain and freeze its last state.
@@ -327,6 +329,12 @@ impl fmt::Display for Command {
             Self::SetStandbys { grain, standbys, .. } => {
                 let nodes: Vec<_> = standbys.iter().map(ToString::to_string).collect();
                 write!(f, "copies of grain {grain} on nodes [{}]", nodes.join(", "))
+            }
+            Self::RememberCopy { grain, node, snapshot: Some(snapshot), .. } => {
+                write!(f, "the copy of grain {grain} on node {node} stands at {snapshot}")
+            }
+            Self::RememberCopy { grain, node, snapshot: None, .. } => {
+                write!(f, "the copy of grain {grain} on node {node} has moved on")
             }
             Self::BeginMigration { grain, to, .. } => {
                 write!(f, "begin moving grain {grain} to node {to}")

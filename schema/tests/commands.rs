@@ -54,6 +54,7 @@ kinds! {
     FinishOperation "finish-operation"
     AssignGrain "assign-grain"
     SetStandbys "set-standbys"
+    RememberCopy "remember-copy"
     BeginMigration "begin-migration"
     QuiesceGrain "quiesce-grain"
     AbortMigration "abort-migration"
@@ -230,11 +231,15 @@ fn of_owners() -> Vec<Command> {
     let assign =
         |base, cause| Command::AssignGrain { grain: GRAIN, epoch: EPOCH, to: NODE, base, cause };
     let last = snapshot(Purpose::Final(OPERATION));
+    let remember =
+        |snapshot| Command::RememberCopy { grain: GRAIN, epoch: EPOCH, node: NODE, snapshot };
     vec![
         assign(None, AssignCause::Place),
         assign(Some(last), AssignCause::Migrate { operation: OPERATION }),
         assign(Some(snapshot(Purpose::Replication)), AssignCause::Failover { loss: Some(loss()) }),
         Command::SetStandbys { grain: GRAIN, epoch: EPOCH, standbys: [NODE, NodeId(3)].into() },
+        remember(Some(Guid(7))),
+        remember(None),
         Command::BeginMigration { grain: GRAIN, epoch: EPOCH, operation: OPERATION, to: NODE },
         Command::QuiesceGrain { grain: GRAIN, epoch: EPOCH, operation: OPERATION },
         Command::AbortMigration {

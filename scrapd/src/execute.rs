@@ -234,17 +234,21 @@ pub async fn set_role(host: &Host, grain: GrainId, role: Role, epoch: Epoch) -> 
     Ok(vec![Update::Data(grain, Some(dataset))])
 }
 
-/// Sets a copy or a head aside. Returns what is there then.
+/// Sets a copy or a head aside. Returns what was set aside.
 ///
 /// # Errors
 /// What the backend says.
-pub async fn set_aside(
+pub async fn put_aside(
     host: &Host,
     grain: GrainId,
     base: Option<Guid>,
     name: &SnapshotName,
-) -> Done {
-    let orphan = host.datasets.set_aside(grain, base, name, clock::wall()).await?;
+) -> Result<Dataset, Trouble> {
+    Ok(host.datasets.set_aside(grain, base, name, clock::wall()).await?)
+}
+
+async fn set_aside(host: &Host, grain: GrainId, base: Option<Guid>, name: &SnapshotName) -> Done {
+    let orphan = put_aside(host, grain, base, name).await?;
     let mut updates = look_at(host, grain).await?;
     if let (DatasetId::Orphan(grain, epoch), Some(facts)) =
         (orphan.id, orphan_facts(host, &orphan).await?)

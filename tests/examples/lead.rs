@@ -171,6 +171,7 @@ fn grain(id: u64, owner: u64, standbys: &[u64]) -> Grain {
         owner: Some(NodeId(owner)),
         stage: Stage::Settled,
         standbys: standbys.iter().copied().map(NodeId).collect(),
+        away: Default::default(),
         born: true,
         armed: true,
         started: Some(NOW.wall),

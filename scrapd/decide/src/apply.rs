@@ -120,6 +120,7 @@ fn dispatch(change: &mut Change<'_>, command: &Command) -> Result<Outcome, Refus
         | Command::OperationStuck { .. } => operations::apply(change, command),
         Command::AssignGrain { .. }
         | Command::SetStandbys { .. }
+        | Command::RememberCopy { .. }
         | Command::BeginMigration { .. }
         | Command::QuiesceGrain { .. }
         | Command::AbortMigration { .. }

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use scrap_schema::command::{AssignCause, Command};
 use scrap_schema::id::NodeId;
 use scrap_schema::operation::{Loss, Operation, Work};
-use scrap_schema::snapshot::Snapshot;
+use scrap_schema::snapshot::{Purpose as Why, Snapshot};
 use scrap_schema::spec::FailoverMode;
 use scrap_schema::time::Timestamp;
 use scrap_schema::unit::Span;
@@ -278,10 +278,12 @@ fn copies(view: View<'_>, grain: &Grain, until: Timestamp) -> Vec<Copy> {
     copies
 }
 
-/// A state that a later epoch did not leave behind: everything beyond a fork is diverged.
+/// A state that a later epoch did not leave behind: everything beyond a fork is diverged. The end of what is being set aside is
+/// never one, or half-done work would be taken for the freshest copy.
 pub(crate) fn on_main_line(grain: &Grain, head: &Snapshot) -> bool {
     // Every later epoch counts, not only the next one: a later one may have begun from an older copy.
-    grain.remembers(head.name.epoch)
+    head.name.purpose != Why::Orphan
+        && grain.remembers(head.name.epoch)
         && grain.forks_after(head.name.epoch).all(|base| order(head) <= order(base))
 }
 

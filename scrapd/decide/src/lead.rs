@@ -407,6 +407,7 @@ fn settled(
         plan.wait(Subject::Grain(grain.id), WaitReason::Unwell { owner, why });
     }
     replicate::protect(view, grain, loads, plan);
+    replicate::remember(view, grain, plan);
     replicate::held_up(view, grain, plan);
 }
 

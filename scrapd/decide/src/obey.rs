@@ -19,7 +19,7 @@ use scrap_schema::time::{BootTime, Now};
 use scrap_schema::unit::Span;
 
 use crate::cluster::{Cluster, Grain};
-pub use data::{needs_new_epoch, orphan_name};
+pub use data::SetAside;
 pub use facts::{CopyFacts, DataFacts, DataRole, Dirty, Failure, HostFacts, OrphanFacts, RunFacts};
 pub use streams::{copy_of, hold_tag};
 pub(crate) use templates::source;

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use scrap_schema::id::{BootId, GrainId, NodeId, OperationId};
 use scrap_schema::node::{CopyReport, GrainReport, NodeUsage, PoolFacts, Renewal};
 use scrap_schema::operation::Phase;
+use scrap_schema::snapshot::Guid;
 use scrap_schema::time::{BootTime, Now, Timestamp};
 use scrap_schema::unit::{Bytes, Span};
 
@@ -19,6 +20,8 @@ pub struct Observed {
     pub since: BootTime,
     /// By node.
     pub nodes: BTreeMap<NodeId, Heard>,
+    /// Where a copy stood when an owner last said so, this one or one before it.
+    pub stands: BTreeMap<(GrainId, NodeId), Guid>,
     /// Since when something has been as it is, by this leader's clock.
     pub marks: BTreeMap<Mark, BootTime>,
 }
@@ -98,6 +101,9 @@ impl Observed {
         heard.usage = renewal.usage;
         heard.pool.clone_from(&renewal.pool);
         for (grain, report) in &renewal.grains {
+            let copies = report.iter().flat_map(|report| &report.copies);
+            let stands = copies.filter_map(|(node, copy)| Some(((*grain, *node), copy.common?)));
+            self.stands.extend(stands);
             match report {
                 Some(report) => heard.grains.insert(*grain, report.clone()),
                 None => heard.grains.remove(grain),
@@ -109,6 +115,9 @@ impl Observed {
     /// Forgets what is no more and begins to count what is new. Once per round, before deciding.
     pub fn refresh(&mut self, cluster: &Cluster, now: Now) {
         self.nodes.retain(|node, _| cluster.nodes.contains_key(node));
+        self.stands.retain(|(grain, node), _| {
+            cluster.grains.get(grain).is_some_and(|grain| grain.receivers().contains(node))
+        });
         let mut marks = BTreeMap::new();
         let mut keep = |mark: Mark| {
             marks.insert(mark, self.marks.get(&mark).copied().unwrap_or(now.boot));

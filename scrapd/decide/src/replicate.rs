@@ -15,7 +15,7 @@ use thiserror::Error;
 
 use crate::cluster::{Cluster, Grain, Liveness, Stage};
 use crate::lead::{Plan, Subject, View, WaitReason};
-use crate::obey::{DataFacts, DataRole, HostFacts, source};
+use crate::obey::{DataFacts, DataRole, HostFacts, SetAside, source};
 use crate::place::{Loads, Purpose, Ranking, Wanted};
 
 /// A copy on a node that has been silent for so long is made anew elsewhere.
@@ -52,17 +52,18 @@ pub enum Route {
     Nothing,
 }
 
-/// The way from what a copy has to the newest snapshot. Both lists oldest first. Snapshots that people took, and last states, are
-/// never jumped over: they arrive as snapshots of their own.
+/// The way from what a copy has to the newest snapshot. Both lists oldest first. Only what `may_skip` allows is jumped over, and never
+/// what people took or a last state: that arrives as a snapshot of its own. A full stream begins with the newest.
 #[must_use]
-pub fn route(mine: &[Snapshot], theirs: &[Guid]) -> Route {
+pub fn route(mine: &[Snapshot], theirs: &[Guid], may_skip: impl Fn(Guid) -> bool) -> Route {
     // The oldest one that must exist on the copy, or the newest of all.
-    let next = |later: &[Snapshot]| {
-        let next = later.iter().find(|snapshot| must_travel(snapshot)).or(later.last());
-        next.map(|snapshot| snapshot.guid)
+    let first = |later: &[Snapshot], skips: &dyn Fn(Guid) -> bool| {
+        let must = |snapshot: &&Snapshot| must_travel(snapshot) || !skips(snapshot.guid);
+        later.iter().find(must).or(later.last()).map(|snapshot| snapshot.guid)
     };
+    let next = |later: &[Snapshot]| first(later, &may_skip);
     let Some(at) = mine.iter().rposition(|snapshot| theirs.contains(&snapshot.guid)) else {
-        return next(mine).map_or(Route::Nothing, |to| Route::Full { to });
+        return first(mine, &|_| true).map_or(Route::Nothing, |to| Route::Full { to });
     };
     let (until, later) = mine.split_at(at.saturating_add(1));
     let Some(common) = until.last().map(|snapshot| snapshot.guid) else { return Route::Nothing };
@@ -106,21 +107,23 @@ pub enum NotAdmitted {
     /// Nothing can be written here.
     #[error("the storage of that node is {state}{}", said(what.as_deref()))]
     CannotWrite { state: PoolState, what: Option<String> },
+    /// What would have to be set aside first has no place.
+    #[error(
+        "what is here must be set aside first, and data of epoch {epoch} are kept aside already: `scrapctl orphan ls` shows them"
+    )]
+    OrphanInTheWay { epoch: Epoch },
     /// The stream does not continue what is here.
     #[error("the stream begins at {from:?}, the copy here ends at {newest:?}")]
     DoesNotContinue { from: Option<Guid>, newest: Option<Guid> },
 }
 
 /// What a node must do to let a stream in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Admitted {
     /// Take it.
     Receive,
-    /// Set aside what is here beyond a state that the sender has too, or all of it (`None`), then take the stream.
-    SetAsideFirst {
-        /// The state to keep.
-        base: Option<Guid>,
-    },
+    /// Set aside what is here beyond a state that the sender has too, or all of it, then take the stream.
+    SetAsideFirst(SetAside),
 }
 
 /// A stream that asks to come in.
@@ -261,9 +264,12 @@ pub fn admit(
             has(&from) && on_line(&from) && newest.is_some_and(|newest| !on_line(&newest))
         }
     };
-    match set_aside {
-        true => Ok(Admitted::SetAsideFirst { base: offer.from }),
-        false => Err(NotAdmitted::DoesNotContinue { from: offer.from, newest }),
+    if !set_aside {
+        return Err(NotAdmitted::DoesNotContinue { from: offer.from, newest });
+    }
+    match SetAside::plan(host, grain, data, offer.from) {
+        Some(plan) => Ok(Admitted::SetAsideFirst(plan)),
+        None => Err(NotAdmitted::OrphanInTheWay { epoch: data.epoch }),
     }
 }
 
@@ -321,6 +327,29 @@ pub(crate) fn protect(view: View<'_>, grain: &Grain, loads: &mut Loads, plan: &m
     if standbys != grain.standbys {
         let (grain, epoch) = (grain.id, grain.epoch);
         plan.commands.push(Command::SetStandbys { grain, epoch, standbys });
+    }
+}
+
+/// Remembers where the copies of silent nodes stand, as their owner said last, or an owner before it that had heard of them. Forgets
+/// it when they have moved on.
+pub(crate) fn remember(view: View<'_>, grain: &Grain, plan: &mut Plan) {
+    let receivers = grain.receivers();
+    let nodes: BTreeSet<NodeId> = receivers.iter().chain(grain.away.keys()).copied().collect();
+    for node in nodes {
+        let known = grain.away.get(&node).copied();
+        let stands = view.observed.copy(grain, node).and_then(|copy| copy.common);
+        let wanted = match (receivers.contains(&node), view.is_online(node), stands) {
+            (false, _, _) => None,
+            (true, false, stands) => {
+                stands.or(known).or_else(|| view.observed.stands.get(&(grain.id, node)).copied())
+            }
+            (true, true, stands) => known.filter(|known| stands.is_none_or(|it| it == *known)),
+        };
+        if wanted != known {
+            let (grain, epoch) = (grain.id, grain.epoch);
+            let command = Command::RememberCopy { grain, epoch, node, snapshot: wanted };
+            plan.commands.push(command);
+        }
     }
 }
 
@@ -384,6 +413,7 @@ pub fn retain(cluster: &Cluster, grain: &Grain, data: &DataFacts, keep: &Keep) -
     let bases = grain.tenures.iter().filter_map(|tenure| tenure.base.as_ref());
     let mut kept: BTreeSet<Guid> = bases.map(|base| base.guid).collect();
     kept.extend(data.held.values());
+    kept.extend(grain.away.values());
     kept.extend(data.snapshots.last().map(|newest| newest.guid));
     let auto = data.snapshots.iter().rev().filter(|snapshot| match snapshot.name.purpose {
         Why::Replication => true,

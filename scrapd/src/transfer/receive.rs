@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::Stream;
-use scrap_decide::obey::{Lane, needs_new_epoch, orphan_name};
+use futures_util::{Stream, StreamExt as _, stream};
+use scrap_decide::obey::{Lane, SetAside};
 use scrap_decide::replicate::{Admitted, NotAdmitted, Traffic, admit, still_wanted, traffic};
 use scrap_host::datasets::{Cause, Dataset, DatasetError, DatasetId, Datasets, Incoming, Role};
-use scrap_schema::id::{Epoch, GrainId};
-use scrap_schema::snapshot::Guid;
+use scrap_schema::id::GrainId;
 
 use super::turns::Turn;
 use super::{OfferBody, ReceiveError, Received, frames, turns};
@@ -47,12 +46,19 @@ where
     let _turn = turn(daemon, grain, offer, kind, idle / 2).await?;
     let lane = daemon.agent.reserve(Lane::Shape(grain)).ok_or(ReceiveError::Busy(grain))?;
     let failed = |source: Trouble| ReceiveError::Failed { grain, source };
+    let mut wire = wire;
+    let mut first = None;
     match admitted(daemon, grain, offer)? {
         Admitted::Receive => (),
-        Admitted::SetAsideFirst { base } => {
-            set_aside(daemon, grain, offer.epoch, base).await.map_err(failed)?
+        Admitted::SetAsideFirst(plan) => {
+            // What is here is not made older for a sender that cannot even begin.
+            let piece = tokio::time::timeout(idle, wire.next()).await;
+            let piece = piece.ok().flatten().and_then(Result::ok);
+            first = Some(Ok(piece.ok_or_else(|| failed("nothing has come of the stream".into()))?));
+            set_aside(daemon, grain, plan).await.map_err(failed)?;
         }
     }
+    let wire = stream::iter(first).chain(wire);
     let (received, dataset) = match take_in(daemon, grain, offer, wire, idle).await {
         Ok(taken) => taken,
         Err(error) => {
@@ -115,25 +121,20 @@ async fn unwanted(daemon: &Daemon, grain: GrainId, offer: &OfferBody) -> NotAdmi
     }
 }
 
-async fn set_aside(
-    daemon: &Daemon,
-    grain: GrainId,
-    epoch: Epoch,
-    base: Option<Guid>,
-) -> Result<(), Trouble> {
-    let how = daemon.agent.with(|state| {
-        let data = state.facts.data.get(&grain)?;
-        let renew = needs_new_epoch(&state.facts, grain, data);
-        Some((renew, orphan_name(if renew { epoch } else { data.epoch }, data)))
-    });
-    let Some((renew, name)) = how else { return Ok(()) };
-    if renew {
-        let seen = execute::set_role(&daemon.host, grain, Role::Standby, epoch).await?;
-        daemon.agent.update(seen);
-    }
-    let seen = execute::set_aside(&daemon.host, grain, base, &name).await?;
-    daemon.agent.update(seen);
-    Ok(())
+/// What it takes is measured later: the sender waits for this.
+async fn set_aside(daemon: &Daemon, grain: GrainId, plan: SetAside) -> Result<(), Trouble> {
+    let host = &*daemon.host;
+    let done = async {
+        if let Some(epoch) = plan.epoch {
+            let seen = execute::set_role(host, grain, Role::Standby, epoch).await?;
+            daemon.agent.update(seen);
+        }
+        execute::put_aside(host, grain, plan.base, &plan.name).await
+    };
+    let done = done.await;
+    // Also after a failure: it may have gone half its way.
+    daemon.agent.update(execute::look_at(host, grain).await?);
+    done.map(|_| ())
 }
 
 async fn take_in<S, E>(

@@ -1,9 +1,7 @@
 //! The simulated hands: every action of `obey` takes its time and then has its effect, or fails with a reason and is tried
 //! again later. A daemon that dies takes its unfinished actions with it.
 
-use scrap_decide::obey::{
-    DataRole, Dirty, Failure, HostAction, Lane, hold_tag, needs_new_epoch, orphan_name,
-};
+use scrap_decide::obey::{DataRole, Dirty, Failure, HostAction, Lane, hold_tag};
 use scrap_decide::replicate::{Admitted, Offer, admit};
 use scrap_schema::id::{Epoch, GrainId, NodeId, TemplateId};
 use scrap_schema::snapshot::{Guid, Snapshot, SnapshotName};
@@ -437,15 +435,11 @@ impl Sim {
         let sender = self.machines[at].datasets.get(&grain).ok_or("there is no dataset")?;
         let epoch = sender.epoch;
         let frozen = sender.frozen(to).ok_or("the snapshot is gone")?.clone();
-        if let Admitted::SetAsideFirst { base } = self.admit(at, grain, peer, from)? {
-            let facts = self.machines[peer].host_facts(&self.sizes);
-            let data = facts.data.get(&grain).ok_or("there is no dataset")?;
-            let renew = needs_new_epoch(&facts, grain, data);
-            let name = orphan_name(if renew { epoch } else { data.epoch }, data);
-            if renew {
+        if let Admitted::SetAsideFirst(plan) = self.admit(at, grain, peer, from)? {
+            if let Some(epoch) = plan.epoch {
                 self.dataset(peer, grain)?.epoch = epoch;
             }
-            self.set_aside(peer, grain, base, name)?;
+            self.set_aside(peer, grain, plan.base, plan.name)?;
         }
         let receiver = &mut self.machines[peer];
         receiver.changed = true;
@@ -467,6 +461,7 @@ impl Sim {
             self.hold(peer, grain, self.machines[at].id, to)?;
         }
         let known = self.machines[at].copies.entry((grain, node)).or_default();
+        known.facts.said = 0;
         known.facts.snapshots.get_or_insert_default().push(to);
         known.rounds += 1;
         known.rate = if bytes > 0 { self.rate } else { known.rate };

@@ -8,6 +8,7 @@ use scrap_decide::lead::Subject;
 use scrap_decide::lease::Lease;
 use scrap_decide::obey::{
     CopyFacts, DataRole, Dirty, Failure, HostAction, HostFacts, Lane, OrphanFacts, RunFacts,
+    hold_tag,
 };
 use scrap_decide::observed::Observed;
 use scrap_schema::id::{BootId, Epoch, GrainId, Name, NodeId, TemplateId};
@@ -295,7 +296,7 @@ impl Machine {
         let copies = self.copies.iter().filter(|((of, _), _)| *of == grain);
         let copies = copies.filter_map(|((_, node), known)| {
             let dataset = self.datasets.get(&grain)?;
-            Some((*node, copy_report(dataset, known, dirty, write, base)))
+            Some((*node, copy_report(dataset, (*node, known), dirty, write, base)))
         });
         GrainReport { data, run, copies: copies.collect(), trouble: None }
     }
@@ -304,12 +305,14 @@ impl Machine {
 /// How far a copy is, from what its owner knows without asking.
 fn copy_report(
     dataset: &Dataset,
-    known: &KnownCopy,
+    (node, known): (NodeId, &KnownCopy),
     dirty: Option<&Dirty>,
     write: u64,
     base: u64,
 ) -> CopyReport {
-    let theirs = known.facts.snapshots.clone().unwrap_or_default();
+    // Of one that cannot be asked, what is held for it is the last that is known.
+    let held = dataset.held.get(&hold_tag(node)).copied();
+    let theirs = known.facts.snapshots.clone().unwrap_or_else(|| held.into_iter().collect());
     let common =
         dataset.snapshots.iter().rev().find(|frozen| theirs.contains(&frozen.snapshot.guid));
     let newest = dataset.snapshots.last();

@@ -10,7 +10,6 @@ use scrap_schema::time::Timestamp;
 use super::operations::{enter, finish, running};
 use super::{About, Change};
 use crate::cluster::{Ailment, Grain, Key, Orphan, OrphanKey, Outcome, Stage};
-use crate::fail_over::on_main_line;
 use crate::refusal::Refusal;
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "the dispatcher sends only facts here")]
@@ -246,18 +245,13 @@ fn orphan(change: &mut Change<'_>, orphan: Orphan) -> Result<Outcome, Refusal> {
         return Ok(Outcome::Unchanged);
     }
     let node: NodeId = key.node;
-    let (grain, node_name) = (change.cluster.grain_name(key.grain), change.cluster.node_name(node));
-    let (epoch, newer) = (key.epoch, orphan.newer.rounded());
-    let grown_from = |grain: &Grain| on_main_line(grain, &orphan.head);
-    let message = match change.cluster.grains.get(&key.grain).is_some_and(grown_from) {
-        // The grain went on from it, and its owner has pruned it.
-        true => format!(
-            "grain {grain}: node {node_name} was away with a state of epoch {epoch} that its owner has no more; it is kept aside there ({newer})"
-        ),
-        false => format!(
-            "grain {grain}: node {node_name} had newer data of epoch {epoch}; they are kept aside there ({newer} that nobody else has)"
-        ),
-    };
+    let message = format!(
+        "grain {}: node {} had newer data of epoch {}; they are kept aside there ({} that nobody else has)",
+        change.cluster.grain_name(key.grain),
+        change.cluster.node_name(node),
+        key.epoch,
+        orphan.newer.rounded(),
+    );
     change.cluster.orphans.insert(key, orphan);
     change.touch(Key::Orphan(key));
     let about = About { grain: Some(key.grain), node: Some(node), operation: None };

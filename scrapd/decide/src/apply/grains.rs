@@ -1,6 +1,6 @@
 //! Commands of people about grains: making, changing, the trash.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use scrap_schema::command::GrainText;
 use scrap_schema::event::{Severity, Topic};
@@ -44,6 +44,7 @@ pub(super) fn insert(
         owner: None,
         stage,
         standbys: BTreeSet::new(),
+        away: BTreeMap::new(),
         born: false,
         armed: false,
         started: None,

@@ -8,7 +8,7 @@ use scrap_schema::event::{Severity, Topic};
 use scrap_schema::id::{Epoch, GrainId, NodeId, OperationId};
 use scrap_schema::node::NodeRole;
 use scrap_schema::operation::{Loss, OperationState, Phase, Summary, Work};
-use scrap_schema::snapshot::Snapshot;
+use scrap_schema::snapshot::{Guid, Snapshot};
 
 use super::operations::{enter, finish};
 use super::{About, Change, moves};
@@ -26,6 +26,9 @@ pub(super) fn apply(change: &mut Change<'_>, command: &Command) -> Result<Outcom
         }
         Command::SetStandbys { grain, epoch, standbys } => {
             set_standbys(change, *grain, *epoch, standbys)
+        }
+        Command::RememberCopy { grain, epoch, node, snapshot } => {
+            remember_copy(change, *grain, *epoch, *node, *snapshot)
         }
         Command::BeginMigration { grain, epoch, operation, to } => {
             moves::begin_migration(change, *grain, *epoch, *operation, *to)
@@ -272,6 +275,28 @@ fn lost(loss: Option<&Loss>) -> String {
             format!("at most {window} of writes are lost (after {})", loss.from)
         }
     }
+}
+
+fn remember_copy(
+    change: &mut Change<'_>,
+    id: GrainId,
+    epoch: Epoch,
+    node: NodeId,
+    snapshot: Option<Guid>,
+) -> Result<Outcome, Refusal> {
+    let grain = change.look_in(id, epoch)?;
+    if grain.away.get(&node) == snapshot.as_ref() {
+        return Ok(Outcome::Unchanged);
+    }
+    if snapshot.is_some() && !grain.receivers().contains(&node) {
+        return Err(Refusal::out_of_date("that node keeps no copy of it"));
+    }
+    let away = &mut change.grain(id)?.away;
+    match snapshot {
+        Some(snapshot) => away.insert(node, snapshot),
+        None => away.remove(&node),
+    };
+    Ok(Outcome::Done)
 }
 
 fn set_standbys(

@@ -1,6 +1,6 @@
 //! Part of the replicated state: one grain, where its life stands, and what of its past is remembered.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use scrap_schema::id::{Epoch, GrainId, Name, NodeId, OperationId, TemplateId};
@@ -53,6 +53,9 @@ pub struct Grain {
     pub stage: Stage,
     /// Nodes that keep copies.
     pub standbys: BTreeSet<NodeId>,
+    /// Where copies stand whose nodes are silent: nobody prunes that before they are back and have moved on, whoever the owner is.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub away: BTreeMap<NodeId, Guid>,
     /// Whether its first dataset exists: from then on no node may ever create an empty one for it.
     pub born: bool,
     /// Whether its owner runs it under the lease in this epoch; only then may it be given away when the node is fenced.

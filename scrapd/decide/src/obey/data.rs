@@ -1,13 +1,13 @@
 //! The shape of a dataset: first one, promotion, demotion, divergence, removal; snapshots that people and hand-overs need.
 
 use scrap_schema::command::Command;
-use scrap_schema::id::{Epoch, GrainId, Name, NodeId, OperationId};
+use scrap_schema::id::{Epoch, Name, NodeId, OperationId};
 use scrap_schema::operation::Work;
 use scrap_schema::snapshot::{Guid, Purpose, Snapshot, SnapshotName};
 
 use super::facts::{last_state, working};
 use super::{DataFacts, DataRole, Here, HostAction, HostFacts, Lane};
-use crate::cluster::{Cluster, OrphanKey, Stage};
+use crate::cluster::{Cluster, Grain, OrphanKey, Stage};
 use crate::fail_over::on_main_line;
 
 pub(super) fn decide(here: Here<'_>, actions: &mut Vec<HostAction>) {
@@ -254,28 +254,47 @@ fn fork(here: Here<'_>, data: &DataFacts) -> Option<Guid> {
 
 fn set_aside(here: Here<'_>, data: &DataFacts, actions: &mut Vec<HostAction>) {
     let grain = here.grain.id;
-    if needs_new_epoch(here.host, grain, data) {
-        actions.push(HostAction::Demote { grain, epoch: here.grain.epoch });
-        return;
+    // No place for it: only a person can make one, by discarding what was set aside before.
+    let Some(plan) = SetAside::plan(here.host, here.grain, data, fork(here, data)) else { return };
+    actions.push(match plan.epoch {
+        Some(epoch) => HostAction::Demote { grain, epoch },
+        None => HostAction::SetAside { grain, base: plan.base, name: plan.name },
+    });
+}
+
+/// How data here are set aside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetAside {
+    /// A copy is given this epoch first: it diverges twice without having received anything of another one between, and its second
+    /// orphan needs an epoch of its own.
+    pub epoch: Option<Epoch>,
+    /// What stays: everything up to this state; `None`: nothing.
+    pub base: Option<Guid>,
+    /// The snapshot that ends what is set aside.
+    pub name: SnapshotName,
+}
+
+impl SetAside {
+    /// `None`: data of its epoch are set aside here already, and of the grain's present one too.
+    #[must_use]
+    pub fn plan(
+        host: &HostFacts,
+        grain: &Grain,
+        data: &DataFacts,
+        base: Option<Guid>,
+    ) -> Option<Self> {
+        let is_taken = |epoch| host.orphans.contains_key(&(grain.id, epoch));
+        let renewed = data.role == DataRole::Standby && is_taken(data.epoch);
+        let epoch = if renewed { grain.epoch } else { data.epoch };
+        if renewed && (epoch == data.epoch || is_taken(epoch)) {
+            return None;
+        }
+        // The name of a call that was broken off is kept: by it the host knows its own half-done work.
+        let begun = data.snapshots.last().filter(|head| head.name.purpose == Purpose::Orphan);
+        let name = begun.map(|begun| begun.name.clone());
+        let name = name.unwrap_or_else(|| next_name(epoch, data, Purpose::Orphan));
+        Some(Self { epoch: renewed.then_some(epoch), base, name })
     }
-    let base = fork(here, data);
-    let name = orphan_name(data.epoch, data);
-    actions.push(HostAction::SetAside { grain, base, name });
-}
-
-/// Whether a copy must be given the epoch of its grain before it is set aside: it diverges twice without having received anything
-/// of another epoch between, and its second orphan needs an epoch of its own.
-#[must_use]
-pub fn needs_new_epoch(host: &HostFacts, grain: GrainId, data: &DataFacts) -> bool {
-    data.role == DataRole::Standby && host.orphans.contains_key(&(grain, data.epoch))
-}
-
-/// The name of the snapshot that ends what is set aside. The one of a call that was broken off is kept: by it the host knows its
-/// own half-done work.
-#[must_use]
-pub fn orphan_name(epoch: Epoch, data: &DataFacts) -> SnapshotName {
-    let begun = data.snapshots.last().filter(|head| head.name.purpose == Purpose::Orphan);
-    begun.map_or_else(|| next_name(epoch, data, Purpose::Orphan), |begun| begun.name.clone())
 }
 
 /// Diverged heads that the cluster does not know of yet.

@@ -10,9 +10,9 @@ use scrap_schema::unit::Span;
 use super::data::next_name;
 use super::templates;
 use super::{DataFacts, DataRole, Here, HostAction, HostFacts, Lane};
-use crate::cluster::{Cluster, Stage};
+use crate::cluster::{Cluster, Liveness, Stage};
 use crate::fail_over::on_main_line;
-use crate::replicate::{Route, retain, route};
+use crate::replicate::{self, Route, Traffic, retain, route};
 
 /// While a grain is about to move its owner looks for writes this often.
 const EVERY_WHILE_MOVING: Span = Span::from_ms(500);
@@ -20,7 +20,8 @@ const EVERY_WHILE_MOVING: Span = Span::from_ms(500);
 /// A copy that has to set something aside first is asked this often whether it has.
 const ASK_AGAIN: Span = Span::from_secs(1);
 
-/// A copy that has said so often that it has what is not on this line does not set it aside by itself.
+/// A copy that has said so often that it has what is not on this line does not set it aside by itself; and one that could not be asked
+/// so often is waited for no more.
 const OFTEN: u32 = 10;
 
 /// The tag that holds the newest snapshot that this node and another one both have.
@@ -122,7 +123,7 @@ fn send(here: Here<'_>, data: &DataFacts, node: NodeId, actions: &mut Vec<HostAc
         Basis::Template(guid) => vec![guid],
         Basis::OnItsWay => return,
     };
-    match route(&data.snapshots, &known) {
+    match route(&data.snapshots, &known, |state| may_skip(here, node, state)) {
         Route::Full { to } => actions.push(HostAction::Send { grain, node, from: None, to }),
         Route::Incremental { from, to } => increment(here, data, node, (from, to), actions),
         Route::Diverged { common, to } => {
@@ -147,6 +148,24 @@ fn send(here: Here<'_>, data: &DataFacts, node: NodeId, actions: &mut Vec<HostAc
         }
         Route::Nothing => (),
     }
+}
+
+/// Whether a copy can do without a state that is newer than its own. What others stand at must be on its line too, or they begin
+/// far behind, or at nothing, once this copy is the owner. So all copies get all states, one after the other; but what a grain that
+/// stands still waits for is not held up by what nobody has.
+fn may_skip(here: Here<'_>, node: NodeId, state: Guid) -> bool {
+    let grain = here.grain;
+    let hurries = match replicate::traffic(Some(grain), node, Some(state)) {
+        Traffic::Hurried => true,
+        Traffic::Full | Traffic::Increment => false,
+    };
+    hurries
+        && grain.receivers().into_iter().filter(|other| *other != node).all(|other| {
+            let known = here.host.copies.get(&(grain.id, other));
+            let known = known.and_then(|copy| copy.snapshots.as_ref());
+            let is_on_its_way = here.host.busy.contains(&Lane::Copy(grain.id, other));
+            known.is_some_and(|known| !known.contains(&state)) && !is_on_its_way
+        })
 }
 
 fn increment(
@@ -298,14 +317,22 @@ fn release(
     }
 }
 
-/// Whether it is not known yet what a copy has that can be asked: an owner that was a copy before holds nothing for the others.
-fn is_about_to_ask(here: Here<'_>) -> bool {
-    let grain = here.grain.id;
+/// Whether it is not known yet where a copy stands: an owner that was a copy before holds nothing for the others. One that answers is
+/// asked; of one that falls silent the leader knows it.
+fn is_about_to_hear(here: Here<'_>) -> bool {
+    let grain = here.grain;
     here.holds_head()
-        && reachable(here).into_iter().any(|node| {
-            let known = here.host.copies.get(&(grain, node));
+        && grain.receivers().into_iter().any(|node| {
+            let known = here.host.copies.get(&(grain.id, node));
+            let failure = here.host.failed.get(&Lane::Copy(grain.id, node));
+            let will_tell = here.cluster.nodes.get(&node).is_some_and(|node| match node.liveness {
+                Liveness::Online | Liveness::Suspect { .. } => true,
+                Liveness::Fenced { .. } | Liveness::Away { .. } | Liveness::Joining => false,
+            });
             known.is_none_or(|copy| copy.snapshots.is_none())
-                && !here.host.failed.contains_key(&Lane::Copy(grain, node))
+                && !grain.away.contains_key(&node)
+                && will_tell
+                && failure.is_none_or(|failure| failure.attempts < OFTEN)
         })
 }
 
@@ -315,7 +342,7 @@ fn prune(here: Here<'_>, data: &DataFacts, actions: &mut Vec<HostAction>) {
     let streaming =
         here.host.busy.iter().any(|lane| matches!(lane, Lane::Copy(of, _) if *of == grain));
     let shaping = here.host.busy.contains(&Lane::Shape(grain));
-    if streaming || shaping || is_handed_over(here) || is_about_to_ask(here) {
+    if streaming || shaping || is_handed_over(here) || is_about_to_hear(here) {
         return;
     }
     let keep = here.cluster.policy_of(here.grain).snapshots;

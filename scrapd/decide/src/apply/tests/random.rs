@@ -146,6 +146,12 @@ fn decisions() -> BoxedStrategy<Command> {
         ),
         1 => (grain(), epoch(), prop::collection::btree_set(node(), 0..3))
             .prop_map(|(grain, epoch, standbys)| Command::SetStandbys { grain, epoch, standbys }),
+        1 => (grain(), epoch(), node(), prop::option::of(frozen())).prop_map(
+            |(grain, epoch, node, frozen)| {
+                let snapshot = frozen.map(|frozen| frozen.guid);
+                Command::RememberCopy { grain, epoch, node, snapshot }
+            }
+        ),
         3 => (of(), node()).prop_map(|((grain, epoch, operation), to)| {
             Command::BeginMigration { grain, epoch, operation, to }
         }),

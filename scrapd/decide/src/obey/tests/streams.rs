@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use scrap_schema::id::{NodeId, OperationId};
+use scrap_schema::command::Command;
+use scrap_schema::id::{Epoch, NodeId, OperationId};
 use scrap_schema::snapshot::Guid;
 use scrap_schema::time::{BootTime, Timestamp};
 use scrap_schema::unit::Bytes;
 
 use super::{head, host, orders, running, standby};
-use crate::cluster::Stage;
+use crate::cluster::{Liveness, Stage};
 use crate::fixture::{WEB, World, line, snapshot};
 use crate::obey::{
     CopyFacts, DataFacts, Dirty, Failure, HostAction, HostFacts, Lane, hold_tag, obey,
@@ -115,13 +116,85 @@ fn what_two_nodes_have_is_held_by_both_of_them() {
         CopyFacts { snapshots: Some(vec![snapshot("1.3").guid]), ..CopyFacts::default() },
     );
     assert!(!pruned(&owner));
-    // An owner that has not asked yet what a copy has keeps everything; for one that does not answer it does not.
-    owner.copies.clear();
-    owner.data.get_mut(&WEB).unwrap().held.clear();
-    assert!(!pruned(&owner));
-    let failure = Failure { attempts: 1, retry_at: BootTime(0), why: "of a test".to_owned() };
-    owner.failed.insert(Lane::Copy(WEB, NodeId(2)), failure);
-    assert!(pruned(&owner));
+}
+
+#[test]
+fn an_owner_that_never_heard_of_a_copy_prunes_nothing_before_it_has() {
+    let mut world = World::web(&[2]);
+    let mut owner = host(&world, 1_000);
+    owner.runs.insert(WEB, running(1, true));
+    let states: Vec<String> = (1..=40).map(|seq| format!("1.{seq}")).collect();
+    let looked = Dirty { bytes: Bytes(0), at: Timestamp(0), probed: world.now.boot };
+    owner.data.insert(WEB, DataFacts { dirty: Some(looked), ..head(&states.join(" "), 1) });
+    let pruned = |world: &World, owner: &HostFacts| {
+        let actions = obey(NodeId(1), &world.cluster, owner, world.now);
+        let mut actions = actions.into_iter();
+        let prunes = actions.find_map(|action| match action {
+            HostAction::Prune { snapshots, .. } => Some(snapshots),
+            _ => None,
+        });
+        prunes.is_some_and(|goes| goes.contains(&snapshot("1.3").guid))
+    };
+    assert!(!pruned(&world, &owner));
+    // One that does not answer for long is waited for no more.
+    for (attempts, expected) in [(1, false), (9, false), (10, true)] {
+        let failure = Failure { attempts, retry_at: BootTime(0), why: "of a test".to_owned() };
+        owner.failed.insert(Lane::Copy(WEB, NodeId(2)), failure);
+        assert_eq!(pruned(&world, &owner), expected, "{attempts}");
+    }
+    owner.failed.clear();
+    // Of one that is away the cluster knows where it stands, or nobody does.
+    let node = world.cluster.nodes.get_mut(&NodeId(2)).unwrap();
+    node.liveness = Liveness::Fenced { last_heard: Timestamp(0) };
+    assert!(pruned(&world, &owner));
+    let mut remember = |snapshot| {
+        let (grain, epoch, node) = (WEB, Epoch(1), NodeId(2));
+        world.done(Command::RememberCopy { grain, epoch, node, snapshot })
+    };
+    remember(Some(snapshot("1.3").guid));
+    assert!(!pruned(&world, &owner));
+    let mut copy = owner.clone();
+    copy.data.insert(WEB, standby(&states.join(" "), 1));
+    let by_copy = obey(NodeId(3), &world.cluster, &copy, world.now);
+    let base = snapshot("1.3").guid;
+    assert!(!by_copy.iter().any(
+        |action| matches!(action, HostAction::Prune { snapshots, .. } if snapshots.contains(&base))
+    ));
+}
+
+#[test]
+fn a_state_that_another_copy_may_stand_at_is_jumped_over_by_none() {
+    let mut world = World::web(&[2, 3]);
+    let mut owner = host(&world, 1_000);
+    owner.data.insert(WEB, DataFacts { held: held(2, "1.4"), ..head("1.4 1.5 1.6", 1) });
+    let says = |states: &str| {
+        let mut known = CopyFacts::default();
+        known.says(line(states).iter().map(|snapshot| snapshot.guid).collect(), BootTime(0));
+        known
+    };
+    owner.copies.insert((WEB, NodeId(2)), says("1.4"));
+    owner.copies.insert((WEB, NodeId(3)), says("1.4"));
+    let next = |world: &World, owner: &HostFacts| {
+        let actions = obey(NodeId(1), &world.cluster, owner, world.now);
+        actions.into_iter().find_map(|action| match action {
+            HostAction::Send { node: NodeId(2), to, .. } => Some(to),
+            _ => None,
+        })
+    };
+    let (middle, newest) = (Some(snapshot("1.5").guid), Some(snapshot("1.6").guid));
+    assert_eq!(next(&world, &owner), middle);
+    // A grain that stands still waits for its last state, not for what nobody has.
+    let (to, operation, ordered) = (NodeId(2), OperationId(1), 1);
+    world.cluster.grains.get_mut(&WEB).unwrap().stage = Stage::Quiescing { to, operation, ordered };
+    assert_eq!(next(&world, &owner), newest);
+    owner.copies.insert((WEB, NodeId(3)), says("1.4 1.5"));
+    assert_eq!(next(&world, &owner), middle);
+    // What another one has is not known, or is on its way to it.
+    owner.copies.remove(&(WEB, NodeId(3)));
+    assert_eq!(next(&world, &owner), middle);
+    owner.copies.insert((WEB, NodeId(3)), says("1.4"));
+    owner.busy.insert(Lane::Copy(WEB, NodeId(3)));
+    assert_eq!(next(&world, &owner), middle);
 }
 
 #[test]
