@@ -46,6 +46,12 @@ use state::Api;
 
 pub use serve::serve;
 
+/// The doors of a node that has no hands yet: every answer says why.
+pub(crate) fn not_ready(why: &str) -> Router {
+    let failure = error::Failure::not_ready(why);
+    Router::new().fallback(move || std::future::ready(failure.clone()))
+}
+
 /// The whole API of a node.
 pub fn routes(daemon: Arc<Daemon>) -> Router {
     let api = Api { daemon };

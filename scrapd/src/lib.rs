@@ -25,6 +25,7 @@ pub mod demo;
 pub mod execute;
 pub mod facts;
 pub mod front;
+mod hands;
 pub mod identity;
 pub mod inside;
 pub mod leader;
@@ -41,25 +42,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use scrap_host::any::{AnyDatasets, AnyRuntime};
 use scrap_host::clock;
-use scrap_host::datasets::Datasets as _;
-use scrap_host::dir::DirDatasets;
-use scrap_host::lxc::LxcRuntime;
-use scrap_host::mem::{MemDatasets, MemRuntime};
-use scrap_host::net::AnyNet;
-#[cfg(target_os = "linux")]
-use scrap_host::net::{HostNet, NetSettings};
-use scrap_host::process::ProcessRuntime;
-use scrap_host::zfs::{ZfsDatasets, ZfsSettings};
 use scrap_schema::command::{Command, Proposal};
 use scrap_schema::node::{NodeFacts, NodeRole};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use config::{Config, DatasetsKind, OnShutdown, RuntimeKind};
-use daemon::{Daemon, Host};
+use config::{Config, OnShutdown};
+use daemon::Daemon;
+use hands::{Doors, same};
 use identity::Identity;
 use peer::Peers;
 use raft::Consensus;
@@ -95,15 +87,18 @@ async fn node(
     core: tokio::runtime::Handle,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let api_listener = listen(config.listen.api, "the API").await?;
-    let peer_listener = listen(config.listen.peer, "other nodes").await?;
-    let (daemon, facts) = assemble(&config, &identity, &core, shutdown.clone()).await?;
+    let doors = Doors {
+        api: listen(config.listen.api, "the API").await?,
+        peer: listen(config.listen.peer, "other nodes").await?,
+    };
+    let assembled = assemble(&config, &identity, &doors, &core, shutdown.clone()).await?;
+    let Some((daemon, facts)) = assembled else { return Ok(()) };
     let consensus = daemon.consensus.clone();
 
     let hands_stop = CancellationToken::new();
     let doors_stop = CancellationToken::new();
     let peer_routes = consensus.routes().merge(peer::routes(daemon.clone()));
-    let peers = core.spawn(api::serve(peer_listener, peer_routes, doors_stop.clone()));
+    let peers = core.spawn(api::serve(same(&doors.peer)?, peer_routes, doors_stop.clone()));
     let leader = core.spawn(leader::run(
         consensus.clone(),
         identity.node,
@@ -112,8 +107,12 @@ async fn node(
     ));
     let renewals = core.spawn(agent::renewals(daemon.clone(), facts, hands_stop.clone()));
     let agent = tokio::spawn(agent::run(daemon.clone(), hands_stop.clone()));
-    let api =
-        tokio::spawn(api::serve(api_listener, api::routes(daemon.clone()), doors_stop.clone()));
+    let api = tokio::spawn(api::serve(
+        same(&doors.api)?,
+        api::routes(daemon.clone()),
+        doors_stop.clone(),
+    ));
+    drop(doors);
     info!(node = %identity.name, api = %config.listen.api, peer = %config.listen.peer, "running");
 
     let failed = tokio::select! {
@@ -150,31 +149,36 @@ async fn node(
     Ok(())
 }
 
-/// Opens the databases and the hands, and looks at what is on this host.
+/// Opens the databases and the hands, and looks at what is on this host. `None`: `shutdown` came before there were hands.
 async fn assemble(
     config: &Config,
     identity: &Identity,
+    doors: &Doors,
     core: &tokio::runtime::Handle,
     shutdown: CancellationToken,
-) -> anyhow::Result<(Arc<Daemon>, NodeFacts)> {
-    let host = Arc::new(hands(config).await?);
+) -> anyhow::Result<Option<(Arc<Daemon>, NodeFacts)>> {
     let mut facts = facts::measure(config)?;
-    if config.reserve.disk.is_none() {
-        // Where the datasets are is not always where the databases are.
-        facts.disk = host.datasets.space().await?.total;
-    }
     let settings = config.raft_settings(identity.node, identity.cluster_id);
     let consensus = core.spawn(Consensus::open(settings)).await??;
+    let Some(hands) = hands::open(config, &consensus, doors, core, &shutdown).await? else {
+        consensus.close().await;
+        return Ok(None);
+    };
+    if config.reserve.disk.is_none() {
+        // Where the datasets are is not always where the databases are.
+        facts.disk = hands.space;
+    }
+    hands.agent.with(|state| state.disk = facts.disk);
     let daemon = Arc::new(Daemon {
         me: identity.node,
         name: identity.name.clone(),
         cluster_id: identity.cluster_id,
         consensus: consensus.clone(),
         leader: leader::Memory::default(),
-        agent: agent::Handle::default(),
-        host: host.clone(),
+        agent: hands.agent,
+        host: hands.host,
         runtime: config.host.runtime,
-        peers: Peers::new(consensus.clone())?,
+        peers: Peers::new(consensus)?,
         http: reqwest::Client::builder()
             .no_proxy()
             .connect_timeout(Duration::from_secs(2))
@@ -183,77 +187,15 @@ async fn assemble(
         addresses: config.advertise.clone(),
         shutdown,
     });
-    let timing = consensus.read(|cluster| cluster.timing());
-    agent::gather(&host, &daemon.agent, timing)
-        .await
-        .map_err(|error| anyhow::anyhow!(crate::logging::chain(error.as_ref())))
-        .context("cannot read what is on this host")?;
-    daemon.agent.with(|state| state.disk = facts.disk);
-    Ok((daemon, facts))
+    Ok(Some((daemon, facts)))
 }
 
-async fn listen(address: std::net::SocketAddr, whom: &str) -> anyhow::Result<TcpListener> {
+async fn listen(
+    address: std::net::SocketAddr,
+    whom: &str,
+) -> anyhow::Result<std::net::TcpListener> {
     let taken = || format!("cannot listen for {whom} on {address}");
-    TcpListener::bind(address).await.with_context(taken)
-}
-
-/// The backends that the configuration names.
-async fn hands(config: &Config) -> anyhow::Result<Host> {
-    let datasets = match config.host.datasets {
-        DatasetsKind::Dir => {
-            let root = config.data_dir.join("pool");
-            AnyDatasets::Dir(DirDatasets::open(&root).await?)
-        }
-        DatasetsKind::Zfs => {
-            let zfs = config.host.zfs.as_ref().context("`dataset` is missing under `[host]`")?;
-            let settings = ZfsSettings::new(&zfs.dataset, &zfs.mount);
-            let what = || format!("the datasets below `{}` cannot be opened", zfs.dataset);
-            AnyDatasets::Zfs(ZfsDatasets::open(settings).await.with_context(what)?)
-        }
-        DatasetsKind::Mem => AnyDatasets::Mem(MemDatasets::new(std::process::id().into())),
-    };
-    let runtime = match config.host.runtime {
-        RuntimeKind::Process => {
-            AnyRuntime::Process(ProcessRuntime::open(&config.run_dir, keeper(config)?).await?)
-        }
-        RuntimeKind::Lxc => {
-            AnyRuntime::Lxc(LxcRuntime::open(&config.run_dir, keeper(config)?).await?)
-        }
-        RuntimeKind::Mem => AnyRuntime::Mem(MemRuntime::new()),
-    };
-    Ok(Host { datasets, runtime, net: net(config)? })
-}
-
-fn keeper(config: &Config) -> anyhow::Result<std::path::PathBuf> {
-    match &config.host.keeper {
-        Some(keeper) => Ok(keeper.clone()),
-        None => beside_me("scrap-keeper"),
-    }
-}
-
-/// The network of grains, if the configuration names one.
-#[cfg(target_os = "linux")]
-fn net(config: &Config) -> anyhow::Result<AnyNet> {
-    let Some(uplink) = config.network.uplink.clone() else { return Ok(AnyNet::Off) };
-    let memory = config.run_dir.join("network.json");
-    let settings = NetSettings { uplink, table: "scrap".to_owned(), memory };
-    Ok(AnyNet::Host(HostNet::open(settings)?))
-}
-
-#[cfg(not(target_os = "linux"))]
-fn net(_: &Config) -> anyhow::Result<AnyNet> {
-    Ok(AnyNet::Off)
-}
-
-/// A program that is installed beside this one.
-fn beside_me(name: &str) -> anyhow::Result<std::path::PathBuf> {
-    let me = std::env::current_exe().context("cannot find out where this program is")?;
-    let program = me.with_file_name(name);
-    if program.exists() {
-        return Ok(program);
-    }
-    let hint = "install it there, or name it with `keeper` under `[host]`";
-    anyhow::bail!("`{}` is missing\n  hint: {hint}", program.display())
+    TcpListener::bind(address).await.and_then(TcpListener::into_std).with_context(taken)
 }
 
 /// Stops the grains of this node and says so: they may be started elsewhere at once. `at_rest`: nothing is under way that

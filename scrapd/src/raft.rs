@@ -329,6 +329,11 @@ impl Consensus {
         server::routes(self.clone())
     }
 
+    /// Whether this node asks to be elected. It votes in any case.
+    pub fn may_lead(&self, may: bool) {
+        self.inner.raft.runtime_config().elect(may);
+    }
+
     /// Stops taking part and closes the databases cleanly.
     pub async fn close(&self) {
         self.inner.closing.store(true, Ordering::SeqCst);

@@ -1,9 +1,11 @@
 //! Grains and nodes come and go in order.
 
+use anyhow::Context;
 use scrap_schema::api::{GrainState, GrainView, NodeState, OperationView};
 use scrap_schema::operation::OperationState;
 use scrap_schema::timing::{KILL_MIN, Timing};
 use scrap_schema::unit::Span;
+use scrap_tests::cluster::api::Call;
 use scrap_tests::cluster::grain::{Guestbook, policy};
 use scrap_tests::cluster::writer::Writer;
 use scrap_tests::cluster::{Cluster, SOON, Spec, program, wait_for};
@@ -171,5 +173,47 @@ async fn a_node_that_lost_its_log_never_runs_again() -> anyhow::Result<()> {
     let ended = bob.ended(SOON).await?;
     assert!(!ended.success());
     assert!(bob.tail().contains("raft.db` is missing"), "{}", bob.tail());
+    cluster.end().await
+}
+
+/// Its storage is not there at the start: it says so, votes, does nothing else, and goes on when it is back.
+#[tokio::test]
+async fn a_node_without_its_storage_votes_and_says_why() -> anyhow::Result<()> {
+    let mut cluster = Cluster::start(Spec::new(3)).await?;
+    cluster.guestbook("bob", 1).await?;
+    let bob = cluster.node_mut("bob")?;
+    bob.kill9_with_grains()?;
+    let (pool, away) = (bob.data().join("pool"), bob.data().join("away"));
+    std::fs::rename(&pool, &away)?;
+    std::fs::write(&pool, "no folder")?;
+    bob.start()?;
+    let (server, pid) = (bob.server(), bob.process());
+    let refusal = wait_for(SOON, "bob says why", async || {
+        let answer = cluster.api.ask(&server, &Call::get("/v1/cluster")).await;
+        Ok(answer.ok().filter(|answer| answer.status == 503))
+    })
+    .await?;
+    let says = |word: &str| refusal.body.contains(word);
+    assert!(says("cannot work yet") && says("pool") && says("hint"), "{}", refusal.body);
+    runs_elsewhere(&cluster).await?;
+
+    // Its vote counts: without it nothing could be changed.
+    let owner = cluster.api.grain("book").await?.status.node.context("nobody runs it")?;
+    let other = if owner.as_str() == "ada" { "cy" } else { "ada" };
+    cluster.node_mut(other)?.kill9()?;
+    let server = cluster.node(owner.as_str())?.server();
+    wait_for(SOON, "something is changed", async || {
+        let answer = cluster.api.ask(&server, &Call::apply(&policy(2))).await;
+        Ok(answer.ok().filter(|answer| answer.status == 200))
+    })
+    .await?;
+    cluster.node_mut(other)?.start()?;
+
+    let bob = cluster.node_mut("bob")?;
+    std::fs::remove_file(&pool)?;
+    std::fs::rename(&away, &pool)?;
+    assert_eq!(bob.process(), pid, "the daemon did not live through it");
+    cluster.all_online().await?;
+    cluster.is_protected("book", 2).await?;
     cluster.end().await
 }

@@ -161,6 +161,13 @@ impl Failure {
         Self::new(Code::Unavailable, detail).hint("repeat in a moment, or ask another node").retry()
     }
 
+    /// This node cannot do anything yet.
+    pub(super) fn not_ready(why: &str) -> Self {
+        Self::new(Code::Unavailable, format!("this node cannot work yet: {why}"))
+            .hint("put that right: the node tries again by itself; or ask another node")
+            .retry()
+    }
+
     /// It is unknown whether a change was made.
     pub(super) fn unknown_outcome(detail: impl Into<String>) -> Self {
         Self::new(Code::UnknownOutcome, detail)
