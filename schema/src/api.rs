@@ -214,6 +214,9 @@ pub struct NodeStatus {
     /// How its storage is; absent: the leader has not heard of it yet.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub pool: Option<PoolFacts>,
+    /// What is wrong with the network of its grains, in words.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub network: Vec<String>,
     /// What the specs of its grains reserve.
     pub reserved: GrainUsage,
     /// Milliseconds since the leader last heard of it.

@@ -139,6 +139,8 @@ pub enum Command {
     FenceNode { node: NodeId, boot: BootId },
     /// A node says goodbye: it has stopped its `auto` grains, verified.
     LeaveNode { node: NodeId, boot: BootId },
+    /// A node has found something wrong that people should know, and says what: an event and no more.
+    AlarmNode { node: NodeId, boot: BootId, what: String },
     /// New grains and copies come to a node or not.
     SetCordon { node: NodeId, cordoned: bool },
     /// What people say about a node.
@@ -295,6 +297,7 @@ impl fmt::Display for Command {
             }
             Self::FenceNode { node, .. } => write!(f, "fence node {node}"),
             Self::LeaveNode { node, .. } => write!(f, "node {node} says goodbye"),
+            Self::AlarmNode { node, what, .. } => write!(f, "node {node} has found: {what}"),
             Self::SetCordon { node, cordoned: true } => write!(f, "cordon node {node}"),
             Self::SetCordon { node, cordoned: false } => write!(f, "uncordon node {node}"),
             Self::UpdateNode { node, .. } => write!(f, "update node {node}"),

@@ -263,6 +263,9 @@ pub struct Renewal {
     /// How its storage is; `None`: not looked yet.
     #[serde(default)]
     pub pool: Option<PoolFacts>,
+    /// What is wrong with the network of its grains and could not be mended, in words.
+    #[serde(default)]
+    pub network: Vec<String>,
     /// Whether `grains` is everything or only what changed.
     pub full: bool,
     /// Reports by grain; `None` takes a report back.

@@ -36,6 +36,7 @@ kinds! {
     TickNode "tick-node"
     FenceNode "fence-node"
     LeaveNode "leave-node"
+    AlarmNode "alarm-node"
     SetCordon "set-cordon"
     UpdateNode "update-node"
     UndrainNode "undrain-node"
@@ -152,6 +153,7 @@ fn of_nodes() -> Vec<Command> {
         Command::TickNode { node: NODE, boot: BOOT, tick: 4 },
         Command::FenceNode { node: NODE, boot: BOOT },
         Command::LeaveNode { node: NODE, boot: BOOT },
+        Command::AlarmNode { node: NODE, boot: BOOT, what: "a table is gone".to_owned() },
         Command::SetCordon { node: NODE, cordoned: true },
         Command::UpdateNode {
             node: NODE,

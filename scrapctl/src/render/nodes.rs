@@ -130,6 +130,9 @@ pub(crate) fn info(node: &NodeView, clock: &Clock, theme: Theme) -> String {
     field("runs", &runtimes);
     let network = facts.network.as_deref().map(clean);
     field("uplink", network.as_deref().unwrap_or(theme.dash()));
+    for what in &status.network {
+        field("trouble", &theme.paint(Tone::Bad, &clean(what)));
+    }
     field("grains", &names(&status.grains, theme));
     field("copies of", &names(&status.copies, theme));
     text

@@ -91,6 +91,7 @@ fn dispatch(change: &mut Change<'_>, command: &Command) -> Result<Outcome, Refus
         | Command::TickNode { .. }
         | Command::FenceNode { .. }
         | Command::LeaveNode { .. }
+        | Command::AlarmNode { .. }
         | Command::SetCordon { .. }
         | Command::UpdateNode { .. }
         | Command::UndrainNode { .. }

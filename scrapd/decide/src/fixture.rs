@@ -174,6 +174,7 @@ impl World {
             wall: self.now.wall,
             usage: NodeUsage::default(),
             pool: self.pools.get(&number).cloned(),
+            network: Vec::new(),
             full: true,
             grains: reports.into_iter().map(|(grain, report)| (grain, Some(report))).collect(),
         };

@@ -43,6 +43,8 @@ pub struct Heard {
     pub usage: NodeUsage,
     /// How its storage is.
     pub pool: Option<PoolFacts>,
+    /// What is wrong with the network of its grains.
+    pub network: Vec<String>,
     /// Whether `grains` is complete.
     pub full: bool,
     /// Its reports.
@@ -100,6 +102,7 @@ impl Observed {
         heard.received = now.wall;
         heard.usage = renewal.usage;
         heard.pool.clone_from(&renewal.pool);
+        heard.network.clone_from(&renewal.network);
         for (grain, report) in &renewal.grains {
             let copies = report.iter().flat_map(|report| &report.copies);
             let stands = copies.filter_map(|(node, copy)| Some(((*grain, *node), copy.common?)));
@@ -228,6 +231,7 @@ impl Heard {
             received: now.wall,
             usage: renewal.usage,
             pool: renewal.pool.clone(),
+            network: renewal.network.clone(),
             full: false,
             grains: BTreeMap::new(),
         }

@@ -8,10 +8,13 @@ use std::time::Duration;
 use scrap_decide::reach::{Around, Reach, around, reach, reaches};
 use scrap_host::clock;
 use scrap_host::net::{
-    Attachment, Interface, NetError, Opening, Peers, Prefix, Protocol, Surroundings, interface,
+    Attachment, Interface, NetError, NetTrouble, Opening, Peers, Prefix, Protocol, Surroundings,
+    interface,
 };
+use scrap_schema::command::{Command, Proposal};
 use scrap_schema::id::GrainId;
 use scrap_schema::spec;
+use scrap_schema::time::BootTime;
 use scrap_schema::unit::Span;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -27,6 +30,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 const ANNOUNCE_AFTER: [Duration; 3] =
     [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(5)];
 
+/// The same alarm is not told again before this.
+const ALARM_AGAIN: Span = Span::from_secs(600);
+
 /// How long the word counts that nobody has an address.
 const FREE_FOR: Span = Span::from_secs(60);
 
@@ -35,14 +41,26 @@ pub(super) async fn keep(daemon: Arc<Daemon>, shutdown: CancellationToken) {
     let mut changes = daemon.consensus.changes();
     let mut last = None;
     let mut looked = tokio::time::Instant::now();
+    let (mut lasts, mut alarm) = (Vec::new(), Alarm::default());
     while !shutdown.is_cancelled() {
         changes.mark_unchanged();
         let wanted = wanted(&daemon, None);
         let due = looked.elapsed() >= LOOK_EVERY;
-        if due || last.as_ref() != Some(&wanted) {
+        let is_new = last.as_ref() != Some(&wanted);
+        if due || is_new {
             looked = tokio::time::Instant::now();
-            let troubles = look_after(&daemon, &wanted, due).await;
-            last = troubles.is_empty().then_some(wanted);
+            // What is new is missing, of course.
+            if !is_new {
+                let found = daemon.host.net.look(&wanted).await;
+                for trouble in &found {
+                    warn!(%trouble, "the network of grains was not as it should be");
+                }
+                alarm.tell(&daemon, &found).await;
+                lasts = lasting(&found);
+            }
+            let failed = look_after(&daemon, &wanted).await.err();
+            let troubles = lasts.iter().chain(&failed).cloned().collect();
+            last = failed.is_none().then_some(wanted);
             daemon.agent.with(|state| state.take(Update::Network(troubles)));
         }
         tokio::select! {
@@ -53,28 +71,70 @@ pub(super) async fn keep(daemon: Arc<Daemon>, shutdown: CancellationToken) {
     }
 }
 
-/// Says what is not as it should be, mends it, and says what could not be mended.
-async fn look_after(
-    daemon: &Daemon,
-    wanted: &BTreeMap<GrainId, Attachment>,
-    look: bool,
-) -> Vec<String> {
-    let net = &daemon.host.net;
-    if look {
-        for trouble in net.look(wanted).await {
-            warn!(trouble = %trouble, "the network of grains was not as it should be");
+/// Tells people, as an event, that somebody takes grains' network away or opens it: it is mended, and may be taken away again.
+#[derive(Default)]
+struct Alarm {
+    /// What was told, and when.
+    told: Option<(String, BootTime)>,
+}
+
+impl Alarm {
+    async fn tell(&mut self, daemon: &Daemon, found: &[NetTrouble]) {
+        let grave = |trouble: &&NetTrouble| match trouble {
+            NetTrouble::NoTable(_) | NetTrouble::TableChanged(_) | NetTrouble::NoFilter(_) => true,
+            // What does not last is no alarm, and what lasts is a reason in the status.
+            NetTrouble::NoUplink(_)
+            | NetTrouble::UplinkDown(_)
+            | NetTrouble::NotLoaded(_)
+            | NetTrouble::Missing(_)
+            | NetTrouble::Unwanted(_)
+            | NetTrouble::Kernel { .. }
+            | NetTrouble::Refused(_)
+            | NetTrouble::Unclear(_) => false,
+        };
+        let Some(what) = found.iter().find(grave).map(ToString::to_string) else { return };
+        let now = clock::boot_time();
+        let again = self
+            .told
+            .as_ref()
+            .is_none_or(|(told, at)| *told != what || now.since(*at) >= ALARM_AGAIN);
+        let Some(boot) = daemon.agent.with(|state| state.boot).filter(|_| again) else { return };
+        let told = format!("{what}; it is laid again now");
+        let command = Command::AlarmNode { node: daemon.me, boot, what: told };
+        let proposal = Proposal { at: clock::wall(), key: None, command };
+        match daemon.consensus.propose(proposal).await {
+            Ok(_) => self.told = Some((what, now)),
+            Err(error) => warn!(%error, "the alarm could not be told"),
         }
     }
+}
+
+/// What is wrong for good, as nobody here can mend it.
+fn lasting(found: &[NetTrouble]) -> Vec<String> {
+    let lasts = found.iter().filter(|trouble| match trouble {
+        NetTrouble::NoUplink(_) | NetTrouble::UplinkDown(_) | NetTrouble::Refused(_) => true,
+        NetTrouble::NoTable(_)
+        | NetTrouble::TableChanged(_)
+        | NetTrouble::NotLoaded(_)
+        | NetTrouble::Missing(_)
+        | NetTrouble::Unwanted(_)
+        | NetTrouble::Kernel { .. }
+        | NetTrouble::NoFilter(_)
+        | NetTrouble::Unclear(_) => false,
+    });
+    lasts.map(|trouble| chain(trouble)).collect()
+}
+
+/// Mends what is not as it should be, or says why it cannot.
+async fn look_after(daemon: &Daemon, wanted: &BTreeMap<GrainId, Attachment>) -> Result<(), String> {
+    let net = &daemon.host.net;
     let surroundings = daemon.consensus.read(|cluster| surroundings(around(cluster)));
     net.surround(surroundings).await;
-    match net.arrange(wanted).await {
-        Ok(()) => Vec::new(),
-        Err(error) => {
-            let why = chain(&error);
-            warn!(error = why, "the network of grains cannot be arranged");
-            vec![why]
-        }
-    }
+    net.arrange(wanted).await.map_err(|error| {
+        let why = chain(&error);
+        warn!(error = why, "the network of grains cannot be arranged");
+        why
+    })
 }
 
 /// Every grain that has an interface here now, and one that is about to start.

@@ -116,8 +116,9 @@ async fn renew_once(
     if told.leader != Some((leader, leadership.term)) {
         *told = Told { leader: Some((leader, leadership.term)), ..Told::default() };
     }
-    let (usage, pool, reports) =
-        daemon.agent.with(|state| (state.usage, state.facts.pool.clone(), state.reports.clone()));
+    let (usage, pool, network, reports) = daemon.agent.with(|state| {
+        (state.usage, state.facts.pool.clone(), state.network.clone(), state.reports.clone())
+    });
     let now = clock::now();
     let renewal = Renewal {
         node: daemon.me,
@@ -126,6 +127,7 @@ async fn renew_once(
         wall: now.wall,
         usage,
         pool,
+        network,
         full: !told.full,
         grains: difference(told, &reports),
     };

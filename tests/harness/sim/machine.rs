@@ -255,6 +255,7 @@ impl Machine {
             wall: wall(now),
             usage: NodeUsage { cpu: MilliCpu(0), memory: Bytes(0), disk: used },
             pool: Some(self.pool_facts(sizes)),
+            network: Vec::new(),
             full: true,
             grains: reports.collect(),
         }

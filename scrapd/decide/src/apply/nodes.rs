@@ -32,6 +32,7 @@ pub(super) fn apply(change: &mut Change<'_>, command: &Command) -> Result<Outcom
         Command::TickNode { node, boot, tick } => tick_on(change, *node, *boot, *tick),
         Command::FenceNode { node, boot } => fence(change, *node, *boot),
         Command::LeaveNode { node, boot } => leave(change, *node, *boot),
+        Command::AlarmNode { node, boot, what } => alarm(change, *node, *boot, what),
         Command::SetCordon { node, cordoned } => cordon(change, *node, *cordoned),
         Command::UpdateNode { node, if_index, labels, spec } => {
             update(change, *node, *if_index, labels, spec)
@@ -215,6 +216,17 @@ fn leave(change: &mut Change<'_>, id: NodeId, boot: BootId) -> Result<Outcome, R
     let node = change.node(id)?;
     node.liveness = Liveness::Away { last_heard };
     let message = format!("node {} said goodbye: it has stopped its grains", node.name);
+    change.tell(Topic::Node, Severity::Warning, About::node(id), message);
+    Ok(Outcome::Done)
+}
+
+fn alarm(
+    change: &mut Change<'_>,
+    id: NodeId,
+    boot: BootId,
+    what: &str,
+) -> Result<Outcome, Refusal> {
+    let message = format!("node {}: {what}", present(change, id, boot)?.name);
     change.tell(Topic::Node, Severity::Warning, About::node(id), message);
     Ok(Outcome::Done)
 }

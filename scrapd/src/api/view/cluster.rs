@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use scrap_decide::cluster::{Grain, Liveness, Node};
 use scrap_schema::api::{ClusterHealth, ClusterView, GrainState};
 use scrap_schema::id::{Name, NodeId};
+use scrap_schema::node::PoolState;
 use scrap_schema::unit::Span;
 
 use super::grain::state;
@@ -130,6 +131,11 @@ fn reasons(world: &World<'_>, grains: &[(&Grain, GrainState)]) -> Vec<Reason> {
             add(ClusterHealth::Degraded, text);
         }
     }
+    for node in world.cluster.nodes.values().filter(|node| node.liveness.is_online()) {
+        for text in sick_host(world, node) {
+            add(ClusterHealth::Degraded, text);
+        }
+    }
     for text in grains.iter().filter_map(|(grain, _)| over_quota(world, grain)) {
         add(ClusterHealth::Degraded, text);
     }
@@ -205,6 +211,33 @@ fn not_online(world: &World<'_>, node: &Node) -> Option<String> {
         | Liveness::Fenced { .. }
         | Liveness::Away { .. } => Some(liveness(world, node)),
     }
+}
+
+/// What is wrong with the storage and the network of a node.
+fn sick_host(world: &World<'_>, node: &Node) -> Vec<String> {
+    let Some(heard) = world.observed.nodes.get(&node.id) else { return Vec::new() };
+    let mut reasons = Vec::new();
+    if let Some(pool) = &heard.pool {
+        let what = pool.what.as_ref().map_or_else(String::new, |what| format!(": {what}"));
+        let state = match pool.state {
+            PoolState::Online if pool.errors == 0 && pool.what.is_none() => None,
+            PoolState::Online => Some("has errors".to_owned()),
+            PoolState::Degraded
+            | PoolState::ReadOnly
+            | PoolState::Suspended
+            | PoolState::Faulted => Some(format!("is {}", pool.state)),
+        };
+        reasons
+            .extend(state.map(|state| format!("the storage of node {} {state}{what}", node.name)));
+        if let Some(percent) = pool.percent().filter(|_| pool.is_full()) {
+            reasons.push(format!(
+                "the storage of node {} is {percent} % full: it takes nothing new",
+                node.name
+            ));
+        }
+    }
+    reasons.extend(heard.network.iter().map(|what| format!("node {}: {what}", node.name)));
+    reasons
 }
 
 /// A grain that should run and does not, on a node that is online. Work that is under way and not stuck is no reason.

@@ -53,6 +53,7 @@ fn status(world: &World<'_>, node: &Node) -> NodeStatus {
         facts: node.facts.clone(),
         usage: heard.map(|heard| heard.usage),
         pool: heard.and_then(|heard| heard.pool.clone()),
+        network: heard.map(|heard| heard.network.clone()).unwrap_or_default(),
         reserved: GrainUsage { cpu: load.cpu, memory: load.memory, disk: load.disk, restarts: 0 },
         silent_ms: heard.map(|heard| ms(world.now.boot.since(heard.last))),
         draining: node.drain.is_some(),

@@ -122,6 +122,9 @@ fn nodes() -> BoxedStrategy<Command> {
         }),
         (node(), boot()).prop_map(|(node, boot)| Command::FenceNode { node, boot }),
         (node(), boot()).prop_map(|(node, boot)| Command::LeaveNode { node, boot }),
+        (node(), boot()).prop_map(|(node, boot)| {
+            Command::AlarmNode { node, boot, what: "a table is gone".to_owned() }
+        }),
         (node(), any::<bool>()).prop_map(|(node, cordoned)| Command::SetCordon { node, cordoned }),
         node().prop_map(|node| Command::UndrainNode { node }),
         node().prop_map(|node| Command::RemoveNode { node, if_index: None, leave_orphans: true }),

@@ -176,6 +176,7 @@ impl Fixture {
             wall: self.now.wall,
             usage: NodeUsage { cpu: MilliCpu(100), memory: Bytes(1 << 30), disk: Bytes(1 << 30) },
             pool: None,
+            network: Vec::new(),
             full: true,
             grains,
         };
