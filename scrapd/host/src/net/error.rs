@@ -170,7 +170,7 @@ pub enum NetTrouble {
     /// It is not as it was loaded.
     #[error("the table `{0}` of nftables was changed by somebody else")]
     TableChanged(String),
-    /// It is there, but this daemon has not loaded it, or could not.
+    /// It is there, but what this daemon wants it to be is not loaded yet, or could not be.
     #[error("the table `{0}` of nftables is not loaded by this daemon yet")]
     NotLoaded(String),
     /// A rule, route, address or proxy entry is not there.

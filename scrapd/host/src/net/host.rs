@@ -308,8 +308,12 @@ impl HostNet {
             (Err(NetError::Refused { .. }), _) => Some(NetTrouble::NoTable(table)),
             (Ok(_), None) => Some(NetTrouble::NotLoaded(table)),
             (Err(error), _) => Some(NetTrouble::Unclear(error)),
-            (Ok(now), Some((loaded, listing))) => {
-                (now != *listing || loaded != text).then_some(NetTrouble::TableChanged(table))
+            (Ok(now), Some((_, listing))) if now != *listing => {
+                Some(NetTrouble::TableChanged(table))
+            }
+            // An address of this machine has come or gone since.
+            (Ok(_), Some((loaded, _))) => {
+                (loaded != text).then_some(NetTrouble::NotLoaded(table))
             }
         }
     }

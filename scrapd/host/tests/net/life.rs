@@ -105,6 +105,10 @@ fn arranging_again_changes_nothing_and_damage_is_named_and_healed() {
         assert!(named.iter().any(|trouble| trouble.contains(words)), "{damage}: {named:?}");
         if damage.contains("down") {
             lab.run("a", "ip link set eth0 up");
+            // Its address counts only once nobody else has claimed it.
+            while !lab.run("a", "ip -6 addr show dev eth0 tentative").is_empty() {
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
         }
         a.arrange();
         if damage.contains("proxy") {
