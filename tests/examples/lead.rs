@@ -225,6 +225,7 @@ fn heard() -> Heard {
         received: NOW.wall,
         usage: NodeUsage::default(),
         pool: None,
+        network: Vec::new(),
         full: true,
         grains: BTreeMap::new(),
     }

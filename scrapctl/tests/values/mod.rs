@@ -198,6 +198,7 @@ pub(crate) fn node(of: &str) -> NodeView {
         },
         facts,
         usage: Some(usage),
+        network: Vec::new(),
         pool: None,
         reserved: GrainUsage {
             cpu: MilliCpu(500),

@@ -312,9 +312,7 @@ impl HostNet {
                 Some(NetTrouble::TableChanged(table))
             }
             // An address of this machine has come or gone since.
-            (Ok(_), Some((loaded, _))) => {
-                (loaded != text).then_some(NetTrouble::NotLoaded(table))
-            }
+            (Ok(_), Some((loaded, _))) => (loaded != text).then_some(NetTrouble::NotLoaded(table)),
         }
     }
 
