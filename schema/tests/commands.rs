@@ -153,7 +153,6 @@ fn of_nodes() -> Vec<Command> {
         Command::TickNode { node: NODE, boot: BOOT, tick: 4 },
         Command::FenceNode { node: NODE, boot: BOOT },
         Command::LeaveNode { node: NODE, boot: BOOT },
-        Command::AlarmNode { node: NODE, boot: BOOT, what: "a table is gone".to_owned() },
         Command::SetCordon { node: NODE, cordoned: true },
         Command::UpdateNode {
             node: NODE,
@@ -345,6 +344,7 @@ fn of_systems() -> Vec<Command> {
             ailment: Some("port 443 is closed".to_owned()),
         },
         Command::GrainHealth { grain: GRAIN, epoch: EPOCH, ailment: None },
+        Command::AlarmNode { node: NODE, boot: BOOT, what: "a table is gone".to_owned() },
     ]
 }
 
