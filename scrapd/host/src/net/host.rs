@@ -186,6 +186,7 @@ impl HostNet {
         closed.extend(wanted.values().map(|attachment| interface(attachment).host));
         let need = |v4: bool, router: bool| Need {
             interfaces: closed.clone(),
+            joined: grains.clone(),
             addresses: good
                 .values()
                 .flat_map(Attachment::addresses)
@@ -278,21 +279,24 @@ impl HostNet {
             Some(_) => (),
         }
         troubles.extend(self.look_at_table(&inner, &plan.table).await);
+        let settled = inner.settled(&plan);
         for need in &plan.needs {
             match present(need.v4).await {
                 Err(error) => troubles.push(NetTrouble::Unclear(error)),
                 Ok(present) => {
-                    let wanted = routing::wanted(need);
-                    let (missing, unwanted) = routing::differences(&wanted, &present);
+                    // What has just come has not been arranged yet.
+                    let wanted = routing::wanted(&Need { joined: settled.clone(), ..need.clone() });
+                    let (missing, _) = routing::differences(&wanted, &present);
                     let missing = missing.into_iter().map(Entry::to_string);
                     troubles.extend(missing.map(NetTrouble::Missing));
+                    let wanted = routing::wanted(need);
+                    let (_, unwanted) = routing::differences(&wanted, &present);
                     let unwanted = unwanted.into_iter().map(Entry::to_string);
                     troubles.extend(unwanted.map(NetTrouble::Unwanted));
                 }
             }
         }
         troubles.extend(self.kernel.look(&plan.uplink_settings));
-        let settled = inner.settled(&plan);
         let settings = settled.iter().flat_map(|grain| self.settings_of(grain));
         troubles.extend(self.kernel.look(&settings.collect::<Vec<_>>()));
         match filter::missing(&settled).await {

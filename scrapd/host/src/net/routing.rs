@@ -26,8 +26,8 @@ use std::net::IpAddr;
 
 use serde::Deserialize;
 
-use super::GATEWAY4;
 use super::rules::MARK;
+use super::{GATEWAY4, GATEWAY6};
 
 /// The table of what is dropped.
 const TABLE: u32 = 7272;
@@ -81,10 +81,11 @@ impl Entry {
         self.words.split(' ').nth(1)?.parse().ok()
     }
 
-    /// Where it comes in an order of rules; everything else after the rules.
+    /// Where it comes in an order of rules; everything else after the rules, and last what an interface that has just gone refuses.
     fn place(&self, order: [u32; 11]) -> usize {
         let number = (self.object == "rule").then(|| self.number()).flatten();
-        order.iter().position(|other| Some(*other) == number).unwrap_or(order.len())
+        let other = order.len() + usize::from(self.object == "neigh");
+        order.iter().position(|other| Some(*other) == number).unwrap_or(other)
     }
 }
 
@@ -99,6 +100,8 @@ impl std::fmt::Display for Entry {
 pub struct Need {
     /// Interfaces whose packets need a mark: of grains that are wanted, and of others that are still there.
     pub interfaces: BTreeSet<String>,
+    /// Those of them that are there.
+    pub joined: BTreeSet<String>,
     /// Addresses of grains.
     pub addresses: BTreeSet<IpAddr>,
     /// The LAN interface.
@@ -138,6 +141,9 @@ pub fn wanted(need: &Need) -> BTreeSet<Entry> {
             all.insert(Entry::proxy(address, &need.uplink));
         }
     }
+    // LXC sets these once; the kernel forgets them when the other end is carried into the grain at a bad moment.
+    let gateway = if need.v4 { IpAddr::V4(GATEWAY4) } else { IpAddr::V6(GATEWAY6) };
+    all.extend(need.joined.iter().map(|interface| Entry::proxy(gateway, interface)));
     if need.v4 {
         all.insert(Entry::gateway());
     }

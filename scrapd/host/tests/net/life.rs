@@ -93,6 +93,10 @@ fn arranging_again_changes_nothing_and_damage_is_named_and_healed() {
         ("ip rule del pref 4", "missing: `ip rule add pref 4"),
         ("ip -6 rule del pref 9", "missing: `ip rule add pref 9 blackhole"),
         ("ip neigh del proxy 192.168.60.41 dev eth0", "missing: `ip neigh add proxy 192.168.60.41"),
+        (
+            "ip neigh del proxy 169.254.0.1 dev scr000000000019",
+            "missing: `ip neigh add proxy 169.254.0.1 dev scr000000000019",
+        ),
         ("ip route flush table 7272", "missing: `ip route add blackhole"),
         ("ip rule add pref 7 iif eth0 lookup main", "not wanted any more"),
         ("sysctl -q net.ipv4.conf.eth0.forwarding=0", "eth0/forwarding is `0` and should be `1`"),
