@@ -12,11 +12,18 @@ use scrap_schema::unit::Bytes;
 
 use super::State;
 
+/// What an owner without data says: it makes none anew for a grain that had some.
+const GONE: &str =
+    "its dataset is not there any more: put it back under its name, and it is started by itself";
+
 /// The reports of all grains that are or run here.
 pub(super) fn all(me: NodeId, cluster: &Cluster, state: &State) -> BTreeMap<GrainId, GrainReport> {
     let data = state.facts.data.keys();
     let alive = state.facts.runs.iter().filter(|(_, run)| run.alive).map(|(grain, _)| grain);
-    let grains: BTreeSet<GrainId> = data.chain(alive).copied().collect();
+    // Also those whose data should be here and are not.
+    let owned = cluster.grains.values().filter(|grain| grain.owner == Some(me) && grain.born);
+    let owned = owned.map(|grain| &grain.id);
+    let grains: BTreeSet<GrainId> = data.chain(alive).chain(owned).copied().collect();
     grains.into_iter().map(|grain| (grain, one(me, cluster, state, grain))).collect()
 }
 
@@ -31,7 +38,8 @@ fn one(me: NodeId, cluster: &Cluster, state: &State, id: GrainId) -> GrainReport
         data: data.map(data_report),
         run: run(state, id),
         copies,
-        trouble: trouble(state, id),
+        trouble: trouble(state, id)
+            .or_else(|| (grain.is_some() && data.is_none()).then(|| GONE.to_owned())),
     }
 }
 
