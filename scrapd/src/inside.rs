@@ -78,6 +78,16 @@ pub enum InsideError {
         #[source]
         source: std::io::Error,
     },
+    /// It has no such user.
+    #[error("grain `{name}` has no user {user:?}: {why}")]
+    NoUser {
+        /// The grain.
+        name: String,
+        /// The user.
+        user: String,
+        /// What was found.
+        why: &'static str,
+    },
     /// Anything else.
     #[error("cannot reach into grain `{name}`")]
     Failed {
@@ -127,6 +137,7 @@ fn failed(error: RuntimeError, name: &str) -> InsideError {
     match error.cause {
         RuntimeCause::NotRunning => InsideError::NotRunning { name },
         RuntimeCause::Program { program, source } => InsideError::Program { name, program, source },
+        RuntimeCause::NoUser { user, why } => InsideError::NoUser { name, user, why },
         RuntimeCause::NotPossible { what, hint } => {
             InsideError::Unsupported { name, why: format!("cannot do that: {what}; {hint}") }
         }

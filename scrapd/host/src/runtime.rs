@@ -220,6 +220,14 @@ pub enum RuntimeCause {
         #[source]
         source: std::io::Error,
     },
+    /// A program should run as a user that the grain has not.
+    #[error("there is no user {user:?} in it: {why}")]
+    NoUser {
+        /// As it was named.
+        user: String,
+        /// What was found.
+        why: &'static str,
+    },
     /// This runtime cannot do that.
     #[error("{what}; {hint}")]
     NotPossible {

@@ -383,6 +383,9 @@ impl From<BadId> for Failure {
     }
 }
 
+/// What to do about a user that a grain has not.
+pub(super) const NO_USER: &str = "name one of its /etc/passwd, or give `uid:gid` in numbers";
+
 /// What a runtime refuses, for the person who asked.
 pub(super) fn from_runtime(error: &RuntimeError, name: &str) -> Failure {
     // The error itself names the grain by its id; people know its name.
@@ -395,6 +398,7 @@ pub(super) fn from_runtime(error: &RuntimeError, name: &str) -> Failure {
         RuntimeCause::Stale { .. } => Failure::unavailable(causes),
         RuntimeCause::Program { .. } => Failure::new(Code::BadRequest, causes)
             .hint("the program must exist inside the grain; it is not given to a shell"),
+        RuntimeCause::NoUser { .. } => Failure::new(Code::BadRequest, causes).hint(NO_USER),
         RuntimeCause::NotPossible { .. } => Failure::new(Code::BadRequest, causes),
         RuntimeCause::NotReady { .. }
         | RuntimeCause::StillAlive { .. }

@@ -70,6 +70,7 @@ fn no_log(error: &scrap_host::runtime::RuntimeError, name: &str) -> Failure {
         .hint(format!("`scrapctl info {name}` shows what it waits for")),
         scrap_host::runtime::RuntimeCause::Stale { .. }
         | scrap_host::runtime::RuntimeCause::Program { .. }
+        | scrap_host::runtime::RuntimeCause::NoUser { .. }
         | scrap_host::runtime::RuntimeCause::NotPossible { .. }
         | scrap_host::runtime::RuntimeCause::NotReady { .. }
         | scrap_host::runtime::RuntimeCause::StillAlive { .. }

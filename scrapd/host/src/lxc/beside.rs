@@ -96,10 +96,7 @@ impl LxcRuntime {
 
     /// Who a user of the grain is: the grain itself is asked.
     async fn user(&self, grain: GrainId, user: &str) -> Found<(u32, u32)> {
-        let refused = |why: &str| RuntimeCause::NotReady {
-            what: format!("the grain has no user {user:?}: {why}"),
-            hint: "name one of its /etc/passwd, or give `uid:gid` in numbers".to_owned(),
-        };
+        let refused = |why| RuntimeCause::NoUser { user: user.to_owned(), why };
         if let Some(numbers) = numbers(user) {
             return Ok(numbers);
         }

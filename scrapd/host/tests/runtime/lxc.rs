@@ -311,7 +311,7 @@ async fn users_are_those_of_the_grain() {
     for user in ["nobody-here", "-u", "", "a\nb"] {
         let order = Exec { user: Some(user.to_owned()), ..exec(&["true"]) };
         let refused = bench.runtime.exec(order).await.unwrap_err().cause;
-        assert!(matches!(refused, RuntimeCause::NotReady { .. }), "{user:?}: {refused:?}");
+        assert!(matches!(refused, RuntimeCause::NoUser { .. }), "{user:?}: {refused:?}");
     }
     bench.runtime.stop(WEB, GRACE).await.unwrap();
 }
