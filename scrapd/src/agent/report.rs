@@ -38,8 +38,7 @@ fn one(me: NodeId, cluster: &Cluster, state: &State, id: GrainId) -> GrainReport
         data: data.map(data_report),
         run: run(state, id),
         copies,
-        trouble: trouble(state, id)
-            .or_else(|| (grain.is_some() && data.is_none()).then(|| GONE.to_owned())),
+        trouble: trouble(state, id, grain.is_some_and(|grain| grain.born) && data.is_none()),
     }
 }
 
@@ -69,12 +68,14 @@ fn run(state: &State, id: GrainId) -> Option<RunReport> {
     })
 }
 
-/// Why it cannot be looked at, or the last failure in any of the grain's lanes but those of its copies, which say it themselves.
-fn trouble(state: &State, id: GrainId) -> Option<String> {
+/// Why it cannot be looked at, that its data are gone, or the last failure in any of the grain's lanes but those of its copies, which
+/// say it themselves.
+fn trouble(state: &State, id: GrainId, gone: bool) -> Option<String> {
     let lanes = [Lane::Run(id), Lane::Shape(id), Lane::Snap(id), Lane::Describe(id)];
     let failed = || lanes.iter().find_map(|lane| state.facts.failed.get(lane));
     let unseen = state.unclear.get(&id).or_else(|| state.silent.get(&id));
-    unseen.cloned().or_else(|| failed().map(|failure| failure.why.clone()))
+    let gone = || gone.then(|| GONE.to_owned());
+    unseen.cloned().or_else(gone).or_else(|| failed().map(|failure| failure.why.clone()))
 }
 
 fn copies(
