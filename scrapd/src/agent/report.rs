@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use scrap_decide::cluster::{Cluster, Grain};
-use scrap_decide::obey::{DataFacts, DataRole, Lane, copy_of};
+use scrap_decide::obey::{DataFacts, DataRole, Lane, copy_of, hold_tag};
 use scrap_schema::id::{GrainId, NodeId};
 use scrap_schema::node::{CopyReport, DataReport, GrainReport, RunReport};
 use scrap_schema::snapshot::Guid;
@@ -98,7 +98,10 @@ fn copy(
     state: &State,
 ) -> CopyReport {
     let has = |guid: &Guid| known.is_some_and(|known| known.contains(guid));
-    let common = data.snapshots.iter().rev().find(|snapshot| has(&snapshot.guid));
+    // Of one that cannot be asked, what is held for it is the last that is known.
+    let held = data.held.get(&hold_tag(node)).filter(|_| known.is_none());
+    let is_common = |guid: &Guid| has(guid) || held == Some(guid);
+    let common = data.snapshots.iter().rev().find(|snapshot| is_common(&snapshot.guid));
     let stream = state.streams.get(&(grain, node)).cloned().unwrap_or_default();
     let newest = data.snapshots.last();
     let up_to_date = common.is_some() && common == newest;

@@ -360,6 +360,7 @@ impl State {
 
     fn sent(&mut self, grain: GrainId, node: NodeId, guid: Guid, bytes: u64, ms: u64) {
         let copy = self.facts.copies.entry((grain, node)).or_default();
+        copy.said = 0;
         let snapshots = copy.snapshots.get_or_insert_default();
         if !snapshots.contains(&guid) {
             snapshots.push(guid);

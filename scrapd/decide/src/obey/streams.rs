@@ -129,9 +129,10 @@ fn send(here: Here<'_>, data: &DataFacts, node: NodeId, actions: &mut Vec<HostAc
         Route::Diverged { common, to } => {
             let copy = here.host.copies.get(&(grain, node)).cloned().unwrap_or_default();
             let is_due = |asked| here.now.boot.since(asked) >= ASK_AGAIN;
+            hold_base(here, data, node, common, actions);
             match to {
-                // What its node has to set aside on its own it has by now: a head that was left behind, or what a fork cut off. The
-                // rest is on the grain's line and not here any more. Only this stream tells its node so.
+                // What a fork cut off its node has set aside by now. The rest is on the grain's line and not here any more: only
+                // this stream tells its node so.
                 Some(to) if copy.said >= OFTEN => {
                     increment(here, data, node, (common, to), actions)
                 }
@@ -176,11 +177,21 @@ fn increment(
     actions: &mut Vec<HostAction>,
 ) {
     let grain = here.grain.id;
-    // A hold that fails is not what a copy waits for.
-    if !here.host.failed.contains_key(&Lane::Copy(grain, node)) {
-        hold(here, data, node, from, actions);
-    }
+    hold_base(here, data, node, from, actions);
     actions.push(HostAction::Send { grain, node, from: Some(from), to });
+}
+
+/// Holds where the next stream begins. A hold that fails is not what a copy waits for.
+fn hold_base(
+    here: Here<'_>,
+    data: &DataFacts,
+    node: NodeId,
+    base: Guid,
+    actions: &mut Vec<HostAction>,
+) {
+    if !here.host.failed.contains_key(&Lane::Copy(here.grain.id, node)) {
+        hold(here, data, node, base, actions);
+    }
 }
 
 /// What a stream to a copy can build on.
@@ -351,8 +362,12 @@ fn prune(here: Here<'_>, data: &DataFacts, actions: &mut Vec<HostAction>) {
     if here.holds_head() {
         let copies = here.grain.receivers();
         let copies = copies.iter().filter_map(|node| here.host.copies.get(&(grain, *node)));
+        let common = |known: &Vec<Guid>| {
+            let mut mine = data.snapshots.iter().rev().map(|snapshot| snapshot.guid);
+            mine.find(|guid| known.contains(guid))
+        };
         let bases: BTreeSet<Guid> =
-            copies.filter_map(|copy| copy.snapshots.as_ref()?.last().copied()).collect();
+            copies.filter_map(|copy| common(copy.snapshots.as_ref()?)).collect();
         snapshots.retain(|guid| !bases.contains(guid));
     }
     if !snapshots.is_empty() {

@@ -41,7 +41,8 @@ fn an_owner_looks_freezes_and_sends_at_its_interval() {
     for (later, dirty, theirs, expected) in cases {
         let mut world = world.clone();
         world.now.wall = Timestamp(world.now.wall.0 + later);
-        let held = held(2, theirs);
+        // What both have.
+        let held = held(2, if theirs == "1.9" { "1.4" } else { theirs });
         host.data.insert(WEB, DataFacts { dirty, held, ..head("1.4 1.5", 1) });
         let known = if theirs == "1.9" { copies("1.4 1.9") } else { copies(theirs) };
         host.copies.insert((WEB, NodeId(2)), known);
@@ -140,6 +141,13 @@ fn an_owner_that_never_heard_of_a_copy_prunes_nothing_before_it_has() {
         assert_eq!(pruned(&world, &owner), expected, "{attempts}");
     }
     owner.failed.clear();
+    // It ends at a state that is not here: the stream to it will begin at the newest one that is.
+    let mut diverged = owner.clone();
+    let known = line("1.2 1.3 1.99").iter().map(|snapshot| snapshot.guid).collect();
+    diverged.copies.entry((WEB, NodeId(2))).or_default().says(known, world.now.boot);
+    assert!(!pruned(&world, &diverged));
+    let held = orders(&world, 1, &diverged);
+    assert!(held.contains(&"hold what web has here and on node 2".to_owned()), "{held:?}");
     // Of one that is away the cluster knows where it stands, or nobody does.
     let node = world.cluster.nodes.get_mut(&NodeId(2)).unwrap();
     node.liveness = Liveness::Fenced { last_heard: Timestamp(0) };
