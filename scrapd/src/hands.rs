@@ -81,6 +81,8 @@ pub(crate) async fn open(
 ) -> anyhow::Result<Option<Hands>> {
     let mut waiting: Option<Waiting> = None;
     let mut last = String::new();
+    // Whoever leads without hands renews nobody's lease, and keeps others from it that could.
+    consensus.may_lead(false);
     loop {
         let opened = async {
             let opening = try_open(config, consensus);
@@ -116,7 +118,11 @@ pub(crate) async fn open(
             last = why;
         }
         tokio::select! {
-            () = tokio::time::sleep(RETRY) => (),
+            () = async {
+                // One that led before it was started again may lead still.
+                consensus.hand_over(None).await;
+                tokio::time::sleep(RETRY).await;
+            } => (),
             () = shutdown.cancelled() => return Ok(None),
         }
     }
@@ -134,8 +140,6 @@ impl Waiting {
         core: &tokio::runtime::Handle,
         why: &str,
     ) -> anyhow::Result<Self> {
-        // Whoever leads without hands keeps others from it that could do more.
-        consensus.may_lead(false);
         let stop = CancellationToken::new();
         core.spawn(api::serve(same(&doors.peer)?, consensus.routes(), stop.clone()));
         core.spawn(api::serve(same(&doors.api)?, api::not_ready(why), stop.clone()));
