@@ -8,9 +8,20 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use scrap_schema::id::{GrainId, NodeId};
 use scrap_schema::spec::{Cidr, Egress, Ingress};
+use scrap_schema::time::BootTime;
+use scrap_schema::unit::Span;
 
 use crate::cluster::{Cluster, Grain};
 use crate::obey::{DataRole, HostFacts, Lane};
+
+/// The same alarm is not told again before this.
+const ALARM_AGAIN: Span = Span::from_secs(600);
+
+/// Whether people are told of what a node found, if `last` is what they were told before, and when.
+#[must_use]
+pub fn is_news(last: Option<(&str, BootTime)>, what: &str, now: BootTime) -> bool {
+    last.is_none_or(|(told, at)| told != what || now.since(at) >= ALARM_AGAIN)
+}
 
 /// A grain's place in the network.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,4 +88,22 @@ pub fn around(cluster: &Cluster) -> Around {
         [state.network.v4, state.network.v6].into_iter().flatten().flat_map(|pool| pool.blocks())
     });
     Around { nodes: addresses.collect(), pools: networks.collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_alarm_is_told_again_only_after_a_while() {
+        let told = Some(("the table is gone", BootTime(1_000)));
+        for (last, what, now, expected) in [
+            (None, "the table is gone", 0, true),
+            (told, "the table is gone", 600_999, false),
+            (told, "the table is gone", 601_000, true),
+            (told, "the table was changed", 1_001, true),
+        ] {
+            assert_eq!(is_news(last, what, BootTime(now)), expected, "{last:?}, {what} at {now}");
+        }
+    }
 }

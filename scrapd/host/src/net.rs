@@ -46,7 +46,7 @@ mod program;
 #[cfg(target_os = "linux")]
 mod witness;
 
-pub use error::{NetError, NetTrouble};
+pub use error::{NetError, NetTrouble, Weight};
 #[cfg(target_os = "linux")]
 pub use host::HostNet;
 pub use lxc::lxc_keys;

@@ -5,11 +5,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use scrap_decide::reach::{Around, Reach, around, reach, reaches};
+use scrap_decide::reach::{Around, Reach, around, is_news, reach, reaches};
 use scrap_host::clock;
 use scrap_host::net::{
     Attachment, Interface, NetError, NetTrouble, Opening, Peers, Prefix, Protocol, Surroundings,
-    interface,
+    Weight, interface,
 };
 use scrap_schema::command::{Command, Proposal};
 use scrap_schema::id::GrainId;
@@ -30,9 +30,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 const ANNOUNCE_AFTER: [Duration; 3] =
     [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(5)];
 
-/// The same alarm is not told again before this.
-const ALARM_AGAIN: Span = Span::from_secs(600);
-
 /// How long the word counts that nobody has an address.
 const FREE_FOR: Span = Span::from_secs(60);
 
@@ -41,7 +38,7 @@ pub(super) async fn keep(daemon: Arc<Daemon>, shutdown: CancellationToken) {
     let mut changes = daemon.consensus.changes();
     let mut last = None;
     let mut looked = tokio::time::Instant::now();
-    let (mut lasts, mut alarm) = (Vec::new(), Alarm::default());
+    let (mut lasting, mut told) = (Vec::new(), None);
     while !shutdown.is_cancelled() {
         changes.mark_unchanged();
         let wanted = wanted(&daemon, None);
@@ -55,11 +52,12 @@ pub(super) async fn keep(daemon: Arc<Daemon>, shutdown: CancellationToken) {
                 for trouble in &found {
                     warn!(%trouble, "the network of grains was not as it should be");
                 }
-                alarm.tell(&daemon, &found).await;
-                lasts = lasting(&found);
+                tell(&daemon, &found, &mut told).await;
+                let lasts = found.iter().filter(|it| it.weight() == Weight::Lasting);
+                lasting = lasts.map(|trouble| chain(trouble)).collect();
             }
             let failed = look_after(&daemon, &wanted).await.err();
-            let troubles = lasts.iter().chain(&failed).cloned().collect();
+            let troubles = lasting.iter().chain(&failed).cloned().collect();
             last = failed.is_none().then_some(wanted);
             daemon.agent.with(|state| state.take(Update::Network(troubles)));
         }
@@ -71,58 +69,23 @@ pub(super) async fn keep(daemon: Arc<Daemon>, shutdown: CancellationToken) {
     }
 }
 
-/// Tells people, as an event, that somebody takes grains' network away or opens it: it is mended, and may be taken away again.
-#[derive(Default)]
-struct Alarm {
-    /// What was told, and when.
-    told: Option<(String, BootTime)>,
-}
-
-impl Alarm {
-    async fn tell(&mut self, daemon: &Daemon, found: &[NetTrouble]) {
-        let grave = |trouble: &&NetTrouble| match trouble {
-            NetTrouble::NoTable(_) | NetTrouble::TableChanged(_) | NetTrouble::NoFilter(_) => true,
-            // What does not last is no alarm, and what lasts is a reason in the status.
-            NetTrouble::NoUplink(_)
-            | NetTrouble::UplinkDown(_)
-            | NetTrouble::NotLoaded(_)
-            | NetTrouble::Missing(_)
-            | NetTrouble::Unwanted(_)
-            | NetTrouble::Kernel { .. }
-            | NetTrouble::Refused(_)
-            | NetTrouble::Unclear(_) => false,
-        };
-        let Some(what) = found.iter().find(grave).map(ToString::to_string) else { return };
-        let now = clock::boot_time();
-        let again = self
-            .told
-            .as_ref()
-            .is_none_or(|(told, at)| *told != what || now.since(*at) >= ALARM_AGAIN);
-        let Some(boot) = daemon.agent.with(|state| state.boot).filter(|_| again) else { return };
-        let told = format!("{what}; it is laid again now");
-        let command = Command::AlarmNode { node: daemon.me, boot, what: told };
-        let proposal = Proposal { at: clock::wall(), key: None, command };
-        match daemon.consensus.propose(proposal).await {
-            Ok(_) => self.told = Some((what, now)),
-            Err(error) => warn!(%error, "the alarm could not be told"),
-        }
+/// Tells people, as an event, what somebody did to the network of grains, unless that was told just now.
+async fn tell(daemon: &Daemon, found: &[NetTrouble], told: &mut Option<(String, BootTime)>) {
+    let tampered = found.iter().find(|trouble| trouble.weight() == Weight::Tampered);
+    let Some(what) = tampered.map(ToString::to_string) else { return };
+    let now = clock::boot_time();
+    let last = told.as_ref().map(|(what, at)| (what.as_str(), *at));
+    let Some(boot) = daemon.agent.with(|state| state.boot).filter(|_| is_news(last, &what, now))
+    else {
+        return;
+    };
+    let said = format!("{what}; it is laid again now");
+    let command = Command::AlarmNode { node: daemon.me, boot, what: said };
+    let proposal = Proposal { at: clock::wall(), key: None, command };
+    match daemon.consensus.propose(proposal).await {
+        Ok(_) => *told = Some((what, now)),
+        Err(error) => warn!(%error, "the alarm could not be told"),
     }
-}
-
-/// What is wrong for good, as nobody here can mend it.
-fn lasting(found: &[NetTrouble]) -> Vec<String> {
-    let lasts = found.iter().filter(|trouble| match trouble {
-        NetTrouble::NoUplink(_) | NetTrouble::UplinkDown(_) | NetTrouble::Refused(_) => true,
-        NetTrouble::NoTable(_)
-        | NetTrouble::TableChanged(_)
-        | NetTrouble::NotLoaded(_)
-        | NetTrouble::Missing(_)
-        | NetTrouble::Unwanted(_)
-        | NetTrouble::Kernel { .. }
-        | NetTrouble::NoFilter(_)
-        | NetTrouble::Unclear(_) => false,
-    });
-    lasts.map(|trouble| chain(trouble)).collect()
 }
 
 /// Mends what is not as it should be, or says why it cannot.

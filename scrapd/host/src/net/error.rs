@@ -153,6 +153,33 @@ impl NetError {
     }
 }
 
+/// What a trouble asks of whoever hears of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Weight {
+    /// Somebody took grains' network away or opened it. It is mended, and may be done again.
+    Tampered,
+    /// It stays until a person does something.
+    Lasting,
+    /// It is mended by arranging, or gone by itself.
+    Passing,
+}
+
+impl NetTrouble {
+    /// How much it weighs.
+    #[must_use]
+    pub fn weight(&self) -> Weight {
+        match self {
+            Self::NoTable(_) | Self::TableChanged(_) | Self::NoFilter(_) => Weight::Tampered,
+            Self::NoUplink(_) | Self::UplinkDown(_) | Self::Refused(_) => Weight::Lasting,
+            Self::NotLoaded(_)
+            | Self::Missing(_)
+            | Self::Unwanted(_)
+            | Self::Kernel { .. }
+            | Self::Unclear(_) => Weight::Passing,
+        }
+    }
+}
+
 /// Something that is not as it should be now.
 #[derive(Debug, Error)]
 pub enum NetTrouble {
