@@ -383,6 +383,10 @@ impl From<BadId> for Failure {
     }
 }
 
+/// What to know about a program that a grain has not.
+pub(super) const NO_PROGRAM: &str =
+    "the program must exist inside the grain; it is not given to a shell";
+
 /// What to do about a user that a grain has not.
 pub(super) const NO_USER: &str = "name one of its /etc/passwd, or give `uid:gid` in numbers";
 
@@ -396,8 +400,7 @@ pub(super) fn from_runtime(error: &RuntimeError, name: &str) -> Failure {
                 .hint(format!("`scrapctl info {name}` shows why"))
         }
         RuntimeCause::Stale { .. } => Failure::unavailable(causes),
-        RuntimeCause::Program { .. } => Failure::new(Code::BadRequest, causes)
-            .hint("the program must exist inside the grain; it is not given to a shell"),
+        RuntimeCause::Program { .. } => Failure::new(Code::BadRequest, causes).hint(NO_PROGRAM),
         RuntimeCause::NoUser { .. } => Failure::new(Code::BadRequest, causes).hint(NO_USER),
         RuntimeCause::NotPossible { .. } => Failure::new(Code::BadRequest, causes),
         RuntimeCause::NotReady { .. }

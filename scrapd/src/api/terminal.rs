@@ -17,7 +17,7 @@ use scrap_schema::strict::strict_json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Child;
 
-use super::error::{Answer, Failure, NO_USER};
+use super::error::{Answer, Failure, NO_PROGRAM, NO_USER};
 use super::exec::{DRAIN, FRAMES, PAYLOAD, STDOUT, end_frame, first_line, frame_of};
 use super::input::{Named, Pairs};
 use super::owner::{Place, reach};
@@ -249,8 +249,7 @@ impl From<InsideError> for Failure {
             }
             InsideError::NotRunning { name } => Self::new(Code::NotRunning, detail)
                 .hint(format!("start it: `scrapctl start {name}`")),
-            InsideError::Program { .. } => Self::new(Code::BadRequest, detail)
-                .hint("the program must exist inside the grain; it is not given to a shell"),
+            InsideError::Program { .. } => Self::new(Code::BadRequest, detail).hint(NO_PROGRAM),
             InsideError::NoUser { .. } => Self::new(Code::BadRequest, detail).hint(NO_USER),
             InsideError::Failed { .. } => Self::internal(&detail),
         }

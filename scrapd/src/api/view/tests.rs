@@ -5,6 +5,7 @@ use scrap_decide::lead::WaitReason;
 use scrap_schema::api::{GrainState, NodeState};
 use scrap_schema::command::{Command, GrainText};
 use scrap_schema::id::{BootId, Epoch};
+use scrap_schema::node::{PoolFacts, PoolState};
 use scrap_schema::operation::Work;
 use scrap_schema::spec::Labels;
 use scrap_schema::time::{BootTime, Timestamp};
@@ -212,6 +213,47 @@ fn a_grain_with_an_old_copy() {
         Degraded, 1/1 running, 3/3 online
         grain web is not protected as its policy wants: a copy is 6 min old, the policy worries after 2m: copy on n2: connection refused
     "#]]);
+}
+
+#[test]
+fn a_sick_host_is_a_reason() {
+    let pool = |state, used: u64, errors, what: Option<&str>| PoolFacts {
+        state,
+        errors,
+        used: Bytes(used),
+        free: Bytes(100 - used),
+        scrubbed: None,
+        what: what.map(str::to_owned),
+    };
+    let missing = "the uplink `eth0` is not there: no grain can be reached";
+    for (pool, network, expected) in [
+        (pool(PoolState::Online, 90, 0, None), vec![], ""),
+        (
+            pool(PoolState::Degraded, 10, 0, Some("sdb is offline")),
+            vec![],
+            "the storage of node n1 is degraded: sdb is offline",
+        ),
+        (pool(PoolState::Online, 10, 3, None), vec![], "the storage of node n1 has errors"),
+        (
+            pool(PoolState::Online, 91, 0, None),
+            vec![],
+            "the storage of node n1 is 91 % full: it takes nothing new",
+        ),
+        (
+            pool(PoolState::Online, 10, 0, None),
+            vec![missing.to_owned()],
+            "node n1: the uplink `eth0` is not there: no grain can be reached",
+        ),
+    ] {
+        let mut world = Fixture::with_web();
+        world.hear(running());
+        let heard = world.observed.nodes.get_mut(&NodeId(1)).unwrap();
+        (heard.pool, heard.network) = (Some(pool), network);
+        let view = world.look(cluster).unwrap();
+        let reasons: Vec<&str> = view.reasons.iter().map(String::as_str).collect();
+        let expected: Vec<&str> = Some(expected).filter(|it| !it.is_empty()).into_iter().collect();
+        assert_eq!(reasons, expected);
+    }
 }
 
 #[test]
