@@ -25,7 +25,8 @@ const CATCH_UP: Duration = Duration::from_secs(3);
 /// for longer than `idle`, or that the cluster does not want here any more.
 ///
 /// # Errors
-/// If it may not come in, breaks off or is damaged; then what was here before is untouched.
+/// If it may not come in, breaks off or is damaged; then what was here before is untouched, or set aside where it does not continue
+/// the sender's line.
 pub async fn receive<S, E>(
     daemon: &Daemon,
     grain: GrainId,

@@ -35,7 +35,8 @@ const LAST_WORD: Duration = Duration::from_secs(5);
 /// Sends one snapshot to a node and waits until that node has it on stable storage. Returns the length of the stream.
 ///
 /// # Errors
-/// If the other side refuses, hangs up, is silent for too long, or takes in something else; then nothing has changed there.
+/// If the other side refuses, hangs up, is silent for too long, or takes in something else; then nothing has changed there, but for what
+/// it may have set aside.
 pub async fn send(
     daemon: &Daemon,
     grain: GrainId,
