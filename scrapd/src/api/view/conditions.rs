@@ -221,8 +221,24 @@ fn replicated(world: &World<'_>, grain: &Grain) -> Verdict {
         );
         return (Some(false), "Behind", message);
     }
+    if let Some(message) = stuck(world, grain, policy.replicate.every) {
+        return (Some(false), "Stuck", message);
+    }
     let message = format!("{}, the oldest {} old", count(have.len(), "copy"), oldest.rounded());
     (Some(true), "UpToDate", message)
+}
+
+/// A copy that has missed two rounds for a reason that is known: that is said before it is too old for the policy.
+fn stuck(world: &World<'_>, grain: &Grain, every: Span) -> Option<String> {
+    grain.standbys.iter().find_map(|node| {
+        let trouble = world.observed.copy(grain, *node)?.trouble.as_ref()?;
+        let lag = world.observed.lag(grain, *node, world.now)?;
+        let name = world.node_word(*node);
+        let message = || {
+            format!("a copy is {} old and stands still: copy on {name}: {trouble}", lag.rounded())
+        };
+        (lag > every + every).then(message)
+    })
 }
 
 /// Why a copy does not move forward, in the owner's words.

@@ -216,6 +216,31 @@ fn a_grain_with_an_old_copy() {
 }
 
 #[test]
+fn a_copy_that_stands_still_for_a_known_reason_is_named_before_it_is_too_old() {
+    let mut world = Fixture::with_web();
+    let mut report = running();
+    report.copies.get_mut(&NodeId(2)).unwrap().trouble = Some("connection refused".into());
+    world.hear(report);
+    let replicated = |world: &Fixture| {
+        let looked = world.look(|looked| grain(looked, world.web()));
+        let mut all = looked.status.conditions.into_iter();
+        let condition = all.find(|condition| condition.r#type == "Replicated").unwrap();
+        (condition.reason, condition.message)
+    };
+    // It has not missed a round yet.
+    assert_eq!(replicated(&world).0, "UpToDate");
+    let every = world.look(|looked| looked.cluster.policy_of(world.web()).replicate.every);
+    world.now = at(every.ms() * 2 + 1_000);
+    let (reason, message) = replicated(&world);
+    assert_eq!(reason, "Stuck");
+    assert!(message.ends_with("stands still: copy on n2: connection refused"), "{message}");
+    world.check_cluster(expect![[r#"
+        Degraded, 1/1 running, 3/3 online
+        grain web is not protected as its policy wants: a copy is 30 s old and stands still: copy on n2: connection refused
+    "#]]);
+}
+
+#[test]
 fn a_sick_host_is_a_reason() {
     let pool = |state, used: u64, errors, what: Option<&str>| PoolFacts {
         state,
