@@ -139,8 +139,15 @@ pub enum Command {
     FenceNode { node: NodeId, boot: BootId },
     /// A node says goodbye: it has stopped its `auto` grains, verified.
     LeaveNode { node: NodeId, boot: BootId },
-    /// A node has found something wrong that people should know, and says what: an event and no more.
-    AlarmNode { node: NodeId, boot: BootId, what: String },
+    /// A node has found something on its host that people should know, and says what: an event and no more.
+    AlarmNode {
+        node: NodeId,
+        boot: BootId,
+        what: String,
+        /// Something is well again.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        well: bool,
+    },
     /// New grains and copies come to a node or not.
     SetCordon { node: NodeId, cordoned: bool },
     /// What people say about a node.

@@ -344,7 +344,12 @@ fn of_systems() -> Vec<Command> {
             ailment: Some("port 443 is closed".to_owned()),
         },
         Command::GrainHealth { grain: GRAIN, epoch: EPOCH, ailment: None },
-        Command::AlarmNode { node: NODE, boot: BOOT, what: "a table is gone".to_owned() },
+        Command::AlarmNode {
+            node: NODE,
+            boot: BOOT,
+            what: "a table is gone".to_owned(),
+            well: false,
+        },
     ]
 }
 

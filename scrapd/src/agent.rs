@@ -4,6 +4,7 @@
 //! brings back updates of the facts; its lane is busy meanwhile. Nothing is obeyed before this start of the daemon is registered
 //! and its registration applied here: an older picture of the cluster never starts anything.
 
+mod alarm;
 mod health;
 mod reach;
 mod renew;
@@ -32,6 +33,7 @@ pub(crate) use reach::{after_start, ask_early, before_start};
 pub use renew::renewals;
 pub use state::{Checked, Reading, Sending, State, Update};
 pub(crate) use state::{PROPERTY_GENERATION, PROPERTY_RESTORED};
+pub(crate) use survey::{By, look_again};
 
 /// Longest pause between two rounds.
 const ROUND: Duration = Duration::from_millis(500);
@@ -214,12 +216,15 @@ async fn carry_out(daemon: Arc<Daemon>, action: HostAction) {
     let asks = matches!(action, HostAction::Ask { .. });
     let quiet = asks || matches!(action, HostAction::Probe { .. } | HostAction::Extend { .. });
     let words = action.to_string();
+    // Only these take anything away, and may have got half-way.
+    let takes = matches!(lane, Lane::Shape(_)) || matches!(action, HostAction::Prune { .. });
+    let by = if takes { By::Us } else { By::Somebody };
     let result = execute::execute(&daemon, action).await;
     if !(quiet && result.is_ok()) {
         say(&words, &result);
     }
     if let (Err(_), Lane::Run(grain) | Lane::Shape(grain) | Lane::Snap(grain)) = (&result, &lane) {
-        survey::look_again(&daemon, *grain).await;
+        look_again(&daemon, *grain, by).await;
     }
     done(&daemon, lane, !asks, result);
 }
@@ -288,7 +293,8 @@ async fn measure(daemon: Arc<Daemon>) {
             updates.push(Update::Usage(grain, usage, clock::boot_time()));
         }
     }
-    updates.push(Update::Pool(execute::pool(&daemon).await));
+    let pool = execute::pool(&daemon).await;
+    updates.push(Update::Pool(pool.clone()));
     match execute::node_usage(&daemon).await {
         Ok(reading) => updates.push(Update::Node(reading)),
         Err(error) => {
@@ -300,6 +306,7 @@ async fn measure(daemon: Arc<Daemon>) {
             state.take(update);
         }
     });
+    alarm::pool(&daemon, &pool).await;
 }
 
 /// Stops every grain and verifies it; says whether all are stopped. For an end of the daemon that is meant to be an end of its

@@ -5,6 +5,7 @@ pub mod book;
 pub mod leftovers;
 pub mod template;
 pub mod twice;
+pub mod watcher;
 pub mod wire;
 pub mod writer;
 

@@ -13,6 +13,7 @@
     clippy::wildcard_enum_match_arm
 )]
 
+pub mod alarm;
 pub mod apply;
 pub mod check;
 pub mod cluster;

@@ -1,27 +1,17 @@
 //! Which grains have an interface on a node, and who may talk to whom.
 //!
 //! A grain has its address where its owner holds its head in the present epoch, and nowhere else: a node that has lost a
-//! grain takes its interface away even while something of the grain still runs there.
+//! grain takes its interface away even while something of the grain still runs there. While a grain moves and is verified to
+//! be stopped, that is where it goes: the way is laid while its last writes are still under way.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use scrap_schema::id::{GrainId, NodeId};
 use scrap_schema::spec::{Cidr, Egress, Ingress};
-use scrap_schema::time::BootTime;
-use scrap_schema::unit::Span;
 
-use crate::cluster::{Cluster, Grain};
+use crate::cluster::{Cluster, Grain, Stage};
 use crate::obey::{DataRole, HostFacts, Lane};
-
-/// The same alarm is not told again before this.
-const ALARM_AGAIN: Span = Span::from_secs(600);
-
-/// Whether people are told of what a node found, if `last` is what they were told before, and when.
-#[must_use]
-pub fn is_news(last: Option<(&str, BootTime)>, what: &str, now: BootTime) -> bool {
-    last.is_none_or(|(told, at)| told != what || now.since(at) >= ALARM_AGAIN)
-}
 
 /// A grain's place in the network.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,12 +40,33 @@ pub struct Around {
 /// The grains that have an interface on this node now.
 #[must_use]
 pub fn reaches(me: NodeId, cluster: &Cluster, host: &HostFacts) -> BTreeMap<GrainId, Reach> {
-    let owned = cluster.grains.values().filter(|grain| grain.owner == Some(me));
-    let here = owned.filter(|grain| is_here(grain, host));
+    let here = cluster.grains.values().filter(|grain| is_here(me, grain, host));
     here.filter_map(|grain| Some((grain.id, reach(grain)?))).collect()
 }
 
-fn is_here(grain: &Grain, host: &HostFacts) -> bool {
+/// Whether a grain has come to stand still between two nodes, and this is the one that it goes to.
+fn comes_here(me: NodeId, grain: &Grain) -> bool {
+    let goes_to = match &grain.stage {
+        Stage::Released { to, .. } => Some(*to),
+        Stage::Landing { .. } => grain.owner,
+        Stage::Unplaced
+        | Stage::Settled
+        | Stage::Warming { .. }
+        | Stage::Quiescing { .. }
+        | Stage::Restarting { .. }
+        | Stage::Restoring { .. }
+        | Stage::Cloning { .. } => None,
+    };
+    grain.wants_to_run() && goes_to == Some(me)
+}
+
+fn is_here(me: NodeId, grain: &Grain, host: &HostFacts) -> bool {
+    if comes_here(me, grain) {
+        return true;
+    }
+    if grain.owner != Some(me) {
+        return false;
+    }
     let head = host.data.get(&grain.id);
     let head = head.is_some_and(|data| data.role == DataRole::Owner && data.epoch == grain.epoch);
     let alive = host.runs.get(&grain.id).is_some_and(|run| run.alive);
@@ -88,22 +99,4 @@ pub fn around(cluster: &Cluster) -> Around {
         [state.network.v4, state.network.v6].into_iter().flatten().flat_map(|pool| pool.blocks())
     });
     Around { nodes: addresses.collect(), pools: networks.collect() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_same_alarm_is_told_again_only_after_a_while() {
-        let told = Some(("the table is gone", BootTime(1_000)));
-        for (last, what, now, expected) in [
-            (None, "the table is gone", 0, true),
-            (told, "the table is gone", 600_999, false),
-            (told, "the table is gone", 601_000, true),
-            (told, "the table was changed", 1_001, true),
-        ] {
-            assert_eq!(is_news(last, what, BootTime(now)), expected, "{last:?}, {what} at {now}");
-        }
-    }
 }

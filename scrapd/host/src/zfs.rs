@@ -49,6 +49,7 @@ mod probe;
 mod receive;
 mod role;
 mod send;
+mod slot;
 mod snapshots;
 mod stream;
 mod template;
@@ -65,10 +66,10 @@ use library::Library;
 use names::Names;
 pub use names::bad_root;
 use probe::Capabilities;
+use slot::{Held, Slot};
 
 /// Work inside this backend: its caller adds the dataset.
 type Result<T> = std::result::Result<T, Cause>;
-type Slot = Arc<tokio::sync::Mutex<()>>;
 
 /// Where the datasets are, and by which programs they are reached.
 #[derive(Debug, Clone)]
@@ -149,11 +150,6 @@ impl Inner {
         let synced = tokio::sync::Mutex::default();
         let (can, library) = (Capabilities::PLAIN, Library::default());
         Ok(Self { names, tools, can, library, slots, receives, kept: Kept::default(), synced })
-    }
-
-    fn slot(&self, id: DatasetId) -> Slot {
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(slots.entry(id).or_default())
     }
 
     /// Registers a receive. Ends with the receiver that it gets.
@@ -299,12 +295,29 @@ impl ZfsDatasets {
         T: Send + 'static,
         F: Future<Output = Result<T>> + Send + 'static,
     {
-        let guard = self.inner.slot(id).lock_owned().await;
-        let action = action(Arc::clone(&self.inner));
-        let task = tokio::spawn(async move {
-            let _guard = guard;
-            action.await
-        });
+        self.holding(id, work, |inner, held| {
+            let action = action(inner);
+            async move {
+                let _held = held;
+                action.await
+            }
+        })
+        .await
+    }
+
+    /// The same for work that uses what the work before it knew, and hands it on.
+    async fn holding<T, F>(
+        &self,
+        id: DatasetId,
+        work: &'static str,
+        action: impl FnOnce(Arc<Inner>, Held) -> F,
+    ) -> datasets::Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
+        let held = self.inner.lock(id).await;
+        let task = tokio::spawn(action(Arc::clone(&self.inner), held));
         let result = task.await.unwrap_or_else(|error| Err(broken_off(error)));
         result.map_err(|cause| DatasetError { work, dataset: id, cause })
     }

@@ -5,21 +5,20 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use scrap_decide::reach::{Around, Reach, around, is_news, reach, reaches};
+use scrap_decide::reach::{Around, Reach, around, reach, reaches};
 use scrap_host::clock;
 use scrap_host::net::{
     Attachment, Interface, NetError, NetTrouble, Opening, Peers, Prefix, Protocol, Surroundings,
     Weight, interface,
 };
-use scrap_schema::command::{Command, Proposal};
 use scrap_schema::id::GrainId;
 use scrap_schema::spec;
-use scrap_schema::time::BootTime;
 use scrap_schema::unit::Span;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::Update;
+use super::alarm::alarm;
 use crate::daemon::Daemon;
 use crate::execute::Trouble;
 use crate::logging::chain;
@@ -38,7 +37,7 @@ pub(super) async fn keep(daemon: Arc<Daemon>, shutdown: CancellationToken) {
     let mut changes = daemon.consensus.changes();
     let mut last = None;
     let mut looked = tokio::time::Instant::now();
-    let (mut lasting, mut told) = (Vec::new(), None);
+    let mut lasting = Vec::new();
     while !shutdown.is_cancelled() {
         changes.mark_unchanged();
         let wanted = wanted(&daemon, None);
@@ -52,11 +51,17 @@ pub(super) async fn keep(daemon: Arc<Daemon>, shutdown: CancellationToken) {
                 for trouble in &found {
                     warn!(%trouble, "the network of grains was not as it should be");
                 }
-                tell(&daemon, &found, &mut told).await;
+                tell(&daemon, &found).await;
                 let lasts = found.iter().filter(|it| it.weight() == Weight::Lasting);
                 lasting = lasts.map(|trouble| chain(trouble)).collect();
             }
-            let failed = look_after(&daemon, &wanted).await.err();
+            let mut failed = look_after(&daemon, &wanted).await.err();
+            let comes =
+                |last: &BTreeMap<_, _>| wanted.keys().any(|grain| !last.contains_key(grain));
+            if failed.is_none() && is_new && last.as_ref().is_none_or(comes) {
+                // Our own changes are heard as those of others are: seen once more now, a start need not look.
+                failed = look_after(&daemon, &wanted).await.err();
+            }
             let troubles = lasting.iter().chain(&failed).cloned().collect();
             last = failed.is_none().then_some(wanted);
             daemon.agent.with(|state| state.take(Update::Network(troubles)));
@@ -69,22 +74,11 @@ pub(super) async fn keep(daemon: Arc<Daemon>, shutdown: CancellationToken) {
     }
 }
 
-/// Tells people, as an event, what somebody did to the network of grains, unless that was told just now.
-async fn tell(daemon: &Daemon, found: &[NetTrouble], told: &mut Option<(String, BootTime)>) {
+/// Tells people what somebody did to the network of grains.
+async fn tell(daemon: &Daemon, found: &[NetTrouble]) {
     let tampered = found.iter().find(|trouble| trouble.weight() == Weight::Tampered);
-    let Some(what) = tampered.map(ToString::to_string) else { return };
-    let now = clock::boot_time();
-    let last = told.as_ref().map(|(what, at)| (what.as_str(), *at));
-    let Some(boot) = daemon.agent.with(|state| state.boot).filter(|_| is_news(last, &what, now))
-    else {
-        return;
-    };
-    let said = format!("{what}; it is laid again now");
-    let command = Command::AlarmNode { node: daemon.me, boot, what: said };
-    let proposal = Proposal { at: clock::wall(), key: None, command };
-    match daemon.consensus.propose(proposal).await {
-        Ok(_) => *told = Some((what, now)),
-        Err(error) => warn!(%error, "the alarm could not be told"),
+    if let Some(what) = tampered {
+        alarm(daemon, "network", format!("{what}; it is laid again now")).await;
     }
 }
 

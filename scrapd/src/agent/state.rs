@@ -21,6 +21,8 @@ use scrap_schema::time::{BootTime, Timestamp};
 use scrap_schema::unit::{Bytes, MilliCpu, Span};
 use tracing::warn;
 
+use super::alarm::Told;
+
 /// First pause after a failure; doubles with each one in a row.
 const RETRY_FIRST: Span = Span::from_ms(250);
 /// Longest pause after a failure.
@@ -36,6 +38,8 @@ pub(crate) const PROPERTY_GENERATION: &str = "scrap:generation";
 pub struct State {
     /// What `obey` decides on.
     pub facts: HostFacts,
+    /// What people were told of by themselves.
+    pub(crate) told: Told,
     /// Which start of the daemon is registered, and at which log index.
     pub boot: Option<BootId>,
     /// Log index of that registration.

@@ -12,6 +12,7 @@ use scrap_schema::snapshot::{Guid, Snapshot};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use super::alarm::alarm;
 use super::{State, Update};
 use crate::daemon::Daemon;
 use crate::execute;
@@ -75,12 +76,7 @@ async fn survey(daemon: &Daemon) -> Vec<((GrainId, Epoch), Dataset)> {
     for grain in daemon.agent.with(|state| changed(state, &list)) {
         // Whoever works on it now looks at it afterwards.
         let Some(lane) = daemon.agent.reserve(Lane::Shape(grain)) else { continue };
-        let before = daemon.agent.with(|state| believed(state, grain));
-        look_again(daemon, grain).await;
-        // The listing may have been older than work that has ended meanwhile.
-        if daemon.agent.with(|state| believed(state, grain)) != before {
-            warn!(%grain, "its dataset is not as it was left: somebody else has changed it");
-        }
+        look_again(daemon, grain, By::Somebody).await;
         drop(lane);
     }
     for template in daemon.agent.with(|state| changed_templates(state, &list)) {
@@ -182,13 +178,50 @@ fn touches(lane: &Lane, grain: GrainId) -> bool {
     }
 }
 
-/// Reads anew what is on the disk of one grain.
-pub(super) async fn look_again(daemon: &Daemon, grain: GrainId) {
+/// By whom what is missing may have been taken away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum By {
+    /// By work of ours that did not come to its end.
+    Us,
+    /// By nobody here: people are told of it.
+    Somebody,
+}
+
+/// Reads anew what is on the disk of one grain, whose lane is held.
+pub(crate) async fn look_again(daemon: &Daemon, grain: GrainId, by: By) {
+    let before = daemon.agent.with(|state| believed(state, grain));
     match execute::look_at(&daemon.host, grain).await {
         Ok(seen) => daemon.agent.update(seen),
         Err(error) => {
-            debug!(%grain, error = crate::logging::chain(error.as_ref()), "cannot look at its dataset");
+            let error = crate::logging::chain(error.as_ref());
+            debug!(%grain, error, "cannot look at its dataset");
+            return;
         }
+    }
+    let after = daemon.agent.with(|state| believed(state, grain));
+    if by == By::Us {
+        return;
+    }
+    if let Some(lost) = taken_away(before.as_ref(), after.as_ref()) {
+        let name = daemon.consensus.read(|cluster| cluster.grain_name(grain));
+        let what = format!("somebody else has {lost} of grain {name}");
+        warn!(%grain, what, "its dataset is not as it was left");
+        alarm(daemon, &format!("data of {grain}"), what).await;
+    } else if before != after {
+        // The listing may have been older than work that has ended meanwhile.
+        warn!(%grain, "its dataset is not as it was left: somebody else has changed it");
+    }
+}
+
+/// What is missing of the snapshots that were here, in words.
+fn taken_away(before: Option<&BTreeSet<Guid>>, after: Option<&BTreeSet<Guid>>) -> Option<String> {
+    let Some(after) = after else {
+        return before.map(|_| "destroyed or renamed the data".to_owned());
+    };
+    match before?.difference(after).count() {
+        0 => None,
+        1 => Some("destroyed a snapshot".to_owned()),
+        lost => Some(format!("destroyed {lost} snapshots")),
     }
 }
 
@@ -233,6 +266,23 @@ mod tests {
         }
         state.facts.busy.insert(Lane::Describe(WEB));
         assert_eq!(changed(&state, &[]), [WEB]);
+    }
+
+    #[test]
+    fn what_somebody_took_away_is_said() {
+        let snapshots =
+            |guids: &[u64]| Some(guids.iter().copied().map(Guid).collect::<BTreeSet<_>>());
+        for (before, after, lost) in [
+            (None, None, None),
+            (None, snapshots(&[1]), None),
+            (snapshots(&[1]), snapshots(&[1, 2]), None),
+            (snapshots(&[1, 2]), snapshots(&[2, 3]), Some("destroyed a snapshot")),
+            (snapshots(&[1, 2]), snapshots(&[]), Some("destroyed 2 snapshots")),
+            (snapshots(&[]), None, Some("destroyed or renamed the data")),
+        ] {
+            let found = taken_away(before.as_ref(), after.as_ref());
+            assert_eq!(found.as_deref(), lost, "{before:?} {after:?}");
+        }
     }
 
     #[tokio::test]

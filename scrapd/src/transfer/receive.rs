@@ -11,7 +11,7 @@ use scrap_schema::id::GrainId;
 
 use super::turns::Turn;
 use super::{OfferBody, ReceiveError, Received, frames, turns};
-use crate::agent::Update;
+use crate::agent::{By, Update, look_again};
 use crate::daemon::Daemon;
 use crate::execute::{self, Trouble};
 
@@ -64,9 +64,9 @@ where
         Ok(taken) => taken,
         Err(error) => {
             // Somebody may have moved or destroyed what was believed to be here: the sender asks again what is.
-            if let Ok(seen) = execute::look_at(&daemon.host, grain).await {
-                daemon.agent.update(seen);
-            }
+            // A whole one may have been about to take the place of another.
+            let by = if offer.from.is_some() { By::Somebody } else { By::Us };
+            look_again(daemon, grain, by).await;
             return Err(failed(error));
         }
     };

@@ -32,7 +32,7 @@ pub(super) fn apply(change: &mut Change<'_>, command: &Command) -> Result<Outcom
         Command::TickNode { node, boot, tick } => tick_on(change, *node, *boot, *tick),
         Command::FenceNode { node, boot } => fence(change, *node, *boot),
         Command::LeaveNode { node, boot } => leave(change, *node, *boot),
-        Command::AlarmNode { node, boot, what } => alarm(change, *node, *boot, what),
+        Command::AlarmNode { node, boot, what, well } => alarm(change, *node, *boot, what, *well),
         Command::SetCordon { node, cordoned } => cordon(change, *node, *cordoned),
         Command::UpdateNode { node, if_index, labels, spec } => {
             update(change, *node, *if_index, labels, spec)
@@ -225,9 +225,11 @@ fn alarm(
     id: NodeId,
     boot: BootId,
     what: &str,
+    well: bool,
 ) -> Result<Outcome, Refusal> {
     let message = format!("node {}: {what}", present(change, id, boot)?.name);
-    change.tell(Topic::Node, Severity::Warning, About::node(id), message);
+    let severity = if well { Severity::Info } else { Severity::Warning };
+    change.tell(Topic::Node, severity, About::node(id), message);
     Ok(Outcome::Done)
 }
 

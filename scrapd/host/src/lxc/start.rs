@@ -147,8 +147,9 @@ impl LxcRuntime {
             inside: self.tool(&self.tools.attach, grain, &["--clear-env", "--"])?,
         };
         start.command = command;
-        // They are the system's: the program that makes it must not be told how to behave by what a grain is given.
-        start.env.clear();
+        // They are the system's: the program that makes it must not be told how to behave by what a grain is given. Where it
+        // finds the programs that map users it has a shell run them; root needs none, and `check` has asked the same book.
+        start.env = [("PATH".to_owned(), word(&self.lxc_folder())?)].into();
         self.keepers.begin(start, Some(order)).await?;
         self.await_init(grain, &program).await
     }

@@ -144,18 +144,25 @@ impl HostNet {
             return failures;
         }
         let refused = failures.len();
-        // Rules first: they close, the table opens.
         let routing = async |need: Option<&Need>| match need {
             Some(need) => self.arrange_routing(need).await.err(),
             None => None,
         };
-        // One for each family.
-        let (v4, v6) = tokio::join!(routing(plan.needs.first()), routing(plan.needs.get(1)));
+        // Rules first: they close, the table opens. One for each family; what is only asked is asked meanwhile.
+        let (v4, v6, is_loaded, unfiltered) = tokio::join!(
+            routing(plan.needs.first()),
+            routing(plan.needs.get(1)),
+            self.is_loaded(&inner, &plan.table),
+            filter::missing(&plan.grains)
+        );
         failures.extend(v4.into_iter().chain(v6));
-        failures.extend(self.arrange_table(&mut inner, &plan.table).await.err());
+        if !is_loaded {
+            failures.extend(self.load(&mut inner, &plan.table).await.err());
+        }
         failures.extend(self.kernel.arrange(&plan.uplink_settings).err());
         failures.extend(self.kernel.arrange(&plan.grain_settings).err());
-        failures.extend(arrange_filters(&mut inner.filtered, &plan).await.err());
+        let filtered = async { arrange_filters(&mut inner.filtered, &plan, unfiltered?).await };
+        failures.extend(filtered.await.err());
         if !plan.interfaces.all.contains_key(&self.settings.uplink) {
             failures.push(NetError::NoUplink { uplink: self.settings.uplink.clone() });
         }
@@ -216,14 +223,17 @@ impl HostNet {
         change(need.v4, &routing::changes(&routing::wanted(need), &present)).await
     }
 
-    /// Loads the table if it is not the wanted one, or if the kernel tells it otherwise than after it was loaded.
-    async fn arrange_table(&self, inner: &mut Inner, text: &str) -> Result<(), NetError> {
-        if let Some((loaded, listing)) = &inner.loaded
-            && loaded == text
-            && self.listing().await.is_ok_and(|now| now == *listing)
-        {
-            return Ok(());
+    /// Whether the table is the wanted one, and the kernel tells it as after it was loaded.
+    async fn is_loaded(&self, inner: &Inner, text: &str) -> bool {
+        match &inner.loaded {
+            Some((loaded, listing)) if loaded == text => {
+                self.listing().await.is_ok_and(|now| now == *listing)
+            }
+            Some(_) | None => false,
         }
+    }
+
+    async fn load(&self, inner: &mut Inner, text: &str) -> Result<(), NetError> {
         inner.loaded = None;
         NFT.run(&["-f", "-"], text).await?;
         inner.loaded = Some((text.to_owned(), self.listing().await?));
@@ -232,6 +242,7 @@ impl HostNet {
 
     /// The tables as the kernel has them, without counters.
     async fn listing(&self) -> Result<String, NetError> {
+        // Not as one: asked for both at once it knows only the second.
         let inet = ["-s", "list", "table", "inet", &self.settings.table];
         let arp = ["-s", "list", "table", "arp", &self.settings.table];
         let (inet, arp) = tokio::join!(NFT.run(&inet, ""), NFT.run(&arp, ""));
@@ -389,12 +400,12 @@ async fn change(v4: bool, changes: &[String]) -> Result<(), NetError> {
     IP.run(&[family(v4), "-batch", "-"], &lines).await.map(drop)
 }
 
-/// Gives interfaces that have no filter one.
+/// Gives interfaces a filter that have none, or that have come again.
 async fn arrange_filters(
     filtered: &mut BTreeMap<String, usize>,
     plan: &Plan,
+    missing: BTreeSet<String>,
 ) -> Result<(), NetError> {
-    let missing = filter::missing(&plan.grains).await?;
     let mut without = missing.clone();
     let number = |grain: &String| filtered.get(grain).copied();
     without.extend(plan.grains.iter().filter(|grain| number(grain) != plan.number(grain)).cloned());

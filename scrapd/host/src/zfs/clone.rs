@@ -22,7 +22,7 @@ impl Inner {
         epoch: Epoch,
         of: Shape,
     ) -> Result<()> {
-        let begun = self.slot(from).lock_owned().await;
+        let begun = self.lock(from).await;
         let source = self.must(from).await?;
         let snap = source.snap(guid)?;
         let mut limits = shape(of)?;
@@ -30,8 +30,7 @@ impl Inner {
         // What is cloned is there at once. A copy takes long, and the pool keeps what is being sent.
         let cloned = self.is_of_a_template(&snap.full);
         let begun = cloned.then_some(begun);
-        let guard =
-            if id == from && cloned { None } else { Some(self.slot(id).lock_owned().await) };
+        let guard = if id == from && cloned { None } else { Some(self.lock(id).await) };
         if self.find(id).await?.is_some() {
             return Err(Cause::Exists);
         }

@@ -1,8 +1,7 @@
 //! The trait on a pool: each method names its work, takes the dataset's lock and goes to its end on its own.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use scrap_schema::id::{Epoch, GrainId, TemplateId};
@@ -12,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::aside::{SetAside, Step};
 use super::names;
+use super::role::is_mountpoint;
 use super::send::Plan;
 use super::{ZfsDatasets, broken_off, unnamed};
 use crate::datasets::{
@@ -47,8 +47,8 @@ impl Datasets for ZfsDatasets {
 
     async fn set_role(&self, grain: GrainId, role: Role, epoch: Epoch) -> Result<Dataset> {
         let id = DatasetId::Grain(grain);
-        self.locked(id, "change the role of", move |inner| async move {
-            inner.set_role(id, role, epoch).await
+        self.holding(id, "change the role of", move |inner, mut held| async move {
+            inner.set_role(&mut held, id, role, epoch).await
         })
         .await
     }
@@ -83,14 +83,19 @@ impl Datasets for ZfsDatasets {
     async fn open_head(&self, grain: GrainId) -> Result<()> {
         let id = DatasetId::Grain(grain);
         // Its own file system at that place says enough, and asks no program.
-        if is_mountpoint(self.inner.names.mountpoint(id)).await {
+        if is_mountpoint(&self.inner.names.mountpoint(id)).await {
             return Ok(());
         }
         self.locked(id, "open", move |inner| async move { inner.open_again(id).await }).await
     }
 
     async fn written(&self, id: DatasetId) -> Result<Written> {
-        self.locked(id, "measure", move |inner| async move { inner.written(id).await }).await
+        self.holding(
+            id,
+            "measure",
+            move |inner, mut held| async move { inner.written(&mut held).await },
+        )
+        .await
     }
 
     async fn snapshot(
@@ -100,11 +105,9 @@ impl Datasets for ZfsDatasets {
         now: Timestamp,
     ) -> Result<Snapshot> {
         let (id, name) = (DatasetId::Grain(grain), name.clone());
-        self.locked(
-            id,
-            "snapshot",
-            move |inner| async move { inner.snapshot(id, &name, now).await },
-        )
+        self.holding(id, "snapshot", move |inner, mut held| async move {
+            inner.snapshot(&mut held, &name, now).await
+        })
         .await
     }
 
@@ -123,8 +126,8 @@ impl Datasets for ZfsDatasets {
 
     async fn hold(&self, grain: GrainId, guid: Guid, tag: &str) -> Result<Dataset> {
         let (id, tag) = (DatasetId::Grain(grain), tag.to_owned());
-        self.locked(id, "hold a snapshot of", move |inner| async move {
-            inner.hold(id, guid, &tag).await
+        self.holding(id, "hold a snapshot of", move |inner, mut held| async move {
+            inner.hold(&mut held, guid, &tag).await
         })
         .await
     }
@@ -146,6 +149,11 @@ impl Datasets for ZfsDatasets {
     ) -> Result<u64> {
         let plan = self.plan(id, from, to, "send").await?;
         let sent = self.inner.produce(&plan, out).await;
+        if let Err(Cause::Missing) = sent {
+            // Planned by what was known: a new look says what is missing.
+            drop(self.inner.lock(id).await);
+            self.plan(id, from, to, "send").await?;
+        }
         sent.map_err(|cause| DatasetError { work: "send", dataset: id, cause })
     }
 
@@ -297,14 +305,9 @@ impl ZfsDatasets {
         to: Guid,
         work: &'static str,
     ) -> Result<Plan> {
-        self.locked(id, work, move |inner| async move { inner.plan(id, from, to).await }).await
+        self.holding(id, work, move |inner, mut held| async move {
+            inner.plan(&mut held, from, to).await
+        })
+        .await
     }
-}
-
-async fn is_mountpoint(path: PathBuf) -> bool {
-    let device =
-        async |path: &Path| tokio::fs::symlink_metadata(path).await.ok().map(|seen| seen.dev());
-    let Some(parent) = path.parent() else { return false };
-    let (own, around) = (device(&path).await, device(parent).await);
-    own.is_some() && own != around
 }

@@ -16,6 +16,8 @@ use crate::datasets::{CLONE_TAG, Cause, Dataset, DatasetId, ORIGIN_TAG, Role};
 
 /// What is asked of every snapshot.
 pub(super) const OF_SNAPSHOTS: &str = "guid,createtxg,creation,userrefs,scrap:created";
+/// The property by which a stream goes on that was cut off.
+pub(super) const TOKEN: &str = "receive_resume_token";
 /// Longest chain of clones of clones that is followed.
 const CHAIN_MAX: usize = 64;
 
@@ -97,6 +99,17 @@ impl Found {
             let value = Value { value: value.clone(), own: true };
             self.properties.insert(property.clone(), value);
         }
+    }
+
+    /// Notes that it was mounted or unmounted since.
+    pub(super) fn note_mounted(&mut self, mounted: bool) {
+        let value = if mounted { "yes" } else { "no" };
+        self.note(&[("mounted".to_owned(), value.to_owned())]);
+    }
+
+    /// Whether a stream into it was cut off, and can go on.
+    pub(super) fn is_unfinished(&self) -> bool {
+        self.value(TOKEN).is_some_and(|token| token.len() > 1)
     }
 
     /// Notes a snapshot that was made since: its newest one.

@@ -2,11 +2,12 @@
 //! Only SCRAP's own commands change it, and each of those makes it forgotten; what people do by hand is found by the next look
 //! at the whole root. Nothing is destroyed by what is kept: the pool is asked again before that.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::found::Snap;
 use super::{Inner, Result};
+use crate::datasets::Cause;
 
 /// Each dataset below the root, with the full name of the snapshot that it is a clone of, or `-`.
 pub(super) type Origins = BTreeMap<String, String>;
@@ -18,6 +19,8 @@ struct Known {
     origins: Option<Arc<Origins>>,
     /// By the full name of the snapshot of a template: the line up to it.
     sealed: BTreeMap<String, Vec<Snap>>,
+    /// Datasets that were not there.
+    absent: BTreeSet<String>,
 }
 
 /// See the module.
@@ -79,6 +82,22 @@ impl Inner {
             self.kept.with(moves, |known| known.sealed.insert(full.to_owned(), part.clone()));
         }
         Ok(part)
+    }
+
+    /// Whether there is a dataset of this name, which only our own commands make.
+    pub(super) async fn is_there(&self, name: &str) -> Result<bool> {
+        let moves = self.tools.moves();
+        if self.kept.with(moves, |known| known.absent.contains(name)).unwrap_or(false) {
+            return Ok(false);
+        }
+        match self.tools.zfs(&["list", "-H", "-o", "name", name]).await {
+            Ok(_) => Ok(true),
+            Err(Cause::Missing) => {
+                self.kept.with(moves, |known| known.absent.insert(name.to_owned()));
+                Ok(false)
+            }
+            Err(cause) => Err(cause),
+        }
     }
 
     /// The snapshots of one dataset up to the one with this full name.

@@ -8,7 +8,7 @@ use tokio::io::AsyncRead;
 use tokio::sync::watch;
 
 use super::flow::Stream;
-use super::found::Found;
+use super::found::{Found, TOKEN};
 use super::library::Place;
 use super::names::{self, CREATED, EPOCH, ORIGIN};
 use super::role::{SHUT, pairs, state};
@@ -18,7 +18,6 @@ use crate::datasets::{Cause, DatasetId, Incoming, Role, template_name};
 
 /// A dataset in `incoming` with this property has everything that it needs and only waits for its place.
 pub(super) const READY: &str = "scrap:ready";
-const TOKEN: &str = "receive_resume_token";
 
 /// Where a stream goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,16 +38,17 @@ impl Inner {
     ) -> Result<Found> {
         let Incoming { epoch, from, resumed } = incoming;
         let (mut reader, header) = Reader::begin(input).await?;
-        let (target, mut orders) = {
-            let _guard = self.slot(id).lock_owned().await;
-            let found = self.find(id).await?;
+        let (target, mut orders, carried) = {
+            let mut held = self.lock(id).await;
+            let found = held.find(self).await?;
             let target = self.admit(id, found.as_ref(), from, &header).await?;
             if header.rest != resumed {
                 return Err(bad("it is the rest of another, or should be and is not"));
             }
             let orders = self.begin_receive(id)?;
             let target = self.make_room(id, found.as_ref(), target, resumed).await?;
-            (target, orders)
+            let whole = found.filter(|found| !found.is_unfinished());
+            (target, orders, whole.map(|found| held.carry(found)))
         };
         // What is made aside is a dataset more from here on.
         let _moving = matches!(target, Target::Aside { .. }).then(|| self.tools.moving());
@@ -61,22 +61,25 @@ impl Inner {
             Ok(held) => (stream, held),
             Err(trouble) => return Err(self.broken(stream, trouble).await),
         };
-        let guard = tokio::select! {
-            guard = self.slot(id).lock_owned() => guard,
+        let mut lock = tokio::select! {
+            lock = self.lock(id) => lock,
             () = stopped(&mut orders) => {
                 stream.kill().await;
                 return Err(bad("the dataset changed its role meanwhile"));
             }
         };
-        let found = self.find(id).await?;
+        if let Some(carried) = carried {
+            lock.bring(carried);
+        }
+        let found = lock.find(self).await?;
         if let Err(cause) = self.admit(id, found.as_ref(), from, &header).await {
             stream.kill().await;
             return Err(cause);
         }
         self.finish(stream, &held).await.map_err(|cause| named(cause, found.as_ref(), from))?;
-        let found = self.appear(id, found, &target, &header, epoch).await;
-        drop(guard);
-        found
+        let found = self.appear(id, found, &target, &header, epoch).await?;
+        lock.keep(found.clone());
+        Ok(found)
     }
 
     /// Checks a stream against what is here.
@@ -380,7 +383,7 @@ impl Inner {
 
     /// Throws a receive into a dataset away that was cut off.
     pub(super) async fn discard_unfinished(&self, found: &Found) -> Result<()> {
-        if found.value(TOKEN).is_some_and(|token| token.len() > 1) {
+        if found.is_unfinished() {
             self.tools.zfs(&["receive", "-A", &found.name]).await?;
         }
         Ok(())
@@ -389,10 +392,8 @@ impl Inner {
     /// Throws away what was made aside for a dataset.
     pub(super) async fn discard_incoming(&self, id: DatasetId) -> Result<()> {
         let name = self.names.incoming(id);
-        match self.tools.zfs(&["list", "-H", "-o", "name", &name]).await {
-            Ok(_) => (),
-            Err(Cause::Missing) => return Ok(()),
-            Err(cause) => return Err(cause),
+        if !self.is_there(&name).await? {
+            return Ok(());
         }
         if self.token(&name).await?.is_some() {
             self.tools.zfs(&["receive", "-A", &name]).await?;

@@ -1,12 +1,15 @@
 //! Roles: what a dataset may be used for, as properties and as a mount. Every step looks at what is there first, so that
 //! any of them may be the first one after a crash.
 
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
 use scrap_schema::id::Epoch;
 use scrap_schema::unit::Bytes;
 
 use super::found::Found;
 use super::names::{EPOCH, ROLE};
-use super::{Inner, Result, at, blocking};
+use super::{Held, Inner, Result, at, blocking};
 use crate::datasets::{Cause, Dataset, DatasetId, Role, Shape};
 
 /// Largest record: what is larger needs a feature that both ends of a stream would have to have.
@@ -61,6 +64,15 @@ pub(super) fn shape(shape: Shape) -> Result<Vec<(String, String)>> {
         ("reservation".to_owned(), limit(shape.reservation)),
         ("recordsize".to_owned(), record.to_string()),
     ])
+}
+
+/// Whether a file system of its own is mounted at a place. Asks no program.
+pub(super) async fn is_mountpoint(path: &Path) -> bool {
+    let device =
+        async |path: &Path| tokio::fs::symlink_metadata(path).await.ok().map(|seen| seen.dev());
+    let Some(parent) = path.parent() else { return false };
+    let (own, around) = (device(path).await, device(parent).await);
+    own.is_some() && own != around
 }
 
 impl Inner {
@@ -126,10 +138,10 @@ impl Inner {
 
     /// Brings what programs have written through their memory to the pool: it comes with no snapshot otherwise.
     pub(super) async fn flush(&self, found: &Found) -> Result<()> {
-        if !found.mounted() {
+        let path = self.names.mountpoint(found.id);
+        if !is_mountpoint(&path).await {
             return Ok(());
         }
-        let path = self.names.mountpoint(found.id);
         blocking(move || {
             let folder = std::fs::File::open(&path).map_err(at("open", &path))?;
             #[cfg(target_os = "linux")]
@@ -175,13 +187,14 @@ impl Inner {
     /// See `Datasets::set_role`.
     pub(super) async fn set_role(
         &self,
+        held: &mut Held,
         id: DatasetId,
         role: Role,
         epoch: Epoch,
     ) -> Result<Dataset> {
         // Only copies receive, and what is found after this stays so.
         self.end_receives(id).await?;
-        let mut found = self.must(id).await?;
+        let mut found = held.must(self).await?;
         let is = found.role()?;
         match (role, is) {
             (Role::Orphan | Role::Template, _) | (_, Role::Orphan | Role::Template) => {
@@ -189,43 +202,66 @@ impl Inner {
             }
             (Role::Owner, Role::Standby) => {
                 self.discard_unfinished(&found).await?;
-                self.enforce(&found, &self.open_properties(id)).await?;
-                // A grain waits for this.
-                let epoch = [(EPOCH.to_owned(), epoch.to_string())];
+                let mut open = self.open_properties(id);
+                open.push((EPOCH.to_owned(), epoch.to_string()));
+                self.enforce(&found, &open).await?;
+                found.note(&open);
+                // A grain waits for this. An owner that was not mounted when this broke off is mounted at the next try.
+                let owner = [(ROLE.to_owned(), role_text(role).to_owned())];
                 let (mounted, set) =
-                    tokio::join!(self.mount(&found.name), self.set(&found.name, &epoch));
+                    tokio::join!(self.mount(&found.name), self.set(&found.name, &owner));
                 mounted.and(set)?;
-                found.note(&epoch);
+                found.note(&owner);
+                found.note_mounted(true);
             }
-            (Role::Owner, Role::Owner) => self.open_head(&found).await?,
-            (Role::Standby, Role::Owner) => self.demote(&found).await?,
+            (Role::Owner, Role::Owner) => {
+                self.open_head(&found).await?;
+                found.note(&self.open_properties(id));
+                found.note_mounted(true);
+            }
+            (Role::Standby, Role::Owner) => {
+                let mut shut = pairs(&SHUT);
+                shut.push((EPOCH.to_owned(), epoch.to_string()));
+                self.demote(&found, &shut).await?;
+                found.note(&shut);
+                found.note_mounted(false);
+            }
             (Role::Standby, Role::Standby) => (),
         }
-        // The role comes last: what breaks off before is what it was, and is tidied up at the next start.
+        // Whatever breaks off before this is what it was, and is tidied up at the next start.
         let mut state = state(role, epoch);
         state.retain(|(property, value)| found.value(property) != Some(value));
         self.set(&found.name, &state).await?;
         found.note(&state);
-        self.described(&found).await
+        let dataset = self.described(&found).await?;
+        held.keep(found);
+        Ok(dataset)
     }
 
-    async fn demote(&self, found: &Found) -> Result<()> {
+    /// Closes a head that nothing was written into since its newest snapshot. It is asked once nobody can write any more, and
+    /// the last pages have reached the pool.
+    async fn demote(&self, found: &Found, shut: &[(String, String)]) -> Result<()> {
         self.conceal_found(found).await?;
         let diverged = || {
             let newest = found.newest_guid();
             Cause::Diverged { newest, from: newest }
         };
-        if self.changed(found).await? > 0 {
+        // Without a snapshot only its files can say whether there is anything, and they are seen where it is mounted.
+        if found.newest().is_none() && self.changed(found).await? > 0 {
             return Err(diverged());
         }
         self.unmount(&found.name).await?;
-        let unmounted = self.must(found.id).await?;
-        // Asked again: the last pages may have reached the pool only now.
-        if found.newest().is_some() && self.changed(&unmounted).await? > 0 {
+        let changed = match found.newest() {
+            Some(_) => self.changed(found).await,
+            None => Ok(0),
+        };
+        if !matches!(changed, Ok(0)) {
             self.mount(&found.name).await?;
+        }
+        if changed? > 0 {
             return Err(diverged());
         }
-        self.shut(&unmounted).await
+        self.enforce(found, shut).await
     }
 
     /// See `Datasets::set_shape`.

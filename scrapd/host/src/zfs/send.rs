@@ -6,7 +6,7 @@ use tokio::io::AsyncWrite;
 use super::found::Found;
 use super::library::Ends;
 use super::stream::{self, Header, PIECE, Writer};
-use super::{Inner, Result, words};
+use super::{Held, Inner, Result, words};
 use crate::datasets::{Cause, DatasetId};
 
 /// A stream that can be made.
@@ -18,9 +18,11 @@ pub(super) struct Plan {
 
 impl Inner {
     /// What a stream would be, by the snapshots that are here now.
-    pub(super) async fn plan(&self, id: DatasetId, from: Option<Guid>, to: Guid) -> Result<Plan> {
-        let found = self.must(id).await?;
-        self.plan_of(&found, from, to)
+    pub(super) async fn plan(&self, held: &mut Held, from: Option<Guid>, to: Guid) -> Result<Plan> {
+        let found = held.must(self).await?;
+        let plan = self.plan_of(&found, from, to)?;
+        held.keep(found);
+        Ok(plan)
     }
 
     fn plan_of(&self, found: &Found, from: Option<Guid>, to: Guid) -> Result<Plan> {

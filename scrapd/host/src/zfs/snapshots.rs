@@ -10,7 +10,7 @@ use scrap_schema::time::Timestamp;
 
 use super::found::{Found, Snap};
 use super::names::{self, CREATED};
-use super::{Inner, Result};
+use super::{Held, Inner, Result};
 use crate::datasets::{
     self, CLONE_TAG, Cause, Dataset, DatasetError, DatasetId, Frozen, ORIGIN_TAG, Role,
 };
@@ -27,12 +27,11 @@ impl Inner {
     /// See `Datasets::snapshot`.
     pub(super) async fn snapshot(
         &self,
-        id: DatasetId,
+        held: &mut Held,
         name: &SnapshotName,
         now: Timestamp,
     ) -> Result<Snapshot> {
-        let mut found = self.must(id).await?;
-        self.freeze_owned(&mut found, name, now).await
+        Ok(self.frozen(held, name, now).await?.snapshot)
     }
 
     async fn freeze_owned(
@@ -87,19 +86,17 @@ impl Inner {
         order.sort();
         order.dedup();
         // Locks in one order, and those only that are free soon: what takes long with one grain holds up no other.
-        let mut guards = BTreeMap::new();
+        let mut locks = BTreeMap::new();
         let soon = tokio::time::Instant::now() + SOON;
         for grain in order {
-            let slot = self.slot(DatasetId::Grain(grain)).lock_owned();
-            if let Ok(guard) = tokio::time::timeout_at(soon, slot).await {
-                guards.insert(grain, guard);
+            let lock = self.lock(DatasetId::Grain(grain));
+            if let Ok(held) = tokio::time::timeout_at(soon, lock).await {
+                locks.insert(grain, held);
             }
         }
         // One alone is frozen as well on its own.
         if self.can.many && wanted.len() > 1 {
-            let free = wanted.iter().filter(|(grain, _)| guards.contains_key(grain));
-            let free: Vec<_> = free.cloned().collect();
-            let together = self.freeze_together(&free, now).await;
+            let together = self.freeze_together(&mut locks, &wanted, now).await;
             if let Err(cause) = together {
                 tracing::debug!(%cause, "not frozen together: one by one");
             }
@@ -108,30 +105,34 @@ impl Inner {
         let failed = |dataset, cause| DatasetError { work: "snapshot", dataset, cause };
         for (grain, name) in wanted {
             let dataset = DatasetId::Grain(grain);
-            let result = match guards.contains_key(&grain) {
-                true => self.frozen(dataset, &name, now).await,
-                false => Err(Cause::Busy("other work on it is not over yet".to_owned())),
+            let result = match locks.get_mut(&grain) {
+                Some(held) => self.frozen(held, &name, now).await,
+                None => Err(Cause::Busy("other work on it is not over yet".to_owned())),
             };
             all.push((grain, result.map_err(|cause| failed(dataset, cause))));
         }
         all
     }
 
-    async fn frozen(&self, id: DatasetId, name: &SnapshotName, now: Timestamp) -> Result<Frozen> {
-        let mut found = self.must(id).await?;
+    async fn frozen(&self, held: &mut Held, name: &SnapshotName, now: Timestamp) -> Result<Frozen> {
+        let mut found = held.must(self).await?;
         let snapshot = self.freeze_owned(&mut found, name, now).await?;
-        Ok(Frozen { snapshot, dataset: self.described(&found).await? })
+        let dataset = self.described(&found).await?;
+        held.keep(found);
+        Ok(Frozen { snapshot, dataset })
     }
 
     /// Whatever this cannot freeze is frozen, or refused, on its own afterwards.
     async fn freeze_together(
         &self,
+        locks: &mut BTreeMap<GrainId, Held>,
         wanted: &[(GrainId, SnapshotName)],
         now: Timestamp,
     ) -> Result<()> {
         let mut full = Vec::new();
         for (grain, name) in wanted {
-            let Some(found) = self.find(DatasetId::Grain(*grain)).await? else { continue };
+            let Some(held) = locks.get_mut(grain) else { continue };
+            let Some(found) = held.find(self).await? else { continue };
             if found.role()? == Role::Owner && named(&found, name).is_none() {
                 self.flush(&found).await?;
                 full.push(format!("{}@{name}", found.name));
@@ -146,21 +147,23 @@ impl Inner {
     }
 
     /// See `Datasets::hold`.
-    pub(super) async fn hold(&self, id: DatasetId, guid: Guid, tag: &str) -> Result<Dataset> {
-        let mut found = self.must(id).await?;
+    pub(super) async fn hold(&self, held: &mut Held, guid: Guid, tag: &str) -> Result<Dataset> {
+        let mut found = held.must(self).await?;
         let snap = found.snap(guid)?;
         if tag == ORIGIN_TAG || tag.starts_with(CLONE_TAG) {
             return Err(Cause::Held(format!("the tag `{tag}` is the backend's own")));
         }
         let before = found.holds().get(tag).copied().filter(|before| *before != guid);
         self.pool_hold(&found, snap).await?;
-        let held = [(names::hold(tag), guid.to_string())];
-        self.set(&found.name, &held).await?;
+        let hold = [(names::hold(tag), guid.to_string())];
+        self.set(&found.name, &hold).await?;
         if let Some(before) = before {
             self.pool_release(&found, before, tag).await?;
         }
-        found.note(&held);
-        self.described(&found).await
+        found.note(&hold);
+        let dataset = self.described(&found).await?;
+        held.keep(found);
+        Ok(dataset)
     }
 
     /// See `Datasets::release`.

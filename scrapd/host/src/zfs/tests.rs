@@ -208,7 +208,7 @@ async fn a_grain_that_is_busy_holds_up_no_other_one_that_is_frozen_with_it() {
     for grain in [WEB, other] {
         pool.create(grain, Epoch(1), Shape::default()).await.unwrap();
     }
-    let busy = pool.inner.slot(ID).lock_owned().await;
+    let busy = pool.inner.lock(ID).await;
     let wanted = [WEB, other].map(|grain| (grain, name(1, Purpose::Replication)));
     let taken = pool.snapshot_all(&wanted, Timestamp(1)).await;
     let of: Vec<GrainId> = taken.iter().map(|(grain, _)| *grain).collect();

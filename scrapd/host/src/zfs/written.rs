@@ -7,8 +7,8 @@ use scrap_schema::unit::Bytes;
 
 use super::found::Found;
 use super::names::TEMPORARY;
-use super::{Inner, Result, at, blocking, random, words};
-use crate::datasets::{Cause, DatasetId, Role, Written};
+use super::{Held, Inner, Result, at, blocking, random, words};
+use crate::datasets::{Cause, Role, Written};
 
 /// An increment of nothing: a record for its begin and one for its end.
 const NOTHING: u64 = 2 * 312;
@@ -19,14 +19,15 @@ const OVERHEAD: u64 = 64 << 10;
 
 impl Inner {
     /// See `Datasets::written`.
-    pub(super) async fn written(&self, id: DatasetId) -> Result<Written> {
-        let found = self.must(id).await?;
+    pub(super) async fn written(&self, held: &mut Held) -> Result<Written> {
+        let found = held.must(self).await?;
         let bytes = match found.role()? {
             Role::Owner => self.changed(&found).await?,
             Role::Standby | Role::Orphan | Role::Template => 0,
         };
         let size =
             self.tools.zfs(&["get", "-Hp", "-o", "value", "referenced", &found.name]).await?;
+        held.keep(found);
         Ok(Written { bytes: Bytes(bytes), head: Bytes(words::number(size.trim()).unwrap_or(0)) })
     }
 

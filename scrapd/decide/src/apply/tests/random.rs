@@ -123,7 +123,7 @@ fn nodes() -> BoxedStrategy<Command> {
         (node(), boot()).prop_map(|(node, boot)| Command::FenceNode { node, boot }),
         (node(), boot()).prop_map(|(node, boot)| Command::LeaveNode { node, boot }),
         (node(), boot()).prop_map(|(node, boot)| {
-            Command::AlarmNode { node, boot, what: "a table is gone".to_owned() }
+            Command::AlarmNode { node, boot, what: "a table is gone".to_owned(), well: false }
         }),
         (node(), any::<bool>()).prop_map(|(node, cordoned)| Command::SetCordon { node, cordoned }),
         node().prop_map(|node| Command::UndrainNode { node }),

@@ -1,16 +1,16 @@
 //! Table tests of what a node does with grains that are whole systems: templates, clones, first streams, health.
 
 use scrap_schema::command::Command;
-use scrap_schema::id::{GrainId, NodeId, TemplateId};
+use scrap_schema::id::{GrainId, NodeId, OperationId, TemplateId};
 use scrap_schema::node::{PoolFacts, PoolState};
 use scrap_schema::snapshot::{Guid, Purpose};
 use scrap_schema::spec::{Check, GrainNetwork, Health, TcpCheck};
-use scrap_schema::time::BootTime;
+use scrap_schema::time::{BootTime, Timestamp};
 use scrap_schema::unit::{Bytes, Span};
 
 use super::{CopyFacts, HostFacts, RunFacts, World, head, host, orders, running};
-use crate::cluster::Grain;
-use crate::fixture::WEB;
+use crate::cluster::{Grain, Stage};
+use crate::fixture::{WEB, snapshot};
 use crate::obey::{DataFacts, DataRole, Failure, Lane, copy_of};
 use crate::reach::reaches;
 
@@ -285,4 +285,37 @@ fn a_grain_has_its_address_where_it_runs_or_is_being_started_and_nowhere_else() 
     assert!(!here(1, &facts), "what runs is of an older epoch");
     facts.data.insert(WEB, DataFacts { role: DataRole::Standby, ..head("1.1", 1) });
     assert!(!here(1, &facts), "it is only a copy");
+}
+
+#[test]
+fn a_grain_that_stands_still_has_its_address_where_it_goes() {
+    let mut world = World::web(&[2]);
+    let web = grain(&mut world);
+    web.spec.network =
+        Some(GrainNetwork { name: "lan".parse().unwrap(), address: None, address6: None });
+    (web.mac, web.address) = (Some([2, 0, 0, 0, 0, 1]), Some("10.0.0.9".parse().unwrap()));
+    let (to, from, operation) = (NodeId(2), NodeId(1), OperationId(5));
+    let (stopping, ordered) = (Timestamp(1), 1);
+    let last = snapshot("1.2");
+    let mut facts = host(&world, 1_000);
+    facts.data.insert(WEB, DataFacts { role: DataRole::Standby, ..head("1.1", 1) });
+    for (stage, owner, places) in [
+        (Stage::Settled, 1, ""),
+        (Stage::Warming { to, operation }, 1, ""),
+        (Stage::Quiescing { to, operation, ordered }, 1, ""),
+        (Stage::Released { to, operation, last, stopping }, 1, "2"),
+        (Stage::Landing { from, operation, stopping }, 2, "2"),
+    ] {
+        let web = grain(&mut world);
+        (web.stage, web.owner) = (stage.clone(), Some(NodeId(owner)));
+        let here = |world: &World, node: u64| {
+            reaches(NodeId(node), &world.cluster, &facts).contains_key(&WEB)
+        };
+        let found: String =
+            (1..=3).filter(|node| here(&world, *node)).map(|node| node.to_string()).collect();
+        assert_eq!(found, places, "{stage:?}");
+        grain(&mut world).spec.running = false;
+        assert!(!(1..=3).any(|node| here(&world, node)), "{stage:?}, and it should not run");
+        grain(&mut world).spec.running = true;
+    }
 }

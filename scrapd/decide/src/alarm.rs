@@ -1,0 +1,117 @@
+//! What a node tells people by itself because it found it on its host, and when it does not say it again.
+
+use scrap_schema::node::{PoolFacts, PoolState};
+use scrap_schema::time::BootTime;
+use scrap_schema::unit::Span;
+
+/// The same alarm is not told again before this.
+const AGAIN: Span = Span::from_secs(600);
+
+/// Whether people are told of what a node found, if `last` is what they were told before, and when.
+#[must_use]
+pub fn is_news(last: Option<(&str, BootTime)>, what: &str, now: BootTime) -> bool {
+    last.is_none_or(|(told, at)| told != what || now.since(at) >= AGAIN)
+}
+
+/// A sentence for people about a node, without its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct News {
+    /// What happened.
+    pub what: String,
+    /// Whether it means that something is well again.
+    pub well: bool,
+}
+
+/// What people should hear of a node's storage, if `told` is how it was when they last heard of it.
+#[must_use]
+pub fn pool_news(told: &PoolFacts, now: &PoolFacts) -> Option<News> {
+    let bad = |what: String| Some(News { what, well: false });
+    let why = now.what.as_ref().map_or_else(String::new, |what| format!(": {what}"));
+    match now.state {
+        PoolState::Online if told.state != PoolState::Online => {
+            let what = format!("its storage was {} and is online again", told.state);
+            Some(News { what, well: true })
+        }
+        PoolState::Degraded | PoolState::ReadOnly | PoolState::Suspended | PoolState::Faulted
+            if now.state != told.state =>
+        {
+            bad(format!("its storage is {} now{why}", now.state))
+        }
+        PoolState::Online
+        | PoolState::Degraded
+        | PoolState::ReadOnly
+        | PoolState::Suspended
+        | PoolState::Faulted => match now.errors {
+            errors if errors > told.errors => {
+                let errors =
+                    if errors == 1 { "an error".to_owned() } else { format!("{errors} errors") };
+                bad(format!("its storage has {errors} that it could not repair{why}"))
+            }
+            0 if told.errors > 0 => {
+                let what = "its storage has no known errors any more".to_owned();
+                Some(News { what, well: true })
+            }
+            _ => None,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_alarm_is_told_again_only_after_a_while() {
+        let told = Some(("the table is gone", BootTime(1_000)));
+        for (last, what, now, expected) in [
+            (None, "the table is gone", 0, true),
+            (told, "the table is gone", 600_999, false),
+            (told, "the table is gone", 601_000, true),
+            (told, "the table was changed", 1_001, true),
+        ] {
+            assert_eq!(is_news(last, what, BootTime(now)), expected, "{last:?}, {what} at {now}");
+        }
+    }
+
+    #[test]
+    fn every_change_of_a_pool_is_told_once() {
+        use PoolState::{Degraded, Online, Suspended};
+        let pool = |state, errors, what: &str| PoolFacts {
+            state,
+            errors,
+            what: Some(what.to_owned()).filter(|what| !what.is_empty()),
+            ..PoolFacts::default()
+        };
+        for (told, now, news) in [
+            (pool(Online, 0, ""), pool(Online, 0, ""), ""),
+            (
+                pool(Online, 0, ""),
+                pool(Degraded, 0, "sdb is gone."),
+                "its storage is degraded now: sdb is gone.",
+            ),
+            (pool(Degraded, 0, "sdb is gone."), pool(Degraded, 0, "sdb is gone."), ""),
+            (pool(Degraded, 0, ""), pool(Suspended, 0, ""), "its storage is suspended now"),
+            (
+                pool(Degraded, 0, "sdb is gone."),
+                pool(Online, 0, ""),
+                "+its storage was degraded and is online again",
+            ),
+            (
+                pool(Online, 0, ""),
+                pool(Online, 2, "see `zpool status`"),
+                "its storage has 2 errors that it could not repair: see `zpool status`",
+            ),
+            (
+                pool(Degraded, 0, ""),
+                pool(Degraded, 1, ""),
+                "its storage has an error that it could not repair",
+            ),
+            (pool(Online, 2, ""), pool(Online, 1, ""), ""),
+            (pool(Online, 2, ""), pool(Online, 0, ""), "+its storage has no known errors any more"),
+        ] {
+            let found = pool_news(&told, &now)
+                .map(|news| format!("{}{}", if news.well { "+" } else { "" }, news.what));
+            assert_eq!(found.unwrap_or_default(), news, "{told:?} {now:?}");
+        }
+    }
+}
