@@ -21,7 +21,8 @@ mod systems;
 
 pub use bodies::{
     ApplyAction, ApplyResult, ApplyView, CandidateView, CloneBody, DrainBody, DryRun, FailoverBody,
-    FieldChange, MigrateBody, PlacementView, RestoreBody, SnapshotBody,
+    FieldChange, MigrateBody, PlacementView, RestoreBody, ServiceActivity, ServiceView,
+    ServicesView, SnapshotBody,
 };
 
 pub use grains::{

@@ -211,6 +211,9 @@ pub struct PoolFacts {
     /// When everything on it was last read and compared.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scrubbed: Option<Timestamp>,
+    /// It is being read and compared, or repaired, now.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub busy: bool,
     /// What is wrong, in words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub what: Option<String>,

@@ -172,6 +172,8 @@ pub(crate) enum Command {
     Restart(GrainsWaitArgs),
     /// Print what a grain's program wrote
     Logs(LogsArgs),
+    /// List the services inside a grain, as its init tells them
+    Services(ServicesArgs),
     /// Run a program inside a grain
     Exec(ExecArgs),
     /// Open a shell inside a grain

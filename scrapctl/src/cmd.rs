@@ -141,6 +141,7 @@ async fn dispatch(ctx: &Ctx, command: Command) -> Result<(), Failure> {
         Command::Stop(args) => grain::power(ctx, "stop", &args).await,
         Command::Restart(args) => grain::power(ctx, "restart", &args).await,
         Command::Logs(args) => inside::logs(ctx, &args).await,
+        Command::Services(args) => inside::services(ctx, &args).await,
         Command::Exec(args) => exec::exec(ctx, args).await,
         Command::Shell(args) => exec::shell(ctx, args).await,
         Command::Console(args) => exec::console(ctx, args).await,

@@ -9,6 +9,7 @@ mod health;
 mod reach;
 mod renew;
 mod report;
+mod scrub;
 mod state;
 mod survey;
 
@@ -140,6 +141,7 @@ pub async fn run(daemon: Arc<Daemon>, shutdown: CancellationToken) -> bool {
     let mut measurement = None::<tokio::task::JoinHandle<()>>;
     tasks.spawn(reach::keep(daemon.clone(), shutdown.clone()));
     tasks.spawn(survey::keep(daemon.clone(), shutdown.clone()));
+    tasks.spawn(scrub::keep(daemon.clone(), shutdown.clone()));
     while !shutdown.is_cancelled() {
         let now = clock::now();
         // In a task of its own: a keeper that is slow to answer must not hold up the lease of the others.

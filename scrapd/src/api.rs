@@ -28,6 +28,7 @@ mod policies;
 mod proxy;
 mod selector;
 mod serve;
+mod services;
 mod state;
 mod templates;
 mod terminal;
@@ -75,6 +76,7 @@ fn here() -> OpenApiRouter<Api> {
         .routes(routes!(logs::logs))
         .routes(routes!(exec::exec))
         .routes(routes!(terminal::console))
+        .routes(routes!(services::services))
         .routes(routes!(orphans::diff))
         .routes(routes!(orphans::view, orphans::conceal))
         .routes(routes!(templates::import))

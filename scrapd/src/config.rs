@@ -101,6 +101,8 @@ pub struct ZfsConfig {
     pub dataset: String,
     /// The folder below which they are mounted.
     pub mount: PathBuf,
+    /// The pool is scrubbed when nobody has done that for so long; zero: never by SCRAP.
+    pub scrub_every: Span,
 }
 
 /// The network on which grains are reached.

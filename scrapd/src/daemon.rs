@@ -7,6 +7,7 @@ use scrap_host::net::AnyNet;
 use scrap_schema::id::{ClusterId, Name, NodeId};
 use scrap_schema::node::Addresses;
 use scrap_schema::time::BootTime;
+use scrap_schema::unit::Span;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent;
@@ -47,6 +48,8 @@ pub struct Daemon {
     pub peers: Peers,
     /// HTTP client for requests that are passed on to other nodes.
     pub http: reqwest::Client,
+    /// Everything on the storage is read and compared at least so often; zero: others see to that.
+    pub scrub_every: Span,
     /// When the daemon started.
     pub started: BootTime,
     /// Where it is reached.

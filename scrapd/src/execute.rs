@@ -374,6 +374,7 @@ pub async fn pool(daemon: &Daemon) -> PoolFacts {
             used,
             free,
             scrubbed: health.scrubbed,
+            busy: health.busy,
             what: health.what,
         },
     }

@@ -183,6 +183,7 @@ async fn assemble(
             .no_proxy()
             .connect_timeout(Duration::from_secs(2))
             .build()?,
+        scrub_every: config.host.zfs.as_ref().map(|zfs| zfs.scrub_every).unwrap_or_default(),
         started: clock::boot_time(),
         addresses: config.advertise.clone(),
         shutdown,

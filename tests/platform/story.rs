@@ -24,6 +24,8 @@ async fn a_grain_of_debian_keeps_its_address_and_its_pages() -> anyhow::Result<(
     let book = Book::new("book", Kind::Nginx, 40)?.on("ada");
     launched(&lab, &book, 2).await?;
     assert_eq!(book.front().await?, "a grain of Debian\n");
+    let services = lab.ctl(&["services", "book"]).await?;
+    assert!(services.contains("nginx") && services.contains("active"), "{services}");
     book.fill(DATA).await.context("the data of the grain")?;
     lab.is_protected("book", 2).await?;
     let watch = Watch::start(&lab.name);

@@ -96,6 +96,41 @@ pub struct DryRun {
     pub hint: Option<String>,
 }
 
+/// `GET /v1/grains/{name}/services`: what the init of a grain says of its services.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ServicesView {
+    /// By name; empty where the init keeps no list.
+    pub services: Vec<ServiceView>,
+}
+
+/// One service inside a grain. Its texts come from the grain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceView {
+    /// As the init names it: `ssh.service`, `nginx`.
+    pub name: String,
+    /// What it does.
+    pub activity: ServiceActivity,
+    /// The init's own words for it.
+    pub words: String,
+}
+
+/// What a service inside a grain does.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum ServiceActivity {
+    /// It runs, or has done its work.
+    Active,
+    /// It starts or stops.
+    Changing,
+    /// It does not run, and need not.
+    Inactive,
+    /// It should run and does not.
+    Failed,
+}
+
 /// `GET /v1/grains/{name}/placement` and `POST /v1/place`: every node with its score or what it lacks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct PlacementView {

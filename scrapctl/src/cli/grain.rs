@@ -161,6 +161,15 @@ pub(crate) struct LogsArgs {
     pub(crate) tail: Option<u32>,
 }
 
+/// `services`.
+#[derive(Debug, Args)]
+pub(crate) struct ServicesArgs {
+    #[command(flatten)]
+    pub(crate) grain: GrainArgs,
+    #[command(flatten)]
+    pub(crate) list: ListArgs,
+}
+
 /// `exec`.
 #[derive(Debug, Args)]
 #[command(after_help = "Exit status: that of the program; 125 scrapctl or the cluster failed, \

@@ -1,16 +1,19 @@
-//! What is inside a grain: its logs and its data (snapshots, restore, clone).
+//! What is inside a grain: its logs, its services and its data (snapshots, restore, clone).
 
 use std::time::Duration;
 
-use scrap_schema::api::{CloneBody, GrainState, GrainView, RestoreBody, SnapshotBody};
+use scrap_schema::api::{
+    CloneBody, GrainState, GrainView, RestoreBody, ServicesView, SnapshotBody,
+};
 use scrap_schema::id::Name;
 use scrap_schema::problem::Code;
 
 use super::names::Noun;
-use super::{Ctx, grain};
-use crate::cli::{CloneArgs, LogsArgs, RestoreArgs, SnapshotArgs};
+use super::{Ctx, grain, show};
+use crate::cli::{CloneArgs, LogsArgs, RestoreArgs, ServicesArgs, SnapshotArgs};
 use crate::client::call::Call;
 use crate::failure::Failure;
+use crate::render::services as render;
 
 /// Pause before a log that ended is asked for again.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -57,6 +60,15 @@ pub(crate) async fn logs(ctx: &Ctx, args: &LogsArgs) -> Result<(), Failure> {
         ctx.client
             .remark(&format!("the log {outcome}; following again, some lines may be missing"));
     }
+}
+
+/// Lists what the init of a grain says of its services.
+pub(crate) async fn services(ctx: &Ctx, args: &ServicesArgs) -> Result<(), Failure> {
+    let name = &args.grain.grain;
+    let read = ctx.read(Call::get(&["grains", name.as_str(), "services"])).await;
+    let view: ServicesView = ctx.named(read, &[(Noun::Grain, name)]).await?;
+    let nothing = "its init keeps no list of services: systemd, OpenRC and runit do";
+    show::list(ctx, &view.services, |_| render::grid(&view), &args.list, nothing)
 }
 
 /// Whether nothing more will be written.

@@ -156,6 +156,9 @@ fn storage(pool: &PoolFacts, clock: &Clock, theme: Theme) -> String {
             super::text::count(usize::try_from(pool.errors).unwrap_or(usize::MAX), "error");
         text.push_str(&format!(", {}", theme.paint(Tone::Bad, &errors)));
     }
+    if pool.busy {
+        text.push_str(", being scrubbed or repaired");
+    }
     if let Some(scrubbed) = pool.scrubbed {
         text.push_str(&format!(", scrubbed {}", clock.ago(scrubbed)));
     }

@@ -1,7 +1,8 @@
 //! What a node tells people by itself because it found it on its host, and when it does not say it again.
 
+use scrap_schema::id::NodeId;
 use scrap_schema::node::{PoolFacts, PoolState};
-use scrap_schema::time::BootTime;
+use scrap_schema::time::{BootTime, Timestamp};
 use scrap_schema::unit::Span;
 
 /// The same alarm is not told again before this.
@@ -11,6 +12,18 @@ const AGAIN: Span = Span::from_secs(600);
 #[must_use]
 pub fn is_news(last: Option<(&str, BootTime)>, what: &str, now: BootTime) -> bool {
     last.is_none_or(|(told, at)| told != what || now.since(at) >= AGAIN)
+}
+
+/// Nodes have their storage scrubbed at so different times at least: what all nodes do at once all grains feel.
+const APART: Span = Span::from_secs(24 * 3600);
+
+/// The storage of a node is scrubbed if it was last scrubbed before this moment, so that nobody goes without it for longer than a
+/// week more than `every`.
+#[must_use]
+pub fn scrub_before(node: NodeId, every: Span, now: Timestamp) -> Timestamp {
+    let apart = APART.ms().saturating_mul(node.0 % 7);
+    let ago = i64::try_from(every.ms().saturating_add(apart)).unwrap_or(i64::MAX);
+    Timestamp(now.0.saturating_sub(ago))
 }
 
 /// A sentence for people about a node, without its name.
@@ -71,6 +84,19 @@ mod tests {
         ] {
             assert_eq!(is_news(last, what, BootTime(now)), expected, "{last:?}, {what} at {now}");
         }
+    }
+
+    #[test]
+    fn nodes_scrub_on_different_days() {
+        let day = 24 * 3600 * 1000;
+        let (every, now) = (Span::from_secs(35 * 24 * 3600), Timestamp(100 * day));
+        for (node, days) in [(1, 64), (2, 63), (6, 59), (7, 65), (8, 64)] {
+            assert_eq!(scrub_before(NodeId(node), every, now), Timestamp(days * day), "{node}");
+        }
+        assert_eq!(
+            scrub_before(NodeId(1), Span::from_ms(u64::MAX), now),
+            Timestamp(now.0 - i64::MAX)
+        );
     }
 
     #[test]

@@ -131,6 +131,7 @@ impl Datasets for AnyDatasets {
         fn destroy(&self, id: DatasetId) -> datasets::Result<()>;
         fn space(&self) -> datasets::Result<Space>;
         fn health(&self) -> datasets::Result<PoolHealth>;
+        fn scrub(&self, before: Timestamp) -> datasets::Result<bool>;
     }
 }
 

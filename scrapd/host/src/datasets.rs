@@ -82,13 +82,15 @@ pub struct Incoming {
     pub from: Option<Guid>,
     /// It goes on with what [`Datasets::unfinished`] describes. Else what is unfinished is thrown away first.
     pub resumed: bool,
+    /// A grain stands still for it: what is known of the dataset need not be looked at again.
+    pub hurried: bool,
 }
 
 impl Incoming {
     /// A stream from its beginning.
     #[must_use]
     pub fn new(epoch: Epoch, from: Option<Guid>) -> Self {
-        Self { epoch, from, resumed: false }
+        Self { epoch, from, resumed: false, hurried: false }
     }
 }
 
@@ -135,6 +137,8 @@ pub struct PoolHealth {
     pub errors: u64,
     /// When everything was last read and checked.
     pub scrubbed: Option<Timestamp>,
+    /// It is being read and checked, or repaired, now.
+    pub busy: bool,
     /// What is wrong and what to do, for a person.
     pub what: Option<String>,
 }
@@ -457,4 +461,8 @@ pub trait Datasets: Send + Sync + 'static {
 
     /// How well the place where they live is.
     fn health(&self) -> impl Future<Output = Result<PoolHealth>> + Send;
+
+    /// Begins to have everything there read and checked, beside other work, unless that was done after `before`, is being done, or
+    /// the place is younger. Says whether it has begun. Never where nothing can be checked.
+    fn scrub(&self, before: Timestamp) -> impl Future<Output = Result<bool>> + Send;
 }

@@ -43,7 +43,7 @@ pub(super) async fn pool(daemon: &Daemon, now: &PoolFacts) {
 }
 
 /// Says whether it is an event now.
-async fn tell(daemon: &Daemon, news: News) -> bool {
+pub(super) async fn tell(daemon: &Daemon, news: News) -> bool {
     let Some(boot) = daemon.agent.with(|state| state.boot) else { return false };
     let News { what, well } = news;
     let command = Command::AlarmNode { node: daemon.me, boot, what, well };

@@ -4,12 +4,14 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use scrap_decide::obey::RunFacts;
 use scrap_host::clock;
-use scrap_host::runtime::{Exec, Runtime};
+use scrap_host::runtime::{Activity, Exec, Runtime, ServiceState};
 use scrap_schema::id::{Epoch, GrainId};
 use scrap_schema::spec::{Health, Probe};
+use scrap_schema::time::BootTime;
 use scrap_schema::unit::Span;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -22,6 +24,12 @@ use crate::logging::chain;
 
 /// Pause between two checks of a grain that has not answered yet.
 const CLOSELY: Duration = Duration::from_millis(15);
+/// A grain that is not well is asked for its services at most so often, and has so long for its answer.
+const INSIDE_EVERY: Duration = Duration::from_secs(30);
+const INSIDE_WITHIN: Duration = Duration::from_secs(5);
+/// More of its services are not named, nor more letters of each word.
+const SERVICES_MAX: usize = 3;
+const WORD_MAX: usize = 80;
 /// Longest such pause: a grain that takes long is not asked a hundred times a second for ever.
 const CLOSELY_MAX: Duration = Duration::from_secs(1);
 
@@ -53,6 +61,7 @@ async fn watcher(
     shutdown: CancellationToken,
 ) {
     let mut closely = CLOSELY;
+    let mut inside = Inside::default();
     loop {
         let current = daemon.agent.with(|state| {
             state.watched.get(&grain) == Some(&(epoch, start))
@@ -79,6 +88,7 @@ async fn watcher(
                 up.then_some(()).ok_or_else(|| "its program does not run".to_owned())
             }
         };
+        let result = inside.add_to(&daemon, grain, health.as_ref(), result).await;
         let healthy = result.is_ok();
         note(&daemon, grain, start, health.as_ref(), result);
         let every =
@@ -94,6 +104,62 @@ async fn watcher(
     }
 }
 
+/// What the grain's own init says while its checks fail: it may know why.
+#[derive(Default)]
+struct Inside {
+    /// What it said, and when it was asked.
+    told: Option<(String, Instant)>,
+}
+
+impl Inside {
+    /// Adds to a failure what else is known of it. A grain that may still be starting is not asked.
+    async fn add_to(
+        &mut self,
+        daemon: &Daemon,
+        grain: GrainId,
+        health: Option<&Health>,
+        result: Result<(), String>,
+    ) -> Result<(), String> {
+        let Err(why) = result else {
+            self.told = None;
+            return Ok(());
+        };
+        let grace = health.map_or(Span::ZERO, |health| health.grace);
+        let run = daemon.agent.with(|state| state.facts.runs.get(&grain).cloned());
+        if !run.is_some_and(|run| is_expected(&run, grace, clock::boot_time())) {
+            return Err(why);
+        }
+        if self.told.as_ref().is_none_or(|(_, asked)| asked.elapsed() >= INSIDE_EVERY) {
+            let asked = tokio::time::timeout(INSIDE_WITHIN, daemon.host.runtime.services(grain));
+            // Whoever does not answer says nothing.
+            let services = asked.await.ok().and_then(Result::ok).unwrap_or_default();
+            self.told = Some((unwell(&services), Instant::now()));
+        }
+        let told = self.told.as_ref().map_or("", |(told, _)| told.as_str());
+        Err(format!("{why}{told}"))
+    }
+}
+
+/// Services that do not do what they should, as the end of a sentence.
+fn unwell(services: &[ServiceState]) -> String {
+    // Both are texts of the grain.
+    let short = |text: &str| text.chars().take(WORD_MAX).collect::<String>();
+    let said =
+        |service: &ServiceState| format!("{} is {}", short(&service.name), short(&service.words));
+    let is_unwell = |service: &&ServiceState| match service.activity {
+        Activity::Failed | Activity::Changing => true,
+        Activity::Active | Activity::Inactive => false,
+    };
+    let unwell: Vec<String> =
+        services.iter().filter(is_unwell).take(SERVICES_MAX).map(said).collect();
+    if unwell.is_empty() { String::new() } else { format!("; inside it {}", unwell.join(", ")) }
+}
+
+/// Whether a grain should answer by now. What has answered once is expected to go on, whatever its grace is.
+fn is_expected(run: &RunFacts, grace: Span, now: BootTime) -> bool {
+    run.ready.is_some() || now.since(run.since) >= grace
+}
+
 fn note(
     daemon: &Daemon,
     grain: GrainId,
@@ -104,10 +170,7 @@ fn note(
     let (now, grace) = (clock::now(), health.map_or(Span::ZERO, |health| health.grace));
     let changed = daemon.agent.with(|state| {
         let before = state.facts.runs.get(&grain).cloned();
-        // What has answered once is expected to go on, whatever its grace is.
-        let counts = before
-            .as_ref()
-            .is_some_and(|run| run.ready.is_some() || now.boot.since(run.since) >= grace);
+        let counts = before.as_ref().is_some_and(|run| is_expected(run, grace, now.boot));
         let checked = Checked { start, result, counts, at: now.wall };
         state.take(Update::Health(grain, checked));
         let after = state.facts.runs.get(&grain);
@@ -206,4 +269,27 @@ async fn http_status(address: IpAddr, port: u16, path: &str) -> std::io::Result<
     // `HTTP/1.1 200`
     let status = std::str::from_utf8(head.get(9..12).unwrap_or_default()).ok();
     Ok(status.and_then(|digits| digits.parse::<u16>().ok()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn services_that_do_not_run_are_named_and_none_says_too_much() {
+        let service = |name: &str, activity, words: &str| ServiceState {
+            name: name.to_owned(),
+            activity,
+            words: words.to_owned(),
+        };
+        let well =
+            [service("a", Activity::Active, "run"), service("b", Activity::Inactive, "down")];
+        assert_eq!(unwell(&well), "");
+        let nginx = service("nginx", Activity::Changing, "down (normally up, want up)");
+        assert_eq!(unwell(&[nginx]), "; inside it nginx is down (normally up, want up)");
+        let mad = service(&"x".repeat(1000), Activity::Failed, &"y".repeat(1000));
+        let said = unwell(&vec![mad; 9]);
+        assert_eq!(said.matches(" is ").count(), SERVICES_MAX);
+        assert!(said.len() < 600, "{said}");
+    }
 }

@@ -3,11 +3,14 @@
 use std::path::PathBuf;
 
 use scrap_host::zfs::bad_root;
+use scrap_schema::unit::Span;
 
 use super::reader::{At, Section};
 use super::values::{DATASETS, RUNTIMES, absolute};
 use super::{DatasetsKind, HostConfig, NetworkConfig, RuntimeKind, ZfsConfig};
 
+/// Longer than the month after which the distributions scrub by themselves.
+const SCRUB_EVERY: Span = Span::from_secs(35 * 24 * 3600);
 /// Longest name of a network interface.
 const INTERFACE_MAX: usize = 15;
 
@@ -29,6 +32,7 @@ fn zfs(
 ) -> Option<Option<ZfsConfig>> {
     let dataset = section.text("dataset");
     let mount = absolute(section, "mount");
+    let scrub_every = section.parse::<Span>("scrub_every");
     match datasets {
         DatasetsKind::Zfs => {
             let hint = "the dataset below which SCRAP keeps its own, such as \"tank/scrap\"";
@@ -38,12 +42,22 @@ fn zfs(
                 return None;
             }
             let mount = mount.or_else(|| data_dir.map(|folder| folder.join("pool")))?;
-            Some(Some(ZfsConfig { dataset: value, mount }))
+            let scrub_every = scrub_every.map_or(SCRUB_EVERY, |at| at.value);
+            Some(Some(ZfsConfig { dataset: value, mount, scrub_every }))
         }
         DatasetsKind::Dir | DatasetsKind::Mem => {
             if let Some(At { line, .. }) = dataset {
                 let what = "only the `zfs` backend has a dataset".to_owned();
                 section.fault(line, "dataset", what, "say `datasets = \"zfs\"`, or leave it out");
+            }
+            if let Some(At { line, .. }) = scrub_every {
+                let what = "only the `zfs` backend has a pool to scrub".to_owned();
+                section.fault(
+                    line,
+                    "scrub_every",
+                    what,
+                    "say `datasets = \"zfs\"`, or leave it out",
+                );
             }
             Some(None)
         }

@@ -44,6 +44,7 @@ impl fmt::Display for Config {
         if let Some(zfs) = &self.host.zfs {
             writeln!(f, "dataset = {}", quoted(&zfs.dataset))?;
             writeln!(f, "mount = {}", quoted(&zfs.mount.display().to_string()))?;
+            writeln!(f, "scrub_every = {}", quoted(&zfs.scrub_every.to_string()))?;
         }
         writeln!(f, "\n[network]")?;
         if let Some(uplink) = &self.network.uplink {

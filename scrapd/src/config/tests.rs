@@ -271,6 +271,10 @@ fn real_hands_are_named_with_their_places() {
         (zfs.dataset.as_str(), zfs.mount.to_str()),
         ("tank/scrap", Some("/var/lib/scrap/pool"))
     );
+    assert_eq!(zfs.scrub_every.to_string(), "35d");
+    let never = hands.replace("runtime", "scrub_every = \"0s\"\nruntime");
+    let never = accepted(&format!("{SMALLEST}{never}[network]\nuplink = \"eth0\"\n"));
+    assert_eq!(never.host.zfs.unwrap().scrub_every, Span::ZERO);
     assert_eq!(
         (config.host.runtime, config.network.uplink.as_deref()),
         (RuntimeKind::Lxc, Some("eth0"))
@@ -302,6 +306,12 @@ fn real_hands_are_named_with_their_places() {
         &format!("{SMALLEST}[host]\ndataset = \"tank/scrap\""),
         &expect![[r#"
         line 4: `host.dataset`: only the `zfs` backend has a dataset
+            hint: say `datasets = "zfs"`, or leave it out"#]],
+    );
+    refused(
+        &format!("{SMALLEST}[host]\nscrub_every = \"30d\""),
+        &expect![[r#"
+        line 4: `host.scrub_every`: only the `zfs` backend has a pool to scrub
             hint: say `datasets = "zfs"`, or leave it out"#]],
     );
     refused(

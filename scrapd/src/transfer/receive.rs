@@ -60,7 +60,7 @@ where
         }
     }
     let wire = stream::iter(first).chain(wire);
-    let (received, dataset) = match take_in(daemon, grain, offer, wire, idle).await {
+    let (received, dataset) = match take_in(daemon, grain, offer, kind, wire, idle).await {
         Ok(taken) => taken,
         Err(error) => {
             // Somebody may have moved or destroyed what was believed to be here: the sender asks again what is.
@@ -142,6 +142,7 @@ async fn take_in<S, E>(
     daemon: &Daemon,
     grain: GrainId,
     offer: &OfferBody,
+    kind: Traffic,
     wire: S,
     idle: Duration,
 ) -> Result<(Received, Option<Dataset>), Trouble>
@@ -160,8 +161,8 @@ where
         drop(pipe);
         result
     };
-    let resumed = offer.resumed;
-    let incoming = Incoming { resumed, ..Incoming::new(offer.epoch, offer.from) };
+    let (resumed, hurried) = (offer.resumed, !kind.is_held_at_once());
+    let incoming = Incoming { resumed, hurried, ..Incoming::new(offer.epoch, offer.from) };
     let taken = async move {
         let taken = daemon.host.datasets.receive(grain, incoming, &mut end).await;
         // Whoever still writes into the pipe hears that nobody reads it any more.

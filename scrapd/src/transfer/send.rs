@@ -7,7 +7,7 @@ use std::time::Duration;
 use scrap_decide::replicate::traffic;
 use scrap_host::datasets::{DatasetId, Datasets};
 use scrap_schema::id::{GrainId, NodeId};
-use scrap_schema::snapshot::Guid;
+use scrap_schema::snapshot::{Guid, Snapshot};
 use scrap_schema::unit::Bytes;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -19,8 +19,8 @@ use crate::agent::Sending;
 use crate::daemon::Daemon;
 use crate::execute::Trouble;
 
-/// How many of its newest snapshots a sender names.
-const LINE_MAX: usize = 256;
+/// How many of its newest snapshots a sender names at most: they are in the head of its request.
+const LINE_MAX: usize = 1024;
 /// Bytes between the dataset and the frames.
 pub(super) const PIPE: usize = 1 << 20;
 /// Frames between the frames and the wire.
@@ -183,6 +183,13 @@ pub(super) async fn read(
     }
 }
 
+/// The newest part of a line, and the base however old it is: a receiver admits nothing whose base is not named.
+fn named(line: &[Snapshot], from: Option<Guid>) -> Vec<Guid> {
+    let (older, newest) = line.split_at(line.len().saturating_sub(LINE_MAX));
+    let base = older.iter().filter(|snapshot| Some(snapshot.guid) == from);
+    base.chain(newest).map(|snapshot| snapshot.guid).collect()
+}
+
 fn offer(daemon: &Daemon, grain: GrainId, from: Option<Guid>, to: Guid) -> OfferBody {
     let (index, epoch) = daemon.consensus.read(|cluster| {
         let epoch = cluster.grains.get(&grain).map(|grain| grain.epoch).unwrap_or_default();
@@ -191,8 +198,34 @@ fn offer(daemon: &Daemon, grain: GrainId, from: Option<Guid>, to: Guid) -> Offer
     let line = daemon.agent.with(|state| {
         let data = state.facts.data.get(&grain);
         let snapshots = data.map(|data| data.snapshots.as_slice()).unwrap_or_default();
-        let skipped = snapshots.len().saturating_sub(LINE_MAX);
-        snapshots.iter().skip(skipped).map(|snapshot| snapshot.guid).collect()
+        named(snapshots, from)
     });
     OfferBody { sender: daemon.me, epoch, from, to, index, line, resumed: false }
+}
+
+#[cfg(test)]
+mod tests {
+    use scrap_schema::id::Epoch;
+    use scrap_schema::snapshot::{Purpose, SnapshotName};
+    use scrap_schema::time::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn the_base_is_named_however_old_it_is() {
+        let snapshot = |seq| Snapshot {
+            name: SnapshotName { epoch: Epoch(1), seq, purpose: Purpose::Replication },
+            guid: Guid(seq),
+            created: Timestamp(0),
+        };
+        let line: Vec<Snapshot> = (1..=2000).map(snapshot).collect();
+        for (from, first) in
+            [(None, 977), (Some(1900), 977), (Some(977), 977), (Some(3), 3), (Some(3000), 977)]
+        {
+            let named = named(&line, from.map(Guid));
+            assert_eq!((named.first(), named.last()), (Some(&Guid(first)), Some(&Guid(2000))));
+            assert!(named.len() <= LINE_MAX + 1, "{} are named", named.len());
+        }
+        assert_eq!(named(&line[..2], Some(Guid(1))), [Guid(1), Guid(2)]);
+    }
 }

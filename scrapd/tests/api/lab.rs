@@ -19,7 +19,7 @@ use scrap_schema::id::{ClusterId, Epoch, GrainId, NodeId};
 use scrap_schema::node::{Addresses, NodeFacts, NodeRole, RuntimeKind};
 use scrap_schema::spec::Labels;
 use scrap_schema::timing::Timing;
-use scrap_schema::unit::{Bytes, MilliCpu};
+use scrap_schema::unit::{Bytes, MilliCpu, Span};
 use scrapd::daemon::{Daemon, Host};
 use scrapd::peer::Peers;
 use scrapd::raft::{Consensus, Settings, Timers};
@@ -227,6 +227,7 @@ impl Node {
             runtime: scrapd::config::RuntimeKind::Mem,
             peers: Peers::new(consensus.clone()).unwrap(),
             http: reqwest::Client::builder().no_proxy().build().unwrap(),
+            scrub_every: Span::ZERO,
             started: clock::boot_time(),
             addresses,
             shutdown: stop.clone(),

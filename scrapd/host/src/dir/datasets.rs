@@ -297,7 +297,12 @@ impl Datasets for DirDatasets {
     }
 
     async fn health(&self) -> Result<PoolHealth> {
-        Ok(PoolHealth { state: PoolState::Online, errors: 0, scrubbed: None, what: None })
+        let (state, scrubbed) = (PoolState::Online, None);
+        Ok(PoolHealth { state, errors: 0, scrubbed, busy: false, what: None })
+    }
+
+    async fn scrub(&self, _before: Timestamp) -> Result<bool> {
+        Ok(false)
     }
 }
 

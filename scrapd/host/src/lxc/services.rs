@@ -49,6 +49,34 @@ fn of_openrc(text: &str) -> Vec<ServiceState> {
     lines.map(state).collect()
 }
 
+/// Lines of `sv status`: `run: /etc/service/nginx: (pid 33) 12s`. Each begins with what its supervisor does; of one that
+/// is down the end says whether it is about to be started again.
+fn of_runit(text: &str) -> Vec<ServiceState> {
+    let state = |line: &str| {
+        let (word, rest) = line.split_once(": ")?;
+        let (folder, more) = rest.split_once(": ")?;
+        // What is logged beside a service has its own part of the line.
+        let own = more.split(';').next().unwrap_or_default().trim();
+        let activity = match word {
+            "run" => Activity::Active,
+            "finish" => Activity::Changing,
+            "down" if own.contains("want up") => Activity::Changing,
+            "fail" | "warning" => Activity::Failed,
+            _ => Activity::Inactive,
+        };
+        let name = folder.rsplit('/').next().unwrap_or(folder).to_owned();
+        // Without how long it is so: that is never the same.
+        let why = match own.split_once(", ") {
+            Some((_, why)) => why,
+            None if activity == Activity::Failed => own,
+            None => "",
+        };
+        let words = if why.is_empty() { word.to_owned() } else { format!("{word} ({why})") };
+        Some(ServiceState { name, activity, words })
+    };
+    text.lines().filter_map(state).collect()
+}
+
 impl LxcRuntime {
     /// Asks the init's own tool. Where there is none, nothing is known.
     pub(super) async fn list_services(
@@ -66,6 +94,7 @@ impl LxcRuntime {
             "--output=json",
         ];
         const OPENRC: [&str; 4] = ["rc-status", "--all", "--format", "ini"];
+        const RUNIT: [&str; 3] = ["sh", "-c", "exec sv status /etc/service/*"];
         let (record, init) = self.running(grain).await?;
         refuse_frozen(&record)?;
         let there = |program: &'static str| async move {
@@ -79,6 +108,9 @@ impl LxcRuntime {
         } else if there("rc-status").await {
             let (succeeded, text) = self.ask_inside(grain, &OPENRC).await?;
             if succeeded { of_openrc(&text) } else { Vec::new() }
+        } else if there("sv").await {
+            // Its exit status counts those that do not run.
+            of_runit(&self.ask_inside(grain, &RUNIT).await?.1)
         } else {
             Vec::new()
         };
@@ -112,5 +144,33 @@ mod tests {
         let services = of_openrc("[default]\nsshd =  started\ncron = crashed\nodd\n");
         let all: Vec<_> = services.iter().map(|one| (one.name.as_str(), one.activity)).collect();
         assert_eq!(all, [("sshd", Activity::Active), ("cron", Activity::Failed)]);
+    }
+
+    #[test]
+    fn what_runit_says_is_understood() {
+        let services = of_runit(
+            "run: /etc/service/nginx: (pid 33) 12s; run: log: (pid 32) 12s\n\
+             down: /etc/service/a: 0s, normally up, want up\n\
+             down: /etc/service/b: 7s, normally up\n\
+             finish: /etc/service/c: (pid 9) 1s\n\
+             fail: /etc/service/d: unable to change to service directory: file does not exist\nodd\n",
+        );
+        let all: Vec<_> = services.iter().map(|one| (one.name.as_str(), one.activity)).collect();
+        assert_eq!(
+            all,
+            [
+                ("nginx", Activity::Active),
+                ("a", Activity::Changing),
+                ("b", Activity::Inactive),
+                ("c", Activity::Changing),
+                ("d", Activity::Failed)
+            ]
+        );
+        let words: Vec<_> = services.iter().map(|one| one.words.as_str()).collect();
+        let failed = "fail (unable to change to service directory: file does not exist)";
+        assert_eq!(
+            words,
+            ["run", "down (normally up, want up)", "down (normally up)", "finish", failed]
+        );
     }
 }

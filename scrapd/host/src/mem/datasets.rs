@@ -233,7 +233,7 @@ impl Datasets for MemDatasets {
         input: &mut (dyn AsyncRead + Send + Unpin),
     ) -> Result<Dataset> {
         let id = DatasetId::Grain(grain);
-        let Incoming { epoch, from, resumed } = incoming;
+        let Incoming { epoch, from, resumed, hurried: _ } = incoming;
         let failed = |cause| DatasetError { work: "receive into", dataset: id, cause };
         if resumed {
             let why = "nothing is kept here of a stream that was cut off";
@@ -404,7 +404,12 @@ impl Datasets for MemDatasets {
     }
 
     async fn health(&self) -> Result<PoolHealth> {
-        Ok(PoolHealth { state: PoolState::Online, errors: 0, scrubbed: None, what: None })
+        let (state, scrubbed) = (PoolState::Online, None);
+        Ok(PoolHealth { state, errors: 0, scrubbed, busy: false, what: None })
+    }
+
+    async fn scrub(&self, _before: Timestamp) -> Result<bool> {
+        Ok(false)
     }
 }
 

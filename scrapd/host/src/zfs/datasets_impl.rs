@@ -294,6 +294,10 @@ impl Datasets for ZfsDatasets {
     async fn health(&self) -> Result<PoolHealth> {
         self.inner.health().await.map_err(unnamed("ask for the health of"))
     }
+
+    async fn scrub(&self, before: Timestamp) -> Result<bool> {
+        self.inner.scrub(before).await.map_err(unnamed("scrub"))
+    }
 }
 
 impl ZfsDatasets {

@@ -21,16 +21,46 @@ impl Inner {
         }
         let status = read_status(&self.tools.zpool(&["status", pool]).await?);
         let what = match state {
-            PoolState::Online => status.what.filter(|_| status.errors > 0),
+            PoolState::Online => status.what.clone().filter(|_| status.errors > 0),
             PoolState::ReadOnly => {
                 Some(format!("{pool} can only be read: import it again without `readonly=on`"))
             }
             PoolState::Degraded | PoolState::Suspended | PoolState::Faulted => {
-                let said = status.what.unwrap_or_else(|| word.trim().to_owned());
+                let said = status.what.clone().unwrap_or_else(|| word.trim().to_owned());
                 Some(format!("{pool}: {said} See `zpool status {pool}`."))
             }
         };
-        Ok(PoolHealth { state, errors: status.errors, scrubbed: status.scrubbed, what })
+        let Status { errors, scrubbed, busy, .. } = status;
+        Ok(PoolHealth { state, errors, scrubbed, busy, what })
+    }
+
+    /// See `Datasets::scrub`.
+    pub(super) async fn scrub(&self, before: Timestamp) -> Result<bool> {
+        let pool = self.names.pool();
+        let status = read_status(&self.tools.zpool(&["status", pool]).await?);
+        if status.busy {
+            return Ok(false);
+        }
+        let last = match status.scrubbed {
+            Some(scrubbed) => scrubbed,
+            // What was on a new pool was written since then, and is read at the earliest when it is older.
+            None => self.made().await?,
+        };
+        if last >= before {
+            return Ok(false);
+        }
+        self.tools.zpool(&["scrub", pool]).await.map(|_| true)
+    }
+
+    /// When the pool was made.
+    async fn made(&self) -> Result<Timestamp> {
+        let pool = self.names.pool();
+        let out = self.tools.zfs(&["get", "-Hp", "-o", "value", "creation", pool]).await?;
+        let seconds = out.trim().parse::<i64>().map_err(|_| Cause::Program {
+            program: format!("zfs get creation {pool}"),
+            said: format!("`{}` is no time", out.trim()),
+        })?;
+        Ok(Timestamp(seconds.saturating_mul(1000)))
     }
 
     /// See `Datasets::space`.
@@ -62,6 +92,7 @@ fn state(word: &str) -> PoolState {
 struct Status {
     errors: u64,
     scrubbed: Option<Timestamp>,
+    busy: bool,
     what: Option<String>,
 }
 
@@ -87,9 +118,11 @@ fn read_status(text: &str) -> Status {
                 }
                 status.what = Some(said);
             }
-            "scan" | "scrub" if value.contains("scrub") || key == "scrub" => {
-                status.scrubbed =
-                    value.rsplit_once(" on ").and_then(|(_, date)| date_of(date.trim()));
+            "scan" | "scrub" => {
+                status.busy = value.contains("in progress");
+                let is_scrub = key == "scrub" || value.contains("scrub");
+                let ended = value.rsplit_once(" on ").filter(|_| is_scrub);
+                status.scrubbed = ended.and_then(|(_, date)| date_of(date.trim()));
             }
             _ => (),
         }
@@ -121,7 +154,7 @@ mod tests {
     fn a_status_is_read() {
         let good = "  pool: tank\n state: ONLINE\n  scan: scrub repaired 0B in 00:00:01 with 0 errors on Sun Nov 22 10:00:00 2026\nconfig:\n\n\tNAME  STATE\n\nerrors: No known data errors\n";
         let scrubbed = Some(Timestamp(1_795_341_600_000));
-        assert_eq!(read_status(good), Status { errors: 0, scrubbed, what: None });
+        assert_eq!(read_status(good), Status { errors: 0, scrubbed, busy: false, what: None });
         let old = " pool: tb\n state: ONLINE\n scrub: scrub completed after 0h0m with 0 errors on Sun Nov 22 10:00:00 2026\nerrors: No known data errors\n";
         assert_eq!(read_status(old).scrubbed, scrubbed);
         let bad = "  pool: tank\n state: DEGRADED\nstatus: One or more devices could not be used because the label is missing or\n\tinvalid.  Sufficient replicas exist.\naction: Replace the device using 'zpool replace'.\n  scan: none requested\nerrors: 3 data errors, use '-v' for a list\n";
@@ -131,6 +164,15 @@ mod tests {
         let resilver =
             "  scan: resilvered 1.2G in 00:00:01 with 0 errors on Sun Nov 22 10:00:00 2026\n";
         assert_eq!(read_status(resilver).scrubbed, None, "that is no scrub");
+        for (scan, busy) in [
+            ("  scan: scrub in progress since Sun Nov 22 10:00:00 2026\n", true),
+            (" scrub: scrub in progress for 0h0m, 3.2% done, 0h1m to go\n", true),
+            ("  scan: resilver in progress since Sun Nov 22 10:00:00 2026\n", true),
+            (" scrub: none requested\n", false),
+            (good, false),
+        ] {
+            assert_eq!(read_status(scan).busy, busy, "{scan}");
+        }
         assert_eq!(read_status("errors: List of errors unavailable: permission denied").errors, 1);
     }
 

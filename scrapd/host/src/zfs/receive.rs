@@ -36,10 +36,14 @@ impl Inner {
         incoming: Incoming,
         input: &mut (dyn AsyncRead + Send + Unpin),
     ) -> Result<Found> {
-        let Incoming { epoch, from, resumed } = incoming;
+        let Incoming { epoch, from, resumed, hurried } = incoming;
         let (mut reader, header) = Reader::begin(input).await?;
         let (target, mut orders, carried) = {
             let mut held = self.lock(id).await;
+            if !hurried {
+                // What people did by hand is named, also where the pool would not mind.
+                held.forget();
+            }
             let found = held.find(self).await?;
             let target = self.admit(id, found.as_ref(), from, &header).await?;
             if header.rest != resumed {

@@ -87,6 +87,11 @@ impl Held {
         self.find(inner).await?.ok_or(Cause::Missing)
     }
 
+    /// Looks anew at the next [`Held::find`].
+    pub(super) fn forget(&mut self) {
+        self.look = None;
+    }
+
     /// Hands on what [`Held::find`] gave, with everything that was changed since noted in it.
     pub(super) fn keep(&mut self, found: Found) {
         let (seen, moves) = self.seen;

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use scrap_host::runtime::Runtime;
+use scrap_host::runtime::{Activity, Runtime};
 use scrap_schema::unit::Span;
 
 use crate::bench::{Bench, WEB, instance, wait_until};
@@ -64,8 +64,18 @@ async fn a_debian_boots_is_asked_and_halts() {
     wait_until(async || bench.front_page().await.is_some()).await;
     println!("its service answers after {:?}", began.elapsed());
     assert_eq!(bench.front_page().await.as_deref(), Some("a grain of Debian\n"));
-    // Its init keeps no list of services that it could tell of.
-    assert_eq!(bench.runtime.services(WEB).await.unwrap(), []);
+    let services = bench.runtime.services(WEB).await.unwrap();
+    let nginx = services.iter().find(|service| service.name == "nginx").unwrap();
+    assert_eq!((nginx.activity, nginx.words.as_str()), (Activity::Active, "run"), "{services:?}");
+    let (said, _) = bench.inside(&["sv", "down", "nginx"]).await;
+    wait_until(async || {
+        let services = bench.runtime.services(WEB).await.unwrap();
+        services.iter().any(|service| service.name == "nginx" && service.words.starts_with("down"))
+    })
+    .await;
+    let (again, code) = bench.inside(&["sv", "up", "nginx"]).await;
+    assert_eq!(code, Some(0), "{said} {again}");
+    wait_until(async || bench.front_page().await.is_some()).await;
     // What runit watches is begun again when it ends.
     let before = bench.nginx().await.unwrap();
     let (said, code) = bench.inside(&["busybox", "kill", "-9", &before.to_string()]).await;

@@ -248,6 +248,7 @@ fn a_sick_host_is_a_reason() {
         used: Bytes(used),
         free: Bytes(100 - used),
         scrubbed: None,
+        busy: false,
         what: what.map(str::to_owned),
     };
     let missing = "the uplink `eth0` is not there: no grain can be reached";

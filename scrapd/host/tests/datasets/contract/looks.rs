@@ -83,6 +83,8 @@ pub(crate) async fn a_difference_names_every_path<B: Bench>() {
 }
 
 pub(crate) async fn health_is_known<B: Bench>() {
-    let health = B::new(1).datasets().health().await.unwrap();
+    let bench = B::new(1);
+    let health = bench.datasets().health().await.unwrap();
     assert_eq!((health.state, health.errors, health.what), (PoolState::Online, 0, None));
+    assert!(!bench.datasets().scrub(Timestamp(1)).await.unwrap(), "it is younger");
 }

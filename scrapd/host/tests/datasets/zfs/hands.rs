@@ -9,6 +9,7 @@ use scrap_host::datasets::{Cause, DatasetId, Datasets, Role, Shape};
 use scrap_host::zfs::{ZfsDatasets, ZfsSettings};
 use scrap_schema::id::Epoch;
 use scrap_schema::snapshot::Guid;
+use scrap_schema::time::Timestamp;
 
 use super::{ZfsBench, available, by_hand, by_hand_patiently};
 use crate::bench::Bench;
@@ -278,4 +279,21 @@ async fn half_a_destruction_is_finished_at_the_next_start() {
         assert!(by_hand("zfs", &["list", &gone]).is_err(), "{gone}");
     }
     assert_eq!(a.datasets.get(DatasetId::Grain(COPY)).await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pool_is_scrubbed_if_nobody_has_done_that() {
+    let Some((a, ..)) = two().await else { return };
+    let before = Timestamp(i64::MAX);
+    assert!(a.datasets.scrub(before).await.unwrap());
+    let limit = std::time::Instant::now() + Duration::from_secs(120);
+    let ended = loop {
+        let health = a.datasets.health().await.unwrap();
+        if let Some(scrubbed) = health.scrubbed.filter(|_| !health.busy) {
+            break scrubbed;
+        }
+        assert!(std::time::Instant::now() < limit, "{health:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    assert!(!a.datasets.scrub(ended).await.unwrap(), "that was just done");
 }
