@@ -14,7 +14,7 @@ const CONTRACT: &[(&str, &str)] = &[
     ("POST", "/v1/grains/{name}/migrate"), ("POST", "/v1/grains/{name}/failover"),
     ("POST", "/v1/grains/{name}/snapshots"), ("POST", "/v1/grains/{name}/restore"), ("POST", "/v1/grains/{name}/clone"),
     ("GET", "/v1/grains/{name}/placement"), ("POST", "/v1/place"),
-    ("GET", "/v1/grains/{name}/logs"), ("POST", "/v1/grains/{name}/exec"), ("POST", "/v1/grains/{name}/console"),
+    ("GET", "/v1/grains/{name}/logs"), ("GET", "/v1/grains/{name}/services"), ("POST", "/v1/grains/{name}/exec"), ("POST", "/v1/grains/{name}/console"),
     ("GET", "/v1/networks"), ("GET", "/v1/networks/{name}"), ("PUT", "/v1/networks/{name}"), ("DELETE", "/v1/networks/{name}"),
     ("GET", "/v1/templates"), ("POST", "/v1/templates"), ("GET", "/v1/templates/{name}"), ("DELETE", "/v1/templates/{name}"),
     ("GET", "/v1/nodes"), ("POST", "/v1/nodes"),

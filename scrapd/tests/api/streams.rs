@@ -193,9 +193,12 @@ async fn logs_are_read_and_followed() {
     let lab = Lab::one().await;
     let grain = lab.grain("web").await;
     assert_eq!(lab.get("/v1/grains/web/logs").await.ok(409).json()["code"], "not-running");
+    assert_eq!(lab.get("/v1/grains/web/services").await.ok(409).json()["code"], "not-running");
     run(&lab.nodes[0], grain).await;
     let runtime = lab.nodes[0].runtime();
     runtime.write_log(grain, "one\ntwo\nthree\n");
+    let none = lab.get("/v1/grains/web/services").await.ok(200).json();
+    assert_eq!(none, serde_json::json!({"services": []}), "its init keeps no list");
     let all = lab.get("/v1/grains/web/logs").await.ok(200);
     assert_eq!(all.text, "one\ntwo\nthree\n");
     assert_eq!(all.header("content-type"), "text/plain; charset=utf-8");
