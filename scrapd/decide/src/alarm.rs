@@ -38,35 +38,34 @@ pub struct News {
 /// What people should hear of a node's storage, if `told` is how it was when they last heard of it.
 #[must_use]
 pub fn pool_news(told: &PoolFacts, now: &PoolFacts) -> Option<News> {
-    let bad = |what: String| Some(News { what, well: false });
-    let why = now.what.as_ref().map_or_else(String::new, |what| format!(": {what}"));
-    match now.state {
-        PoolState::Online if told.state != PoolState::Online => {
-            let what = format!("its storage was {} and is online again", told.state);
-            Some(News { what, well: true })
-        }
+    let is_new = now.state != told.state;
+    let state = match now.state {
+        PoolState::Online if is_new => Some(format!("was {} and is online again", told.state)),
         PoolState::Degraded | PoolState::ReadOnly | PoolState::Suspended | PoolState::Faulted
-            if now.state != told.state =>
+            if is_new =>
         {
-            bad(format!("its storage is {} now{why}", now.state))
+            Some(format!("is {} now", now.state))
         }
         PoolState::Online
         | PoolState::Degraded
         | PoolState::ReadOnly
         | PoolState::Suspended
-        | PoolState::Faulted => match now.errors {
-            errors if errors > told.errors => {
-                let errors =
-                    if errors == 1 { "an error".to_owned() } else { format!("{errors} errors") };
-                bad(format!("its storage has {errors} that it could not repair{why}"))
-            }
-            0 if told.errors > 0 => {
-                let what = "its storage has no known errors any more".to_owned();
-                Some(News { what, well: true })
-            }
-            _ => None,
-        },
-    }
+        | PoolState::Faulted => None,
+    };
+    let errors = match now.errors {
+        0 if told.errors > 0 => Some("has no known errors any more".to_owned()),
+        1 if told.errors == 0 => Some("has an error that it could not repair".to_owned()),
+        errors if errors > told.errors => {
+            Some(format!("has {errors} errors that it could not repair"))
+        }
+        _ => None,
+    };
+    let well = now.state == PoolState::Online && now.errors == 0;
+    let why = now.what.as_ref().filter(|_| !well);
+    let why = why.map_or_else(String::new, |what| format!(": {what}"));
+    let said: Vec<String> = state.into_iter().chain(errors).collect();
+    (!said.is_empty())
+        .then(|| News { what: format!("its storage {}{why}", said.join(" and ")), well })
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use scrap_schema::id::{GrainId, NodeId};
 use scrap_schema::spec::{Cidr, Egress, Ingress};
+use scrap_schema::time::BootTime;
 
 use crate::cluster::{Cluster, Grain, Stage};
 use crate::obey::{DataRole, HostFacts, Lane};
@@ -39,8 +40,15 @@ pub struct Around {
 
 /// The grains that have an interface on this node now.
 #[must_use]
-pub fn reaches(me: NodeId, cluster: &Cluster, host: &HostFacts) -> BTreeMap<GrainId, Reach> {
-    let here = cluster.grains.values().filter(|grain| is_here(me, grain, host));
+pub fn reaches(
+    me: NodeId,
+    cluster: &Cluster,
+    host: &HostFacts,
+    now: BootTime,
+) -> BTreeMap<GrainId, Reach> {
+    let here = cluster.grains.values().filter(|grain| {
+        is_here(me, grain, host) || comes_here(me, grain) && may_come(cluster, grain, host, now)
+    });
     here.filter_map(|grain| Some((grain.id, reach(grain)?))).collect()
 }
 
@@ -60,10 +68,12 @@ fn comes_here(me: NodeId, grain: &Grain) -> bool {
     grain.wants_to_run() && goes_to == Some(me)
 }
 
+/// A node that is cut off does not hear that the grain went elsewhere: its lease ends then, and with it the way.
+fn may_come(cluster: &Cluster, grain: &Grain, host: &HostFacts, now: BootTime) -> bool {
+    !(grain.armed || cluster.needs_lease(grain)) || host.lease.is_held(cluster.timing(), now)
+}
+
 fn is_here(me: NodeId, grain: &Grain, host: &HostFacts) -> bool {
-    if comes_here(me, grain) {
-        return true;
-    }
     if grain.owner != Some(me) {
         return false;
     }

@@ -23,12 +23,16 @@ pub(crate) struct Told {
 /// Tells what is wrong with a subject, unless that was told just now.
 pub(super) async fn alarm(daemon: &Daemon, subject: &str, what: String) {
     let now = clock::boot_time();
-    let is_news = daemon.agent.with(|state| {
+    let untold = daemon.agent.with(|state| {
         let last = state.told.said.get(subject).map(|(what, at)| (what.as_str(), *at));
         is_news(last, &what, now)
     });
-    if is_news && tell(daemon, News { what: what.clone(), well: false }).await {
-        daemon.agent.with(|state| state.told.said.insert(subject.to_owned(), (what, now)));
+    if untold && tell(daemon, News { what: what.clone(), well: false }).await {
+        daemon.agent.with(|state| {
+            // What may be said again need not be remembered.
+            state.told.said.retain(|_, (what, at)| !is_news(Some((what, *at)), what, now));
+            state.told.said.insert(subject.to_owned(), (what, now));
+        });
     }
 }
 

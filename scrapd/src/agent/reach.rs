@@ -97,7 +97,8 @@ async fn look_after(daemon: &Daemon, wanted: &BTreeMap<GrainId, Attachment>) -> 
 /// Every grain that has an interface here now, and one that is about to start.
 fn wanted(daemon: &Daemon, starting: Option<GrainId>) -> BTreeMap<GrainId, Attachment> {
     let reaches = daemon.consensus.read(|cluster| {
-        let mut here = daemon.agent.with(|state| reaches(daemon.me, cluster, &state.facts));
+        let now = clock::boot_time();
+        let mut here = daemon.agent.with(|state| reaches(daemon.me, cluster, &state.facts, now));
         let grain = starting.and_then(|grain| cluster.grains.get(&grain));
         here.extend(grain.and_then(|grain| Some((grain.id, reach(grain)?))));
         here

@@ -189,7 +189,8 @@ pub(crate) enum By {
 
 /// Reads anew what is on the disk of one grain, whose lane is held.
 pub(crate) async fn look_again(daemon: &Daemon, grain: GrainId, by: By) {
-    let before = daemon.agent.with(|state| believed(state, grain));
+    let (before, alone) =
+        daemon.agent.with(|state| (believed(state, grain), is_alone(state, grain)));
     match execute::look_at(&daemon.host, grain).await {
         Ok(seen) => daemon.agent.update(seen),
         Err(error) => {
@@ -198,8 +199,10 @@ pub(crate) async fn look_again(daemon: &Daemon, grain: GrainId, by: By) {
             return;
         }
     }
-    let after = daemon.agent.with(|state| believed(state, grain));
-    if by == By::Us {
+    let (after, still) =
+        daemon.agent.with(|state| (believed(state, grain), is_alone(state, grain)));
+    // Other work of ours takes things away too, and says so when it has ended: then the next survey knows more.
+    if by == By::Us || !(alone && still) {
         return;
     }
     if let Some(lost) = taken_away(before.as_ref(), after.as_ref()) {
@@ -211,6 +214,11 @@ pub(crate) async fn look_again(daemon: &Daemon, grain: GrainId, by: By) {
         // The listing may have been older than work that has ended meanwhile.
         warn!(%grain, "its dataset is not as it was left: somebody else has changed it");
     }
+}
+
+/// Whether nothing but the caller works on what a grain has here.
+fn is_alone(state: &State, grain: GrainId) -> bool {
+    state.facts.busy.iter().filter(|lane| touches(lane, grain)).count() <= 1
 }
 
 /// What is missing of the snapshots that were here, in words.

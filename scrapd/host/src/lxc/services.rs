@@ -8,6 +8,11 @@ use super::beside::refuse_frozen;
 use super::{LxcRuntime, inside};
 use crate::runtime::{Activity, RuntimeCause, ServiceState};
 
+/// Asks runit for the services that there are, wherever the distribution keeps them.
+const RUNIT_SCRIPT: &str = "for service in /etc/service/* /var/service/* /run/runit/service/*; do
+  [ ! -d \"$service\" ] || set -- \"$@\" \"$service\"
+done
+[ $# = 0 ] || exec sv status \"$@\"";
 /// More are not told.
 const SERVICES_MAX: usize = 1000;
 
@@ -94,7 +99,7 @@ impl LxcRuntime {
             "--output=json",
         ];
         const OPENRC: [&str; 4] = ["rc-status", "--all", "--format", "ini"];
-        const RUNIT: [&str; 3] = ["sh", "-c", "exec sv status /etc/service/*"];
+        const RUNIT: [&str; 3] = ["sh", "-c", RUNIT_SCRIPT];
         let (record, init) = self.running(grain).await?;
         refuse_frozen(&record)?;
         let there = |program: &'static str| async move {

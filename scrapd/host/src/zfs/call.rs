@@ -84,6 +84,11 @@ impl Tools {
         Moving(Arc::clone(&self.moves))
     }
 
+    /// Something that spoils what is known of its dataset if it does not come to its end.
+    pub(super) fn unless_ended(&self) -> Unless {
+        Unless { moves: Arc::clone(&self.moves), ended: false }
+    }
+
     /// Runs one command to its end; what it wrote, or what its refusal means.
     async fn run(&self, program: &OsStr, arguments: &[String]) -> Result<String, Cause> {
         // Also when this is dropped half-way.
@@ -157,6 +162,27 @@ impl Tools {
         command.stdin(Stdio::piped()).stdout(Stdio::null());
         let child = self.spawn(&self.zfs, &mut command)?;
         Ok(Stream::of_program(child, shown(&self.zfs, arguments), &self.root, self.limit))
+    }
+}
+
+/// Counts as a move when it is dropped before its end: nothing that was known then is.
+pub(super) struct Unless {
+    moves: Arc<AtomicU64>,
+    ended: bool,
+}
+
+impl Unless {
+    /// It came to its end.
+    pub(super) fn ended(mut self) {
+        self.ended = true;
+    }
+}
+
+impl Drop for Unless {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.moves.fetch_add(1, Ordering::SeqCst);
+        }
     }
 }
 

@@ -41,8 +41,8 @@ impl Inner {
         if status.busy {
             return Ok(false);
         }
-        let last = match status.scrubbed {
-            Some(scrubbed) => scrubbed,
+        let last = match status.scanned {
+            Some(scanned) => scanned,
             // What was on a new pool was written since then, and is read at the earliest when it is older.
             None => self.made().await?,
         };
@@ -92,6 +92,8 @@ fn state(word: &str) -> PoolState {
 struct Status {
     errors: u64,
     scrubbed: Option<Timestamp>,
+    /// The end of the last scrub or resilver, whole or not: people or the pool see to it.
+    scanned: Option<Timestamp>,
     busy: bool,
     what: Option<String>,
 }
@@ -119,10 +121,12 @@ fn read_status(text: &str) -> Status {
                 status.what = Some(said);
             }
             "scan" | "scrub" => {
-                status.busy = value.contains("in progress");
-                let is_scrub = key == "scrub" || value.contains("scrub");
-                let ended = value.rsplit_once(" on ").filter(|_| is_scrub);
-                status.scrubbed = ended.and_then(|(_, date)| date_of(date.trim()));
+                // One that somebody paused is theirs to go on with.
+                status.busy = value.contains("in progress") || value.contains("paused");
+                let ended = value.rsplit_once(" on ").and_then(|(_, date)| date_of(date.trim()));
+                let whole = ["scrub repaired", "scrub completed"];
+                let is_whole = whole.iter().any(|words| value.contains(words));
+                (status.scrubbed, status.scanned) = (ended.filter(|_| is_whole), ended);
             }
             _ => (),
         }
@@ -154,7 +158,9 @@ mod tests {
     fn a_status_is_read() {
         let good = "  pool: tank\n state: ONLINE\n  scan: scrub repaired 0B in 00:00:01 with 0 errors on Sun Nov 22 10:00:00 2026\nconfig:\n\n\tNAME  STATE\n\nerrors: No known data errors\n";
         let scrubbed = Some(Timestamp(1_795_341_600_000));
-        assert_eq!(read_status(good), Status { errors: 0, scrubbed, busy: false, what: None });
+        let scanned = scrubbed;
+        let status = Status { errors: 0, scrubbed, scanned, busy: false, what: None };
+        assert_eq!(read_status(good), status);
         let old = " pool: tb\n state: ONLINE\n scrub: scrub completed after 0h0m with 0 errors on Sun Nov 22 10:00:00 2026\nerrors: No known data errors\n";
         assert_eq!(read_status(old).scrubbed, scrubbed);
         let bad = "  pool: tank\n state: DEGRADED\nstatus: One or more devices could not be used because the label is missing or\n\tinvalid.  Sufficient replicas exist.\naction: Replace the device using 'zpool replace'.\n  scan: none requested\nerrors: 3 data errors, use '-v' for a list\n";
@@ -163,11 +169,20 @@ mod tests {
         assert!(status.what.unwrap().ends_with("missing or invalid.  Sufficient replicas exist."));
         let resilver =
             "  scan: resilvered 1.2G in 00:00:01 with 0 errors on Sun Nov 22 10:00:00 2026\n";
-        assert_eq!(read_status(resilver).scrubbed, None, "that is no scrub");
+        let canceled = "  scan: scrub canceled on Sun Nov 22 10:00:00 2026\n";
+        for other in [resilver, canceled] {
+            let status = read_status(other);
+            assert_eq!(
+                (status.scrubbed, status.scanned),
+                (None, scrubbed),
+                "that is no whole scrub"
+            );
+        }
         for (scan, busy) in [
             ("  scan: scrub in progress since Sun Nov 22 10:00:00 2026\n", true),
             (" scrub: scrub in progress for 0h0m, 3.2% done, 0h1m to go\n", true),
             ("  scan: resilver in progress since Sun Nov 22 10:00:00 2026\n", true),
+            ("  scan: scrub paused since Sun Nov 22 10:00:00 2026\n", true),
             (" scrub: none requested\n", false),
             (good, false),
         ] {

@@ -51,9 +51,11 @@ impl Inner {
             }
             let orders = self.begin_receive(id)?;
             let target = self.make_room(id, found.as_ref(), target, resumed).await?;
-            let whole = found.filter(|found| !found.is_unfinished());
-            (target, orders, whole.map(|found| held.carry(found)))
+            let carried = found.filter(|found| !found.is_unfinished());
+            (target, orders, carried.map(|found| held.carry(found)))
         };
+        // What is left of a stream that breaks off is seen by a new look only.
+        let whole = self.tools.unless_ended();
         // What is made aside is a dataset more from here on.
         let _moving = matches!(target, Target::Aside { .. }).then(|| self.tools.moving());
         let mut stream = match self.library.receive(&self.place(id, &target, &header)).await {
@@ -72,7 +74,7 @@ impl Inner {
                 return Err(bad("the dataset changed its role meanwhile"));
             }
         };
-        if let Some(carried) = carried {
+        if let Some(carried) = carried.filter(|_| hurried) {
             lock.bring(carried);
         }
         let found = lock.find(self).await?;
@@ -83,6 +85,7 @@ impl Inner {
         self.finish(stream, &held).await.map_err(|cause| named(cause, found.as_ref(), from))?;
         let found = self.appear(id, found, &target, &header, epoch).await?;
         lock.keep(found.clone());
+        whole.ended();
         Ok(found)
     }
 

@@ -220,10 +220,8 @@ impl Inner {
                 found.note_mounted(true);
             }
             (Role::Standby, Role::Owner) => {
-                let mut shut = pairs(&SHUT);
-                shut.push((EPOCH.to_owned(), epoch.to_string()));
-                self.demote(&found, &shut).await?;
-                found.note(&shut);
+                self.demote(&found).await?;
+                found.note(&pairs(&SHUT));
                 found.note_mounted(false);
             }
             (Role::Standby, Role::Standby) => (),
@@ -240,7 +238,7 @@ impl Inner {
 
     /// Closes a head that nothing was written into since its newest snapshot. It is asked once nobody can write any more, and
     /// the last pages have reached the pool.
-    async fn demote(&self, found: &Found, shut: &[(String, String)]) -> Result<()> {
+    async fn demote(&self, found: &Found) -> Result<()> {
         self.conceal_found(found).await?;
         let diverged = || {
             let newest = found.newest_guid();
@@ -261,7 +259,7 @@ impl Inner {
         if changed? > 0 {
             return Err(diverged());
         }
-        self.enforce(found, shut).await
+        self.enforce(found, &pairs(&SHUT)).await
     }
 
     /// See `Datasets::set_shape`.

@@ -11,6 +11,7 @@ use scrap_schema::unit::{Bytes, Span};
 use super::{CopyFacts, HostFacts, RunFacts, World, head, host, orders, running};
 use crate::cluster::{Grain, Stage};
 use crate::fixture::{WEB, snapshot};
+use crate::lease::Lease;
 use crate::obey::{DataFacts, DataRole, Failure, Lane, copy_of};
 use crate::reach::reaches;
 
@@ -270,7 +271,7 @@ fn a_grain_has_its_address_where_it_runs_or_is_being_started_and_nowhere_else() 
         Some(GrainNetwork { name: "lan".parse().unwrap(), address: None, address6: None });
     (web.mac, web.address) = (Some([2, 0, 0, 0, 0, 1]), Some("10.0.0.9".parse().unwrap()));
     let here = |node: u64, facts: &HostFacts| {
-        reaches(NodeId(node), &world.cluster, facts).contains_key(&WEB)
+        reaches(NodeId(node), &world.cluster, facts, world.now.boot).contains_key(&WEB)
     };
     let mut facts = host(&world, 1_000);
     facts.data.insert(WEB, head("1.1", 1));
@@ -297,8 +298,11 @@ fn a_grain_that_stands_still_has_its_address_where_it_goes() {
     let (to, from, operation) = (NodeId(2), NodeId(1), OperationId(5));
     let (stopping, ordered) = (Timestamp(1), 1);
     let last = snapshot("1.2");
+    grain(&mut world).armed = true;
     let mut facts = host(&world, 1_000);
     facts.data.insert(WEB, DataFacts { role: DataRole::Standby, ..head("1.1", 1) });
+    let held = Lease { granted: Some(world.now.boot) };
+    facts.lease = held;
     for (stage, owner, places) in [
         (Stage::Settled, 1, ""),
         (Stage::Warming { to, operation }, 1, ""),
@@ -308,14 +312,25 @@ fn a_grain_that_stands_still_has_its_address_where_it_goes() {
     ] {
         let web = grain(&mut world);
         (web.stage, web.owner) = (stage.clone(), Some(NodeId(owner)));
-        let here = |world: &World, node: u64| {
-            reaches(NodeId(node), &world.cluster, &facts).contains_key(&WEB)
+        let here = |world: &World, facts: &HostFacts, node: u64| {
+            reaches(NodeId(node), &world.cluster, facts, world.now.boot).contains_key(&WEB)
         };
-        let found: String =
-            (1..=3).filter(|node| here(&world, *node)).map(|node| node.to_string()).collect();
+        let found: String = (1..=3)
+            .filter(|node| here(&world, &facts, *node))
+            .map(|node| node.to_string())
+            .collect();
         assert_eq!(found, places, "{stage:?}");
         grain(&mut world).spec.running = false;
-        assert!(!(1..=3).any(|node| here(&world, node)), "{stage:?}, and it should not run");
+        assert!(
+            !(1..=3).any(|node| here(&world, &facts, node)),
+            "{stage:?}, and it should not run"
+        );
         grain(&mut world).spec.running = true;
+        facts.lease = Lease::default();
+        assert!(
+            !(1..=3).any(|node| here(&world, &facts, node)),
+            "{stage:?}, and it holds no lease"
+        );
+        facts.lease = held;
     }
 }
