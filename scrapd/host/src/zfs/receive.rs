@@ -74,8 +74,9 @@ impl Inner {
                 return Err(bad("the dataset changed its role meanwhile"));
             }
         };
-        if let Some(carried) = carried.filter(|_| hurried) {
-            lock.bring(carried);
+        match carried.filter(|_| hurried) {
+            Some(carried) => lock.bring(carried),
+            None => lock.forget(),
         }
         let found = lock.find(self).await?;
         if let Err(cause) = self.admit(id, found.as_ref(), from, &header).await {
