@@ -123,6 +123,12 @@ impl Found {
         });
     }
 
+    /// The same of one that came in: no stream into it is unfinished any more, however it was when it was seen.
+    pub(super) fn note_whole(&mut self, snapshot: Snapshot) {
+        self.properties.remove(TOKEN);
+        self.note_snapshot(snapshot);
+    }
+
     fn bytes(&self, name: &str) -> u64 {
         self.properties.get(name).and_then(|value| words::number(&value.value)).unwrap_or(0)
     }

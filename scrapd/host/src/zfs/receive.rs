@@ -267,7 +267,7 @@ impl Inner {
                     self.set(&name, &newer).await?;
                     found.note(&newer);
                 }
-                found.note_snapshot(header.snapshot.clone());
+                found.note_whole(header.snapshot.clone());
                 return Ok(found);
             }
             // Nothing goes into a dataset that is not there.
@@ -391,10 +391,14 @@ impl Inner {
 
     /// Throws a receive into a dataset away that was cut off.
     pub(super) async fn discard_unfinished(&self, found: &Found) -> Result<()> {
-        if found.is_unfinished() {
-            self.tools.zfs(&["receive", "-A", &found.name]).await?;
+        if !found.is_unfinished() {
+            return Ok(());
         }
-        Ok(())
+        match self.tools.zfs(&["receive", "-A", &found.name]).await {
+            // It may have come to its end since it was seen.
+            Err(_) if self.token(&found.name).await?.is_none() => Ok(()),
+            thrown_away => thrown_away.map(|_| ()),
+        }
     }
 
     /// Throws away what was made aside for a dataset.
