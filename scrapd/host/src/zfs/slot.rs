@@ -117,6 +117,8 @@ mod tests {
     use std::collections::BTreeMap;
 
     use scrap_schema::id::GrainId;
+    use scrap_schema::snapshot::{Guid, Snapshot};
+    use scrap_schema::time::Timestamp;
 
     use super::super::ZfsSettings;
     use super::super::found::Snaps;
@@ -161,6 +163,17 @@ mod tests {
             }
             assert_eq!(again().await, good, "{what}");
         }
+    }
+
+    #[test]
+    fn what_came_in_whole_has_no_rest() {
+        let mut found = found(DatasetId::Grain(GrainId(1)));
+        found.note(&[("receive_resume_token".to_owned(), "1-c740b4779".to_owned())]);
+        assert!(found.is_unfinished());
+        let name = "scrap.0000000000000001.0000000000000001".parse().unwrap();
+        found.note_whole(Snapshot { name, guid: Guid(1), created: Timestamp(1) });
+        assert!(!found.is_unfinished());
+        assert_eq!(found.newest_guid(), Some(Guid(1)));
     }
 
     #[tokio::test]
