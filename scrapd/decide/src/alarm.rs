@@ -18,12 +18,20 @@ pub fn is_news(last: Option<(&str, BootTime)>, what: &str, now: BootTime) -> boo
 const APART: Span = Span::from_secs(24 * 3600);
 
 /// The storage of a node is scrubbed if it was last scrubbed before this moment, so that nobody goes without it for longer than a
-/// week more than `every`.
+/// week more than `every`. `None`: not now. Zero means that others see to it, and a pool that is not well has other work to do.
 #[must_use]
-pub fn scrub_before(node: NodeId, every: Span, now: Timestamp) -> Timestamp {
+pub fn scrub_before(
+    node: NodeId,
+    every: Span,
+    pool: Option<PoolState>,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    if every == Span::ZERO || pool != Some(PoolState::Online) {
+        return None;
+    }
     let apart = APART.ms().saturating_mul(node.0 % 7);
     let ago = i64::try_from(every.ms().saturating_add(apart)).unwrap_or(i64::MAX);
-    Timestamp(now.0.saturating_sub(ago))
+    Some(Timestamp(now.0.saturating_sub(ago)))
 }
 
 /// A sentence for people about a node, without its name.
@@ -90,12 +98,19 @@ mod tests {
         let day = 24 * 3600 * 1000;
         let (every, now) = (Span::from_secs(35 * 24 * 3600), Timestamp(100 * day));
         for (node, days) in [(1, 64), (2, 63), (6, 59), (7, 65), (8, 64)] {
-            assert_eq!(scrub_before(NodeId(node), every, now), Timestamp(days * day), "{node}");
+            let before = scrub_before(NodeId(node), every, Some(PoolState::Online), now);
+            assert_eq!(before, Some(Timestamp(days * day)), "{node}");
         }
-        assert_eq!(
-            scrub_before(NodeId(1), Span::from_ms(u64::MAX), now),
-            Timestamp(now.0 - i64::MAX)
-        );
+        let late = scrub_before(NodeId(1), Span::from_ms(u64::MAX), Some(PoolState::Online), now);
+        assert_eq!(late, Some(Timestamp(now.0 - i64::MAX)));
+        for (every, pool) in [
+            (Span::ZERO, Some(PoolState::Online)),
+            (every, Some(PoolState::Degraded)),
+            (every, Some(PoolState::Suspended)),
+            (every, None),
+        ] {
+            assert_eq!(scrub_before(NodeId(1), every, pool, now), None, "{every} {pool:?}");
+        }
     }
 
     #[test]
@@ -130,6 +145,16 @@ mod tests {
                 pool(Degraded, 0, ""),
                 pool(Degraded, 1, ""),
                 "its storage has an error that it could not repair",
+            ),
+            (
+                pool(Degraded, 0, "sdb is gone."),
+                pool(Online, 5, "see `zpool status`"),
+                "its storage was degraded and is online again and has 5 errors that it could not repair: see `zpool status`",
+            ),
+            (
+                pool(Online, 0, ""),
+                pool(Degraded, 1, "sdb is gone."),
+                "its storage is degraded now and has an error that it could not repair: sdb is gone.",
             ),
             (pool(Online, 2, ""), pool(Online, 1, ""), ""),
             (pool(Online, 2, ""), pool(Online, 0, ""), "+its storage has no known errors any more"),

@@ -7,8 +7,6 @@ use std::time::Duration;
 use scrap_decide::alarm::{News, scrub_before};
 use scrap_host::clock;
 use scrap_host::datasets::Datasets as _;
-use scrap_schema::node::PoolState;
-use scrap_schema::unit::Span;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -20,9 +18,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(3600);
 
 /// Looks until `shutdown`.
 pub(super) async fn keep(daemon: Arc<Daemon>, shutdown: CancellationToken) {
-    if daemon.scrub_every == Span::ZERO {
-        return;
-    }
     loop {
         tokio::select! {
             () = tokio::time::sleep(LOOK_EVERY) => scrub(&daemon).await,
@@ -32,12 +27,9 @@ pub(super) async fn keep(daemon: Arc<Daemon>, shutdown: CancellationToken) {
 }
 
 async fn scrub(daemon: &Daemon) {
-    // A pool that is not well has other work to do.
     let pool = daemon.agent.with(|state| state.facts.pool.as_ref().map(|pool| pool.state));
-    if pool != Some(PoolState::Online) {
-        return;
-    }
-    let before = scrub_before(daemon.me, daemon.scrub_every, clock::wall());
+    let due = scrub_before(daemon.me, daemon.scrub_every, pool, clock::wall());
+    let Some(before) = due else { return };
     match daemon.host.datasets.scrub(before).await {
         Ok(true) => {
             let every = daemon.scrub_every.rounded();

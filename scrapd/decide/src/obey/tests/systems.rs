@@ -263,13 +263,19 @@ fn that_it_is_well_again_is_said_once() {
     assert_eq!(events(&world), 2);
 }
 
-#[test]
-fn a_grain_has_its_address_where_it_runs_or_is_being_started_and_nowhere_else() {
+/// The grain, with an address of its own.
+fn on_a_network() -> World {
     let mut world = World::web(&[2]);
     let web = grain(&mut world);
     web.spec.network =
         Some(GrainNetwork { name: "lan".parse().unwrap(), address: None, address6: None });
     (web.mac, web.address) = (Some([2, 0, 0, 0, 0, 1]), Some("10.0.0.9".parse().unwrap()));
+    world
+}
+
+#[test]
+fn a_grain_has_its_address_where_it_runs_or_is_being_started_and_nowhere_else() {
+    let world = on_a_network();
     let here = |node: u64, facts: &HostFacts| {
         reaches(NodeId(node), &world.cluster, facts, world.now.boot).contains_key(&WEB)
     };
@@ -290,11 +296,7 @@ fn a_grain_has_its_address_where_it_runs_or_is_being_started_and_nowhere_else() 
 
 #[test]
 fn a_grain_that_stands_still_has_its_address_where_it_goes() {
-    let mut world = World::web(&[2]);
-    let web = grain(&mut world);
-    web.spec.network =
-        Some(GrainNetwork { name: "lan".parse().unwrap(), address: None, address6: None });
-    (web.mac, web.address) = (Some([2, 0, 0, 0, 0, 1]), Some("10.0.0.9".parse().unwrap()));
+    let mut world = on_a_network();
     let (to, from, operation) = (NodeId(2), NodeId(1), OperationId(5));
     let (stopping, ordered) = (Timestamp(1), 1);
     let last = snapshot("1.2");
