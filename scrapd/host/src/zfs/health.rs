@@ -19,18 +19,18 @@ impl Inner {
         if readonly && state != PoolState::Suspended && state != PoolState::Faulted {
             state = PoolState::ReadOnly;
         }
-        let status = read_status(&self.tools.zpool(&["status", pool]).await?);
+        let Status { errors, scrubbed, busy, what: said, .. } =
+            read_status(&self.tools.zpool(&["status", pool]).await?);
         let what = match state {
-            PoolState::Online => status.what.clone().filter(|_| status.errors > 0),
+            PoolState::Online => said.filter(|_| errors > 0),
             PoolState::ReadOnly => {
                 Some(format!("{pool} can only be read: import it again without `readonly=on`"))
             }
             PoolState::Degraded | PoolState::Suspended | PoolState::Faulted => {
-                let said = status.what.clone().unwrap_or_else(|| word.trim().to_owned());
+                let said = said.unwrap_or_else(|| word.trim().to_owned());
                 Some(format!("{pool}: {said} See `zpool status {pool}`."))
             }
         };
-        let Status { errors, scrubbed, busy, .. } = status;
         Ok(PoolHealth { state, errors, scrubbed, busy, what })
     }
 

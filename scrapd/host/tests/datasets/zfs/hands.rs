@@ -11,6 +11,7 @@ use scrap_schema::id::Epoch;
 use scrap_schema::snapshot::Guid;
 use scrap_schema::time::Timestamp;
 
+use super::streams::wait_for;
 use super::{ZfsBench, available, by_hand, by_hand_patiently};
 use crate::bench::Bench;
 use crate::contract::{COPY, E1, ID, WEB, assert_cause, cause, copy, name, receive, snap, stream};
@@ -286,14 +287,11 @@ async fn a_pool_is_scrubbed_if_nobody_has_done_that() {
     let Some((a, ..)) = two().await else { return };
     let before = Timestamp(i64::MAX);
     assert!(a.datasets.scrub(before).await.unwrap());
-    let limit = std::time::Instant::now() + Duration::from_secs(120);
-    let ended = loop {
+    let scrubbed = async || {
         let health = a.datasets.health().await.unwrap();
-        if let Some(scrubbed) = health.scrubbed.filter(|_| !health.busy) {
-            break scrubbed;
-        }
-        assert!(std::time::Instant::now() < limit, "{health:?}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        health.scrubbed.filter(|_| !health.busy)
     };
+    wait_for(async || scrubbed().await.is_some()).await;
+    let ended = scrubbed().await.unwrap();
     assert!(!a.datasets.scrub(ended).await.unwrap(), "that was just done");
 }

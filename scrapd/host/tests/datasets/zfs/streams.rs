@@ -10,7 +10,7 @@ use super::{ZfsBench, available};
 use crate::bench::{Bench, noise};
 use crate::contract::{E1, ID, WEB, assert_cause, cause, copy, receive, snap, stream};
 
-async fn wait_for(condition: impl AsyncFn() -> bool) {
+pub(super) async fn wait_for(condition: impl AsyncFn() -> bool) {
     let wait = async {
         while !condition().await {
             tokio::time::sleep(Duration::from_millis(20)).await;
