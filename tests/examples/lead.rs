@@ -277,6 +277,7 @@ fn node() -> (NodeId, Cluster, HostFacts) {
             role: if owner { DataRole::Owner } else { DataRole::Standby },
             epoch: Epoch(1),
             snapshots: snapshots.clone(),
+            bookmarks: Vec::new(),
             held: BTreeMap::new(),
             used: Bytes(1 << 20),
             dirty,

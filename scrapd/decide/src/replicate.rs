@@ -52,16 +52,28 @@ pub enum Route {
     Nothing,
 }
 
-/// The way from what a copy has to the newest snapshot. Both lists oldest first. Only what `may_skip` allows is jumped over, and never
-/// what people took or a last state: that arrives as a snapshot of its own. A full stream begins with the newest.
+/// The way from what a copy has to the newest snapshot. All lists oldest first. Only what `may_skip` allows is jumped over, and never
+/// what people took or a last state: that arrives as a snapshot of its own. A full stream begins with the newest. At one of the
+/// `bookmarks` a stream can begin, and none can end: their states are gone here.
 #[must_use]
-pub fn route(mine: &[Snapshot], theirs: &[Guid], may_skip: impl Fn(Guid) -> bool) -> Route {
+pub fn route(
+    mine: &[Snapshot],
+    bookmarks: &[Snapshot],
+    theirs: &[Guid],
+    may_skip: impl Fn(Guid) -> bool,
+) -> Route {
     // The oldest one that must exist on the copy, or the newest of all.
     let first = |later: &[Snapshot], skips: &dyn Fn(Guid) -> bool| {
         let must = |snapshot: &&Snapshot| must_travel(snapshot) || !skips(snapshot.guid);
         later.iter().find(must).or(later.last()).map(|snapshot| snapshot.guid)
     };
     let next = |later: &[Snapshot]| first(later, &may_skip);
+    let order = |snapshot: &Snapshot| (snapshot.name.epoch, snapshot.name.seq);
+    if let Some(base) = bookmarks.iter().rfind(|it| theirs.last() == Some(&it.guid)) {
+        let after = mine.partition_point(|snapshot| order(snapshot) <= order(base));
+        let to = next(mine.get(after..).unwrap_or_default());
+        return to.map_or(Route::Nothing, |to| Route::Incremental { from: base.guid, to });
+    }
     let Some(at) = mine.iter().rposition(|snapshot| theirs.contains(&snapshot.guid)) else {
         return first(mine, &|_| true).map_or(Route::Nothing, |to| Route::Full { to });
     };

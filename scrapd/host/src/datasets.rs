@@ -169,6 +169,9 @@ pub struct Dataset {
     pub epoch: Epoch,
     /// Oldest first.
     pub snapshots: Vec<Snapshot>,
+    /// States that were held and that somebody destroyed all the same, oldest first: an increment can still begin at one of these.
+    /// Empty where the backend cannot.
+    pub bookmarks: Vec<Snapshot>,
     /// Free texts by key: the grain's name, its manifest.
     pub properties: BTreeMap<String, String>,
     /// Space that head and snapshots take, as last measured.
@@ -332,7 +335,7 @@ pub trait Datasets: Send + Sync + 'static {
     }
 
     /// Writes a stream of one snapshot: everything, or what changed since `from`. Returns its length in bytes. A `from` that
-    /// does not come before `to` is [`Cause::Diverged`].
+    /// does not come before `to` is [`Cause::Diverged`]. One of [`Dataset::bookmarks`] will do for `from`.
     fn send(
         &self,
         id: DatasetId,

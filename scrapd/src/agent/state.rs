@@ -364,11 +364,7 @@ impl State {
 
     fn sent(&mut self, grain: GrainId, node: NodeId, guid: Guid, bytes: u64, ms: u64) {
         let copy = self.facts.copies.entry((grain, node)).or_default();
-        copy.said = 0;
-        let snapshots = copy.snapshots.get_or_insert_default();
-        if !snapshots.contains(&guid) {
-            snapshots.push(guid);
-        }
+        copy.took(guid, clock::boot_time());
         let stream = self.streams.entry((grain, node)).or_default();
         stream.sending = None;
         stream.rounds = stream.rounds.saturating_add(1);
@@ -430,6 +426,7 @@ fn to_facts(dataset: Dataset, dirty: Option<Dirty>) -> DataFacts {
         },
         epoch: dataset.epoch,
         snapshots: dataset.snapshots,
+        bookmarks: dataset.bookmarks,
         held: dataset.holds,
         used: dataset.used,
         dirty,

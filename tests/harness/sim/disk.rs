@@ -171,6 +171,7 @@ impl Dataset {
             role: self.role,
             epoch: self.epoch,
             snapshots: self.snapshots.iter().map(|frozen| frozen.snapshot.clone()).collect(),
+            bookmarks: Vec::new(),
             held: self.held.clone(),
             used: Bytes(size + self.head.len() * write),
             dirty,

@@ -460,9 +460,10 @@ impl Sim {
             self.hold(at, grain, node, to)?;
             self.hold(peer, grain, self.machines[at].id, to)?;
         }
-        let known = self.machines[at].copies.entry((grain, node)).or_default();
-        known.facts.said = 0;
-        known.facts.snapshots.get_or_insert_default().push(to);
+        let machine = &mut self.machines[at];
+        let heard = machine.now(self.now).boot;
+        let known = machine.copies.entry((grain, node)).or_default();
+        known.facts.took(to, heard);
         known.rounds += 1;
         known.rate = if bytes > 0 { self.rate } else { known.rate };
         let trouble = known.trouble.take().is_some();

@@ -21,7 +21,9 @@ pub(super) fn decide(here: Here<'_>, actions: &mut Vec<HostAction>) {
 
 /// The name of the next snapshot.
 pub(super) fn next_name(epoch: Epoch, data: &DataFacts, purpose: Purpose) -> SnapshotName {
-    let last = data.snapshots.iter().map(|snapshot| snapshot.name.seq).max().unwrap_or(0);
+    // Also past what somebody destroyed here: others may have it.
+    let all = data.snapshots.iter().chain(&data.bookmarks);
+    let last = all.map(|snapshot| snapshot.name.seq).max().unwrap_or(0);
     SnapshotName { epoch, seq: last.saturating_add(1), purpose }
 }
 

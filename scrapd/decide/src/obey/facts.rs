@@ -57,6 +57,8 @@ pub struct DataFacts {
     pub epoch: Epoch,
     /// Oldest first.
     pub snapshots: Vec<Snapshot>,
+    /// States that somebody destroyed and that an increment can still begin at, oldest first.
+    pub bookmarks: Vec<Snapshot>,
     /// Tags and the snapshots that they hold.
     pub held: BTreeMap<String, Guid>,
     /// Space that it takes.
@@ -132,15 +134,32 @@ pub struct CopyFacts {
     pub asked: Option<BootTime>,
     /// How often in a row it has said the same.
     pub said: u32,
+    /// When it last said what it has, or took a stream.
+    pub heard: Option<BootTime>,
 }
+
+/// What was said longer ago than this is not said in a row with what is said now.
+const IN_A_ROW: Span = Span::from_secs(60);
 
 impl CopyFacts {
     /// Takes what it has just said that it has.
     pub fn says(&mut self, snapshots: Vec<Guid>, now: BootTime) {
-        let same = self.snapshots.as_ref() == Some(&snapshots);
+        let same = self.snapshots.as_ref() == Some(&snapshots)
+            && self.asked.is_none_or(|asked| now.since(asked) < IN_A_ROW);
         self.said = if same { self.said.saturating_add(1) } else { 1 };
         self.snapshots = Some(snapshots);
         self.asked = Some(now);
+        self.heard = Some(now);
+    }
+
+    /// Notes that it took a stream.
+    pub fn took(&mut self, guid: Guid, now: BootTime) {
+        self.said = 0;
+        self.heard = Some(now);
+        let snapshots = self.snapshots.get_or_insert_default();
+        if !snapshots.contains(&guid) {
+            snapshots.push(guid);
+        }
     }
 }
 

@@ -20,6 +20,12 @@ const EVERY_WHILE_MOVING: Span = Span::from_ms(500);
 /// A copy that has to set something aside first is asked this often whether it has.
 const ASK_AGAIN: Span = Span::from_secs(1);
 
+/// A copy that gets no streams is asked what it has after so many intervals of its policy: somebody may have destroyed it, and then it
+/// is told as one that protects.
+const ASK_ANYWAY: u64 = 10;
+/// Not more often than this, and not more seldom.
+const ASK_ANYWAY_WITHIN: (Span, Span) = (Span::from_secs(10), Span::from_secs(300));
+
 /// A copy that has said so often that it has what is not on this line does not set it aside by itself; and one that could not be asked
 /// so often is waited for no more.
 const OFTEN: u32 = 10;
@@ -123,7 +129,7 @@ fn send(here: Here<'_>, data: &DataFacts, node: NodeId, actions: &mut Vec<HostAc
         Basis::Template(guid) => vec![guid],
         Basis::OnItsWay => return,
     };
-    match route(&data.snapshots, &known, |state| may_skip(here, node, state)) {
+    match route(&data.snapshots, &data.bookmarks, &known, |state| may_skip(here, node, state)) {
         Route::Full { to } => actions.push(HostAction::Send { grain, node, from: None, to }),
         Route::Incremental { from, to } => increment(here, data, node, (from, to), actions),
         Route::Diverged { common, to } => {
@@ -146,9 +152,21 @@ fn send(here: Here<'_>, data: &DataFacts, node: NodeId, actions: &mut Vec<HostAc
             if let Some(newest) = data.snapshots.last() {
                 hold(here, data, node, newest.guid, actions);
             }
+            if is_long_unheard(here, node) {
+                actions.push(HostAction::Ask { grain, node });
+            }
         }
         Route::Nothing => (),
     }
+}
+
+/// Whether what is known of a copy is so old that it is asked again.
+fn is_long_unheard(here: Here<'_>, node: NodeId) -> bool {
+    let (least, most) = ASK_ANYWAY_WITHIN;
+    let every = here.cluster.policy_of(here.grain).replicate.every;
+    let after = Span::from_ms(every.ms().saturating_mul(ASK_ANYWAY)).clamp(least, most);
+    let heard = here.host.copies.get(&(here.grain.id, node)).and_then(|copy| copy.heard);
+    heard.is_some_and(|heard| here.now.boot.since(heard) >= after) && !is_handed_over(here)
 }
 
 /// Whether a copy can do without a state that is newer than its own. What others stand at must be on its line too, or they begin

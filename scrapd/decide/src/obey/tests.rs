@@ -19,6 +19,7 @@ fn head(snapshots: &str, epoch: u64) -> DataFacts {
         role: DataRole::Owner,
         epoch: Epoch(epoch),
         snapshots: line(snapshots),
+        bookmarks: Vec::new(),
         held: Default::default(),
         used: Bytes(0),
         dirty: None,

@@ -18,11 +18,23 @@ fn check(mine: &str, theirs: &str, expected: &str) {
     check_skipping("", mine, theirs, expected);
 }
 
+/// The same of a line of which somebody destroyed some states, whose bookmarks are left.
+fn check_without(gone: &str, mine: &str, theirs: &str, expected: &str) {
+    let guids = line(theirs).iter().map(|snapshot| snapshot.guid).collect::<Vec<Guid>>();
+    let found = words(&route(&line(mine), &line(gone), &guids, |_| false));
+    assert_eq!(found, expected, "`{mine}` without `{gone}` to `{theirs}`");
+}
+
 /// The same where some states may be jumped over.
 fn check_skipping(skip: &str, mine: &str, theirs: &str, expected: &str) {
     let guids = |text| line(text).iter().map(|snapshot| snapshot.guid).collect::<Vec<Guid>>();
     let (theirs, skip) = (guids(theirs), guids(skip));
-    let found = match route(&line(mine), &theirs, |guid| skip.contains(&guid)) {
+    let found = words(&route(&line(mine), &[], &theirs, |guid| skip.contains(&guid)));
+    assert_eq!(found, expected, "`{mine}` to `{theirs:?}`");
+}
+
+fn words(route: &Route) -> String {
+    match route {
         Route::UpToDate => "up to date".to_owned(),
         Route::Full { to } => format!("full {}", to.0),
         Route::Incremental { from, to } => format!("{} to {}", from.0, to.0),
@@ -31,8 +43,7 @@ fn check_skipping(skip: &str, mine: &str, theirs: &str, expected: &str) {
         }
         Route::Diverged { common, to: None } => format!("diverged after {}", common.0),
         Route::Nothing => "nothing".to_owned(),
-    };
-    assert_eq!(found, expected, "`{mine}` to `{theirs:?}`");
+    }
 }
 
 #[test]
@@ -74,11 +85,25 @@ fn a_state_that_this_line_does_not_have_is_divergence() {
     check("1.1 1.2", "1.1 1.2 1.3", "diverged after 102");
 }
 
+#[test]
+fn what_somebody_destroyed_is_still_a_beginning() {
+    check_without("1.2", "1.1 1.3", "1.1 1.2", "102 to 103");
+    check_without("1.2", "1.3", "1.1 1.2", "102 to 103");
+    check_without("1.2", "1.1 2.3 2.4", "1.2", "102 to 203");
+    // It cannot be made again: what follows it has to be frozen first.
+    check_without("1.3", "1.1 1.2", "1.1 1.2 1.3", "nothing");
+    // A copy that ends elsewhere gains nothing by it.
+    check_without("1.2", "1.1 1.3", "1.1", "101 to 103");
+    check_without("1.2", "1.1 1.3", "1.1 1.2 1.3", "up to date");
+    check_without("1.2", "1.3", "1.2 2.9", "full 103");
+}
+
 fn facts(role: DataRole, snapshots: &str) -> DataFacts {
     DataFacts {
         role,
         epoch: Epoch(1),
         snapshots: line(snapshots),
+        bookmarks: Vec::new(),
         held: Default::default(),
         used: Bytes(0),
         dirty: None,

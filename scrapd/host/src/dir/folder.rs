@@ -109,6 +109,7 @@ impl Meta {
             role: self.role_of(id),
             epoch: self.epoch,
             snapshots: self.line.iter().map(|row| row.snapshot.clone()).collect(),
+            bookmarks: Vec::new(),
             properties: self.properties.clone(),
             used: Bytes(self.packed.0.saturating_add(self.head.0)),
             quota: self.quota,

@@ -42,6 +42,8 @@ pub(super) struct Snaps {
     pub(super) foreign: Vec<(String, u64)>,
     /// Ours, and not of the line.
     pub(super) temporary: Vec<String>,
+    /// Of what is or was of the line, oldest first: they have the names of their snapshots.
+    pub(super) bookmarks: Vec<Snap>,
 }
 
 /// A dataset.
@@ -58,33 +60,52 @@ pub(super) struct Found {
 /// Sorts the snapshots of one dataset out of a table.
 pub(super) fn snapshots(dataset: &str, table: &BTreeMap<String, BTreeMap<String, Value>>) -> Snaps {
     let mut snaps = Snaps::default();
-    let prefix = format!("{dataset}@");
-    for (full, properties) in table.range(prefix.clone()..) {
-        let Some(short) = full.strip_prefix(&prefix) else { break };
-        let number =
-            |name: &str| properties.get(name).and_then(|value| words::number(&value.value));
+    let below = |mark: char| {
+        let prefix = format!("{dataset}{mark}");
+        let from = table.range(prefix.clone()..);
+        from.map_while(move |(full, properties)| {
+            Some((full, full.strip_prefix(&prefix)?, properties))
+        })
+    };
+    for (full, short, properties) in below('@') {
         if short.starts_with(TEMPORARY) {
             snaps.temporary.push(full.clone());
-            continue;
+        } else if let Some(snap) = Snap::of(full, short, properties) {
+            snaps.own.push(snap);
+        } else {
+            let txg = properties.get("createtxg").and_then(|txg| words::number(&txg.value));
+            snaps.foreign.push((full.clone(), txg.unwrap_or(0)));
         }
-        let (Ok(name), Some(guid)) = (short.parse(), number("guid")) else {
-            snaps.foreign.push((full.clone(), number("createtxg").unwrap_or(0)));
-            continue;
-        };
+    }
+    snaps.bookmarks.extend(below('#').filter_map(|(full, short, it)| Snap::of(full, short, it)));
+    snaps.own.sort_by_key(Snap::order);
+    snaps.bookmarks.sort_by_key(Snap::order);
+    snaps
+}
+
+impl Snap {
+    /// One of our names, by its properties.
+    fn of(full: &str, short: &str, properties: &BTreeMap<String, Value>) -> Option<Self> {
+        let number =
+            |name: &str| properties.get(name).and_then(|value| words::number(&value.value));
+        let (name, guid) = (short.parse().ok()?, Guid(number("guid")?));
         let created = properties.get(CREATED).and_then(|value| value.value.parse().ok());
         // What came in with a stream whose receiver stopped right after it has the time of its pool, in seconds.
         let seconds = number("creation").and_then(|seconds| i64::try_from(seconds).ok());
         let taken = seconds.unwrap_or(0);
         let created = created.unwrap_or(taken.saturating_mul(1000));
-        let snapshot = Snapshot { name, guid: Guid(guid), created: Timestamp(created) };
-        let (txg, userrefs) = (number("createtxg").unwrap_or(0), number("userrefs").unwrap_or(0));
-        snaps.own.push(Snap { full: full.clone(), snapshot, txg, taken, userrefs });
+        Some(Self {
+            full: full.to_owned(),
+            snapshot: Snapshot { name, guid, created: Timestamp(created) },
+            txg: number("createtxg").unwrap_or(0),
+            taken,
+            userrefs: number("userrefs").unwrap_or(0),
+        })
     }
-    snaps.own.sort_by(|a, b| {
-        let order = |snap: &Snap| (snap.txg, snap.snapshot.name.epoch, snap.snapshot.name.seq);
-        order(a).cmp(&order(b))
-    });
-    snaps
+
+    pub(super) fn order(&self) -> (u64, Epoch, u64) {
+        (self.txg, self.snapshot.name.epoch, self.snapshot.name.seq)
+    }
 }
 
 impl Found {
@@ -183,6 +204,18 @@ impl Found {
         self.line().find(|snap| snap.snapshot.guid == guid).ok_or(Cause::NoSnapshot(guid))
     }
 
+    /// Where an increment can begin: a snapshot, or what is left of one that somebody destroyed.
+    pub(super) fn base(&self, guid: Guid) -> std::result::Result<&Snap, Cause> {
+        let is = |snap: &&Snap| snap.snapshot.guid == guid;
+        self.line().find(is).or(self.orphaned().find(is)).ok_or(Cause::NoSnapshot(guid))
+    }
+
+    /// The bookmarks whose snapshots are gone, oldest first.
+    pub(super) fn orphaned(&self) -> impl Iterator<Item = &Snap> {
+        let gone = |mark: &&Snap| self.snap(mark.snapshot.guid).is_err();
+        self.snaps.bookmarks.iter().filter(gone)
+    }
+
     /// What somebody else made after the newest snapshot: no increment comes in over it.
     pub(super) fn in_the_way(&self) -> Option<&str> {
         let newest = self.snaps.own.last().map_or(0, |snap| snap.txg);
@@ -198,17 +231,16 @@ impl Found {
         Bytes(self.bytes("referenced"))
     }
 
+    /// Tags and what they hold, or held before somebody destroyed it.
+    pub(super) fn held(&self) -> impl Iterator<Item = (String, Guid)> {
+        let own = self.properties.iter().filter(|(_, value)| value.own);
+        own.filter_map(|(name, value)| Some((names::held(name)?, value.value.parse().ok()?)))
+    }
+
     /// Tags and what they hold, with the backend's own one for the origin.
     pub(super) fn holds(&self) -> BTreeMap<String, Guid> {
-        let mut holds = BTreeMap::new();
-        for (property, value) in self.properties.iter().filter(|(_, value)| value.own) {
-            let guid: Option<Guid> = value.value.parse().ok();
-            if let (Some(tag), Some(guid)) = (names::held(property), guid)
-                && self.snap(guid).is_ok()
-            {
-                holds.insert(tag, guid);
-            }
-        }
+        let is_here = |(_, guid): &(String, Guid)| self.snap(*guid).is_ok();
+        let mut holds: BTreeMap<String, Guid> = self.held().filter(is_here).collect();
         let origin: Option<Guid> = self.value(ORIGIN).and_then(|text| text.parse().ok());
         if let Some(guid) = origin.filter(|guid| self.snap(*guid).is_ok()) {
             holds.insert(ORIGIN_TAG.to_owned(), guid);
@@ -252,6 +284,7 @@ impl Found {
             role,
             epoch: self.epoch(),
             snapshots: self.line().map(|snap| snap.snapshot.clone()).collect(),
+            bookmarks: self.orphaned().map(|mark| mark.snapshot.clone()).collect(),
             properties: self.texts(),
             used: Bytes(used),
             quota: self.quota(),

@@ -63,6 +63,30 @@ impl Inner {
         }
     }
 
+    /// Bookmarks a snapshot. The same bookmark again is fine.
+    pub(super) async fn bookmark_in_pool(&self, full: &str, bookmark: &str) -> Result<()> {
+        let result = match self.library.bookmark(full, bookmark).await {
+            Some(result) => result,
+            None => self.tools.zfs(&["bookmark", full, bookmark]).await.map(|_| ()),
+        };
+        match result {
+            Err(Cause::Exists) => Ok(()),
+            result => result,
+        }
+    }
+
+    /// Destroys a bookmark. One that is not there is fine.
+    pub(super) async fn destroy_bookmark(&self, bookmark: &str) -> Result<()> {
+        let result = match self.library.destroy_bookmark(bookmark).await {
+            Some(result) => result,
+            None => self.tools.zfs(&["destroy", bookmark]).await.map(|_| ()),
+        };
+        match result {
+            Err(Cause::Missing) => Ok(()),
+            result => result,
+        }
+    }
+
     /// Ends SCRAP's hold on a snapshot. One that is not there is fine.
     pub(super) async fn release_in_pool(&self, full: &str) -> Result<()> {
         let result = match self.library.release(full).await {

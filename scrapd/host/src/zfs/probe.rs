@@ -20,6 +20,9 @@ pub(super) struct Capabilities {
     pub(super) many: bool,
     /// `zfs get all` with all that is asked of snapshots. Else: a question more.
     pub(super) whole: bool,
+    /// `zfs bookmark`, and increments that begin at one. Else: what somebody destroyed is no base any more, and the stream begins at
+    /// an older one, or is a full one.
+    pub(super) bookmarks: bool,
     /// `zfs diff`. Else: both trees are walked.
     pub(super) diff: bool,
     /// `zpool get -Hp` and `zpool sync`. Else: `zpool list`, and a snapshot where a sync is needed.
@@ -42,6 +45,7 @@ impl Capabilities {
             estimate: all,
             many: all,
             whole: all,
+            bookmarks: all,
             diff: all,
             pool: all,
             modern_properties: all,

@@ -28,14 +28,18 @@ impl Inner {
     fn plan_of(&self, found: &Found, from: Option<Guid>, to: Guid) -> Result<Plan> {
         let to = found.snap(to)?;
         if let Some(guid) = from {
-            found.snap(guid)?;
+            let base = found.base(guid)?;
             let at = |guid| found.line().position(|snap| snap.snapshot.guid == guid);
-            if at(guid) >= at(to.snapshot.guid) {
+            let comes_before = match at(guid) {
+                Some(at_base) => Some(at_base) < at(to.snapshot.guid),
+                None => base.order() < to.order(),
+            };
+            if !comes_before {
                 return Err(Cause::Diverged { newest: Some(to.snapshot.guid), from });
             }
         }
-        let from = from.map(|from| found.snap(from)).transpose()?;
-        let dataset = |full: &str| full.split('@').next().unwrap_or_default().to_owned();
+        let from = from.map(|from| found.base(from)).transpose()?;
+        let dataset = |full: &str| full.split(['@', '#']).next().unwrap_or_default().to_owned();
         let clone = from.is_some_and(|from| dataset(&from.full) != dataset(&to.full));
         let mut arguments = vec!["send".to_owned()];
         if self.can.compressed {
@@ -137,7 +141,7 @@ impl Inner {
             Some(of) if of == to.0 => found.snap(to)?,
             Some(_) | None => return Err(Cause::NoSnapshot(to)),
         };
-        let begin = from.map(|from| found.snap(Guid(from))).transpose()?;
+        let begin = from.map(|from| found.base(Guid(from))).transpose()?;
         let ends = Ends {
             from: begin.map(|snap| snap.full.clone()),
             to: snap.full.clone(),

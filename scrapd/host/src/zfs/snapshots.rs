@@ -1,6 +1,6 @@
 //! Snapshots of the line: made, held, pruned. Never one that somebody else made.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -154,13 +154,24 @@ impl Inner {
             return Err(Cause::Held(format!("the tag `{tag}` is the backend's own")));
         }
         let before = found.holds().get(tag).copied().filter(|before| *before != guid);
-        self.pool_hold(&found, snap).await?;
+        let (hold, bookmarked) =
+            tokio::join!(self.pool_hold(&found, snap), self.bookmark(&found, snap));
+        hold?;
         let hold = [(names::hold(tag), guid.to_string())];
         self.set(&found.name, &hold).await?;
-        if let Some(before) = before {
-            self.pool_release(&found, before, tag).await?;
-        }
+        let release = async {
+            match before {
+                Some(before) => self.pool_release(&found, before, tag).await,
+                None => Ok(()),
+            }
+        };
+        let held_now = found.held().filter(|(other, _)| other != tag).map(|(_, guid)| guid);
+        let needed: BTreeSet<Guid> = held_now.chain([guid]).collect();
+        let (released, bookmarks) = tokio::join!(release, self.sweep_bookmarks(&found, &needed));
+        released?;
         found.note(&hold);
+        found.snaps.bookmarks = bookmarks;
+        found.snaps.bookmarks.extend(bookmarked);
         let dataset = self.described(&found).await?;
         held.keep(found);
         Ok(dataset)
@@ -169,11 +180,51 @@ impl Inner {
     /// See `Datasets::release`.
     pub(super) async fn release(&self, id: DatasetId, tag: &str) -> Result<()> {
         let found = self.must(id).await?;
-        let Some(guid) = found.holds().get(tag).copied().filter(|_| tag != ORIGIN_TAG) else {
+        let Some((_, guid)) = found.held().find(|(held, _)| held == tag) else {
             return Ok(());
         };
         self.unset(&found.name, &names::hold(tag)).await?;
-        self.pool_release(&found, guid, tag).await
+        let needed = found.held().filter(|(other, _)| other != tag).map(|(_, guid)| guid);
+        self.sweep_bookmarks(&found, &needed.collect()).await;
+        match found.snap(guid) {
+            Ok(_) => self.pool_release(&found, guid, tag).await,
+            // Somebody destroyed it.
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// What is held is bookmarked too, where that can be done: if somebody destroys it all the same, the next stream still has its
+    /// beginning. Returns a new bookmark. A hold does not fail for want of one.
+    async fn bookmark(&self, found: &Found, snap: &Snap) -> Option<Snap> {
+        if !self.can.bookmarks || !found.snaps.own.contains(snap) {
+            return None;
+        }
+        let mut bookmark = snap.clone();
+        bookmark.full = format!("{}#{}", found.name, snap.snapshot.name);
+        if found.snaps.bookmarks.iter().any(|known| known.full == bookmark.full) {
+            return None;
+        }
+        match self.bookmark_in_pool(&snap.full, &bookmark.full).await {
+            Ok(()) => Some(bookmark),
+            Err(cause) => {
+                tracing::debug!(%cause, bookmark = bookmark.full, "not bookmarked");
+                None
+            }
+        }
+    }
+
+    /// Destroys the bookmarks of what no tag holds. Returns those that are left.
+    async fn sweep_bookmarks(&self, found: &Found, needed: &BTreeSet<Guid>) -> Vec<Snap> {
+        let mut left = Vec::new();
+        for bookmark in &found.snaps.bookmarks {
+            if needed.contains(&bookmark.snapshot.guid) {
+                left.push(bookmark.clone());
+            } else if let Err(cause) = self.destroy_bookmark(&bookmark.full).await {
+                tracing::debug!(%cause, bookmark = bookmark.full, "stays");
+                left.push(bookmark.clone());
+            }
+        }
+        left
     }
 
     /// A snapshot of another dataset is held by being cloned.

@@ -107,6 +107,7 @@ fn dataset(role: Role, epoch: u64) -> Dataset {
         role,
         epoch: Epoch(epoch),
         snapshots: Vec::new(),
+        bookmarks: Vec::new(),
         properties: BTreeMap::new(),
         used: Bytes(0),
         quota: Bytes(0),

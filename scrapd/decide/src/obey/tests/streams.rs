@@ -310,6 +310,41 @@ fn what_a_node_has_that_is_away_is_held_for_it() {
 }
 
 #[test]
+fn a_copy_that_gets_no_streams_is_asked_whether_it_is_still_there() {
+    let world = World::web(&[2]);
+    let mut owner = host(&world, 1_000);
+    owner.runs.insert(WEB, running(1, true));
+    let now = world.now.boot.0;
+    let looked = Dirty { bytes: Bytes(0), at: Timestamp(0), probed: BootTime(now) };
+    let held = held(2, "1.5");
+    owner.data.insert(WEB, DataFacts { held, dirty: Some(looked), ..head("1.4 1.5", 1) });
+    let states = |text| line(text).iter().map(|snapshot| snapshot.guid).collect::<Vec<Guid>>();
+    // Ten intervals of fifteen seconds.
+    for (ago, expected) in
+        [(149_999, [].as_slice()), (150_000, &["ask node 2 for its copy of web"])]
+    {
+        let mut known = CopyFacts::default();
+        known.says(states("1.4"), BootTime(0));
+        known.took(snapshot("1.5").guid, BootTime(now - ago));
+        owner.copies.insert((WEB, NodeId(2)), known);
+        assert_eq!(orders(&world, 1, &owner), expected, "{ago} ms ago");
+    }
+    // What it says counts: it is made again.
+    let known = owner.copies.get_mut(&(WEB, NodeId(2))).unwrap();
+    known.says(Vec::new(), BootTime(now));
+    assert_eq!(orders(&world, 1, &owner), ["send all of web to node 2"]);
+}
+
+#[test]
+fn what_was_said_long_ago_is_not_said_in_a_row() {
+    let mut known = CopyFacts::default();
+    for (at, said) in [(0, 1), (1_000, 2), (60_999, 3), (120_999, 1), (121_000, 2)] {
+        known.says(vec![Guid(1)], BootTime(at));
+        assert_eq!(known.said, said, "at {at}");
+    }
+}
+
+#[test]
 fn a_copy_that_has_to_set_something_aside_is_not_asked_all_the_time() {
     let world = World::web(&[2]);
     let mut owner = host(&world, 1_000);

@@ -87,6 +87,7 @@ impl Stored {
             role: self.role,
             epoch: self.epoch,
             snapshots: self.line.iter().map(|(snapshot, _)| snapshot.clone()).collect(),
+            bookmarks: Vec::new(),
             properties: self.properties.clone(),
             used: Bytes(used(trees)),
             quota: self.shape.quota,

@@ -34,6 +34,18 @@ impl Library {
         None
     }
 
+    pub(in crate::zfs) async fn bookmark(
+        &self,
+        _full: &str,
+        _bookmark: &str,
+    ) -> Option<Result<()>> {
+        None
+    }
+
+    pub(in crate::zfs) async fn destroy_bookmark(&self, _bookmark: &str) -> Option<Result<()>> {
+        None
+    }
+
     pub(in crate::zfs) async fn estimate(&self, _ends: &Ends) -> Option<Result<u64>> {
         None
     }

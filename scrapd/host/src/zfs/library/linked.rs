@@ -64,6 +64,19 @@ impl Library {
         Some(reached.patiently(Work::Other, &[], call).await)
     }
 
+    pub(in crate::zfs) async fn bookmark(&self, full: &str, bookmark: &str) -> Option<Result<()>> {
+        let reached = self.0.as_ref()?;
+        let pair = (bookmark.to_owned(), full.to_owned());
+        let call = || reached.lzc.bookmark(vec![pair.clone()]);
+        Some(reached.patiently(Work::Other, &[], call).await)
+    }
+
+    pub(in crate::zfs) async fn destroy_bookmark(&self, bookmark: &str) -> Option<Result<()>> {
+        let reached = self.0.as_ref()?;
+        let call = || reached.lzc.destroy_bookmarks(vec![bookmark.to_owned()]);
+        Some(reached.patiently(Work::Other, &[], call).await)
+    }
+
     pub(in crate::zfs) async fn estimate(&self, ends: &Ends) -> Option<Result<u64>> {
         let reached = self.0.as_ref().filter(|_| ends.token.is_none())?;
         let call = || reached.lzc.estimate(whole(ends));
