@@ -110,7 +110,7 @@ async fn a_copy_that_was_renamed_or_destroyed_is_named_and_made_again() -> anyho
     let Some(lab) = prepared(two_nodes(), Kind::Busybox, 1).await? else { return Ok(()) };
     let web = one(&lab).await?;
     let (pid, _) = daemon(&lab, "ben").await?;
-    for (number, deed) in ["rename", "destroy"].into_iter().enumerate() {
+    for (number, deed) in ["destroy", "rename"].into_iter().enumerate() {
         let copy = lab.dataset_of("ben", "web").await?;
         let aside = format!("{}-ben/aside", lab.name);
         let how = match deed {

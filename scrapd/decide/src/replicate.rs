@@ -68,9 +68,8 @@ pub fn route(
         later.iter().find(must).or(later.last()).map(|snapshot| snapshot.guid)
     };
     let next = |later: &[Snapshot]| first(later, &may_skip);
-    let order = |snapshot: &Snapshot| (snapshot.name.epoch, snapshot.name.seq);
     if let Some(base) = bookmarks.iter().rfind(|it| theirs.last() == Some(&it.guid)) {
-        let after = mine.partition_point(|snapshot| order(snapshot) <= order(base));
+        let after = mine.partition_point(|snapshot| snapshot.name.seq <= base.name.seq);
         let to = next(mine.get(after..).unwrap_or_default());
         return to.map_or(Route::Nothing, |to| Route::Incremental { from: base.guid, to });
     }

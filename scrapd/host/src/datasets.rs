@@ -180,7 +180,8 @@ pub struct Dataset {
     pub quota: Bytes,
     /// For an orphan: the newest snapshot that it has in common with the grain's own line.
     pub base: Option<Guid>,
-    /// Tags and the snapshots that they hold, with [`ORIGIN_TAG`] and those that begin with [`CLONE_TAG`].
+    /// Tags and the snapshots that they hold, or whose bookmarks are left, with [`ORIGIN_TAG`] and those that begin with
+    /// [`CLONE_TAG`].
     pub holds: BTreeMap<String, Guid>,
 }
 

@@ -98,8 +98,10 @@ fn copy(
     state: &State,
 ) -> CopyReport {
     let has = |guid: &Guid| known.is_some_and(|known| known.contains(guid));
-    // Of one that cannot be asked, what is held for it is the last that is known.
-    let held = data.held.get(&hold_tag(node)).filter(|_| known.is_none());
+    // Of one that cannot be asked, what is held for it is the last that is known. One that has said that it has nothing has nothing.
+    let has_said =
+        state.facts.copies.get(&(grain, node)).is_some_and(|copy| copy.snapshots.is_some());
+    let held = data.held.get(&hold_tag(node)).filter(|_| !has_said);
     let is_common = |guid: &Guid| has(guid) || held == Some(guid);
     let common = data.snapshots.iter().rev().find(|snapshot| is_common(&snapshot.guid));
     let stream = state.streams.get(&(grain, node)).cloned().unwrap_or_default();
@@ -132,4 +134,51 @@ fn data_behind(data: &DataFacts, has_something: bool) -> u64 {
 fn current_to(created: Timestamp, up_to_date: bool, data: &DataFacts) -> Timestamp {
     let clean = data.dirty.filter(|dirty| up_to_date && dirty.bytes.0 == 0);
     clean.map_or(created, |dirty| dirty.at.max(created))
+}
+
+#[cfg(test)]
+mod tests {
+    use scrap_decide::obey::CopyFacts;
+    use scrap_schema::id::Epoch;
+    use scrap_schema::snapshot::{Purpose, Snapshot, SnapshotName};
+    use scrap_schema::time::BootTime;
+
+    use super::*;
+
+    #[test]
+    fn what_is_held_for_a_copy_counts_only_until_it_has_said_what_it_has() {
+        let (grain, node) = (GrainId(1), NodeId(2));
+        let snapshot = |seq| Snapshot {
+            name: SnapshotName { epoch: Epoch(1), seq, purpose: Purpose::Replication },
+            guid: Guid(seq),
+            created: Timestamp(0),
+        };
+        let data = DataFacts {
+            role: DataRole::Owner,
+            epoch: Epoch(1),
+            snapshots: vec![snapshot(1), snapshot(2)],
+            bookmarks: Vec::new(),
+            held: [(hold_tag(node), Guid(2))].into(),
+            used: Bytes(9),
+            dirty: None,
+            restored: None,
+            described: 0,
+        };
+        let mut state = State::default();
+        state.failed(Lane::Copy(grain, node), "it is full".to_owned(), BootTime(0));
+        state.failed(Lane::Copy(grain, node), "it is full".to_owned(), BootTime(0));
+        let mut told = |said: Option<&[u64]>, known: Option<&[Guid]>| {
+            let mut copy_facts = CopyFacts::default();
+            if let Some(said) = said {
+                copy_facts.says(said.iter().copied().map(Guid).collect(), BootTime(0));
+            }
+            state.facts.copies.insert((grain, node), copy_facts);
+            let told = copy(grain, node, known, &data, &state);
+            (told.common, told.pending, told.trouble.is_some())
+        };
+        assert_eq!(told(None, None), (Some(Guid(2)), Bytes(0), false));
+        assert_eq!(told(Some(&[1]), Some(&[Guid(1)])), (Some(Guid(1)), Bytes(0), true));
+        // It is gone: nothing that is held here makes it whole again.
+        assert_eq!(told(Some(&[]), None), (None, Bytes(9), true));
+    }
 }

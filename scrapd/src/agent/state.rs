@@ -239,11 +239,13 @@ impl State {
             Update::Network(troubles) => self.network = troubles,
             Update::Pool(pool) => self.facts.pool = Some(pool),
             Update::Copy(grain, node, snapshots) => {
-                self.facts
-                    .copies
-                    .entry((grain, node))
-                    .or_default()
-                    .says(snapshots, clock::boot_time());
+                let newest = self.facts.newest(grain).map(|newest| newest.guid);
+                if newest.is_some() && snapshots.last().copied() == newest {
+                    // Where there is nothing to deliver, nothing fails any more.
+                    self.facts.failed.remove(&Lane::Copy(grain, node));
+                }
+                let copy = self.facts.copies.entry((grain, node)).or_default();
+                copy.says(snapshots, clock::boot_time());
             }
             Update::Sent(grain, node, guid, bytes, ms) => self.sent(grain, node, guid, bytes, ms),
             Update::Extended(deadline, silent) => self.extended(deadline, silent),

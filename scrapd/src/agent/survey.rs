@@ -149,19 +149,27 @@ fn believed(state: &State, grain: GrainId) -> Option<BTreeSet<Guid>> {
     Some(guids(&data.snapshots))
 }
 
+/// The same, with the bookmarks.
+fn all_believed(state: &State, grain: GrainId) -> Option<[BTreeSet<Guid>; 2]> {
+    let data = state.facts.data.get(&grain)?;
+    Some([guids(&data.snapshots), guids(&data.bookmarks)])
+}
+
 /// Grains whose dataset has come, gone, or holds other snapshots than is believed, and that nobody works on.
 fn changed(state: &State, list: &[Dataset]) -> Vec<GrainId> {
-    let listed: BTreeMap<GrainId, BTreeSet<Guid>> = list
+    let listed: BTreeMap<GrainId, [BTreeSet<Guid>; 2]> = list
         .iter()
         .filter_map(|dataset| match dataset.id {
-            DatasetId::Grain(grain) => Some((grain, guids(&dataset.snapshots))),
+            DatasetId::Grain(grain) => {
+                Some((grain, [guids(&dataset.snapshots), guids(&dataset.bookmarks)]))
+            }
             DatasetId::Orphan(..) | DatasetId::Template(_) => None,
         })
         .collect();
     let grains: BTreeSet<GrainId> = state.facts.data.keys().chain(listed.keys()).copied().collect();
     let differs = |grain: &GrainId| {
         let works = state.facts.busy.iter().any(|lane| touches(lane, *grain));
-        believed(state, *grain).as_ref() != listed.get(grain) && !works
+        all_believed(state, *grain).as_ref() != listed.get(grain) && !works
     };
     grains.into_iter().filter(differs).collect()
 }

@@ -225,7 +225,7 @@ fn clone(
     let source = change.look(from.0)?;
     not_trashed(source)?;
     settled(source)?;
-    let owner = source.owner;
+    let (owner, epoch) = (source.owner, source.epoch);
     insert(change, grain, text, Stage::Cloning { operation: id, from: from.0, snapshot: from.1 })?;
     let work = Work::Clone { from: from.0, snapshot: from.1, grain };
     begin(change, id, work, &text.name, Phase::Data);
@@ -234,7 +234,8 @@ fn clone(
     new.operation = Some(id);
     // Where its source is: no bytes travel. The leader moves it later if a person asks.
     new.owner = owner;
-    new.epoch = new.epoch.next();
+    // Its line begins with a state of its source: what it freezes itself is newer by epoch too.
+    new.epoch = new.epoch.next().max(epoch);
     new.armed = armed;
     if let Some(node) = owner {
         new.tenures.push(crate::cluster::Tenure { epoch: new.epoch, node, base: None });

@@ -345,6 +345,22 @@ fn a_grain_that_is_still_being_made_can_be_removed() {
 }
 
 #[test]
+fn a_clone_begins_in_the_epoch_of_its_source() {
+    for epoch in [1, 5] {
+        let mut world = World::web(&[2]);
+        let source = world.cluster.grains.get_mut(&WEB).unwrap();
+        source.epoch = Epoch(epoch);
+        source.tenures.last_mut().unwrap().epoch = Epoch(epoch);
+        let (operation, grain) = (OperationId(7), GrainId(2));
+        let work = Work::Clone { from: WEB, snapshot: None, grain };
+        world.done(Command::StartOperation { operation, work, text: Some(text("twin")) });
+        let twin = world.the(grain);
+        let tenures: Vec<Epoch> = twin.tenures.iter().map(|tenure| tenure.epoch).collect();
+        assert_eq!((twin.epoch, tenures), (Epoch(epoch), vec![Epoch(epoch)]));
+    }
+}
+
+#[test]
 fn a_clone_without_data_leaves_nothing_behind() {
     let clone = |world: &mut World| {
         let (operation, grain) = (OperationId(7), GrainId(2));

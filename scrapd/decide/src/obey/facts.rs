@@ -138,8 +138,8 @@ pub struct CopyFacts {
     pub heard: Option<BootTime>,
 }
 
-/// What was said longer ago than this is not said in a row with what is said now.
-const IN_A_ROW: Span = Span::from_secs(60);
+/// What was said longer ago than this is not said in a row with what is said now: a copy that gets no streams is asked more seldom.
+const IN_A_ROW: Span = Span::from_secs(10);
 
 impl CopyFacts {
     /// Takes what it has just said that it has.

@@ -152,11 +152,16 @@ fn send(here: Here<'_>, data: &DataFacts, node: NodeId, actions: &mut Vec<HostAc
             if let Some(newest) = data.snapshots.last() {
                 hold(here, data, node, newest.guid, actions);
             }
-            if is_long_unheard(here, node) {
-                actions.push(HostAction::Ask { grain, node });
-            }
+            ask_anyway(here, node, actions);
         }
-        Route::Nothing => (),
+        Route::Nothing => ask_anyway(here, node, actions),
+    }
+}
+
+/// Asks a copy that gets no streams, if what is known of it is old.
+fn ask_anyway(here: Here<'_>, node: NodeId, actions: &mut Vec<HostAction>) {
+    if is_long_unheard(here, node) {
+        actions.push(HostAction::Ask { grain: here.grain.id, node });
     }
 }
 
@@ -165,6 +170,10 @@ fn is_long_unheard(here: Here<'_>, node: NodeId) -> bool {
     let (least, most) = ASK_ANYWAY_WITHIN;
     let every = here.cluster.policy_of(here.grain).replicate.every;
     let after = Span::from_ms(every.ms().saturating_mul(ASK_ANYWAY)).clamp(least, most);
+    // Not all in one moment: each grain has a pause of its own, up to half as long again.
+    let apart = here.grain.id.0 % u128::from(after.ms() / 2);
+    let apart = Span::from_ms(u64::try_from(apart).unwrap_or_default());
+    let after = Span::from_ms(after.ms().saturating_add(apart.ms()));
     let heard = here.host.copies.get(&(here.grain.id, node)).and_then(|copy| copy.heard);
     heard.is_some_and(|heard| here.now.boot.since(heard) >= after) && !is_handed_over(here)
 }

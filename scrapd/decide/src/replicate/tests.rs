@@ -96,6 +96,8 @@ fn what_somebody_destroyed_is_still_a_beginning() {
     check_without("1.2", "1.1 1.3", "1.1", "101 to 103");
     check_without("1.2", "1.1 1.3", "1.1 1.2 1.3", "up to date");
     check_without("1.2", "1.3", "1.2 2.9", "full 103");
+    // A clone's line begins with a state of its source, whose epoch may be higher.
+    check_without("1.3", "5.2 1.4", "5.2 1.3", "103 to 104");
 }
 
 fn facts(role: DataRole, snapshots: &str) -> DataFacts {

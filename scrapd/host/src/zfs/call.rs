@@ -37,7 +37,7 @@ fn moves(arguments: &[String]) -> bool {
     match arguments.first().map(String::as_str) {
         Some("create" | "clone" | "rename" | "promote" | "rollback") => true,
         Some("receive") => arguments.iter().any(|argument| argument == "-A"),
-        Some("destroy") => arguments.last().is_some_and(|name| !name.contains('@')),
+        Some("destroy") => arguments.last().is_some_and(|name| !name.contains(['@', '#'])),
         _ => false,
     }
 }
@@ -207,6 +207,7 @@ mod tests {
             ("destroy r/g", true),
             ("receive -A r/g", true),
             ("destroy r/g@s,t", false),
+            ("destroy r/g#s", false),
             ("snapshot r/g@s", false),
             ("get -Hp all r/g", false),
             ("set a=b r/g", false),

@@ -239,7 +239,7 @@ impl Found {
 
     /// Tags and what they hold, with the backend's own one for the origin.
     pub(super) fn holds(&self) -> BTreeMap<String, Guid> {
-        let is_here = |(_, guid): &(String, Guid)| self.snap(*guid).is_ok();
+        let is_here = |(_, guid): &(String, Guid)| self.base(*guid).is_ok();
         let mut holds: BTreeMap<String, Guid> = self.held().filter(is_here).collect();
         let origin: Option<Guid> = self.value(ORIGIN).and_then(|text| text.parse().ok());
         if let Some(guid) = origin.filter(|guid| self.snap(*guid).is_ok()) {

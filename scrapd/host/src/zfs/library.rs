@@ -71,6 +71,7 @@ impl Inner {
         };
         match result {
             Err(Cause::Exists) => Ok(()),
+            Err(Cause::Program { said, .. }) if said.contains("bookmark exists") => Ok(()),
             result => result,
         }
     }

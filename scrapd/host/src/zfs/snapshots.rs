@@ -186,14 +186,10 @@ impl Inner {
         self.unset(&found.name, &names::hold(tag)).await?;
         let needed = found.held().filter(|(other, _)| other != tag).map(|(_, guid)| guid);
         self.sweep_bookmarks(&found, &needed.collect()).await;
-        match found.snap(guid) {
-            Ok(_) => self.pool_release(&found, guid, tag).await,
-            // Somebody destroyed it.
-            Err(_) => Ok(()),
-        }
+        self.pool_release(&found, guid, tag).await
     }
 
-    /// What is held is bookmarked too, where that can be done: if somebody destroys it all the same, the next stream still has its
+    /// What a tag is put on is bookmarked too, where that can be done: if somebody destroys it all the same, the next stream still has its
     /// beginning. Returns a new bookmark. A hold does not fail for want of one.
     async fn bookmark(&self, found: &Found, snap: &Snap) -> Option<Snap> {
         if !self.can.bookmarks || !found.snaps.own.contains(snap) {
@@ -235,9 +231,9 @@ impl Inner {
         self.hold_in_pool(&snap.full).await
     }
 
-    /// Lets go in the pool of what no other tag holds.
+    /// Lets go in the pool of what no other tag holds, if it is there at all.
     async fn pool_release(&self, found: &Found, guid: Guid, tag: &str) -> Result<()> {
-        let snap = found.snap(guid)?;
+        let Ok(snap) = found.snap(guid) else { return Ok(()) };
         let mut others = found.holds().into_iter();
         if !found.snaps.own.contains(snap) || others.any(|(other, of)| of == guid && other != tag) {
             return Ok(());

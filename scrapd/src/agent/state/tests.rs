@@ -3,6 +3,7 @@
 use scrap_host::datasets::DatasetId;
 use scrap_host::runtime::{Instance, InstanceState, Listing, RuntimeCause, RuntimeError};
 use scrap_schema::id::{Epoch, GrainId, NodeId};
+use scrap_schema::snapshot::{Purpose, Snapshot, SnapshotName};
 
 use super::*;
 
@@ -98,6 +99,22 @@ fn an_answered_question_does_not_shorten_the_pause_after_the_next_failure() {
     assert!(pauses[0] < pauses[1] && pauses[1] < pauses[2], "{pauses:?}");
     state.succeeded(lane, true);
     assert!(state.facts.failed.is_empty());
+}
+
+#[test]
+fn a_copy_that_has_everything_has_failed_at_nothing() {
+    let name = SnapshotName { epoch: Epoch(1), seq: 2, purpose: Purpose::Replication };
+    let newest = Snapshot { name, guid: Guid(2), created: Timestamp(0) };
+    let mut state = State::default();
+    let data = Dataset { snapshots: vec![newest], ..dataset(Role::Owner, 1) };
+    state.take(Update::Data(WEB, Some(data)));
+    for (says, fails) in [(vec![], true), (vec![Guid(1)], true), (vec![Guid(1), Guid(2)], false)] {
+        let lane = Lane::Copy(WEB, NodeId(2));
+        state.failed(lane, "away".to_owned(), BootTime(0));
+        state.succeeded(lane, false);
+        state.take(Update::Copy(WEB, NodeId(2), says.clone()));
+        assert_eq!(state.facts.failed.contains_key(&lane), fails, "{says:?}");
+    }
 }
 
 /// A dataset with nothing in it.

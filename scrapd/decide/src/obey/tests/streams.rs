@@ -319,10 +319,9 @@ fn a_copy_that_gets_no_streams_is_asked_whether_it_is_still_there() {
     let held = held(2, "1.5");
     owner.data.insert(WEB, DataFacts { held, dirty: Some(looked), ..head("1.4 1.5", 1) });
     let states = |text| line(text).iter().map(|snapshot| snapshot.guid).collect::<Vec<Guid>>();
-    // Ten intervals of fifteen seconds.
-    for (ago, expected) in
-        [(149_999, [].as_slice()), (150_000, &["ask node 2 for its copy of web"])]
-    {
+    // Ten intervals of fifteen seconds, and what this grain adds to it.
+    let due = 150_000 + u64::try_from(WEB.0 % 75_000).unwrap();
+    for (ago, expected) in [(due - 1, [].as_slice()), (due, &["ask node 2 for its copy of web"])] {
         let mut known = CopyFacts::default();
         known.says(states("1.4"), BootTime(0));
         known.took(snapshot("1.5").guid, BootTime(now - ago));
@@ -338,7 +337,7 @@ fn a_copy_that_gets_no_streams_is_asked_whether_it_is_still_there() {
 #[test]
 fn what_was_said_long_ago_is_not_said_in_a_row() {
     let mut known = CopyFacts::default();
-    for (at, said) in [(0, 1), (1_000, 2), (60_999, 3), (120_999, 1), (121_000, 2)] {
+    for (at, said) in [(0, 1), (1_000, 2), (10_999, 3), (20_999, 1), (21_000, 2)] {
         known.says(vec![Guid(1)], BootTime(at));
         assert_eq!(known.said, said, "at {at}");
     }

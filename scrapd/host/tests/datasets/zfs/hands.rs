@@ -106,64 +106,67 @@ async fn a_base_that_somebody_destroyed_is_missed() {
     assert_cause!(refused, Cause::NoSnapshot(guid) if guid == one);
 }
 
-/// By the holds that the agent makes; a pool without bookmarks has only what is held.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_held_base_that_somebody_destroyed_is_still_a_beginning() {
-    let Some((a, b, one, _)) = two().await else { return };
-    let first = a.name(&format!("grains/{WEB}@{}", name(1, 1)));
-    let bookmarks = || {
-        zfs(&[
-            "get",
-            "-Hp",
-            "-r",
-            "-d",
-            "1",
-            "-o",
-            "name",
-            "guid",
-            &a.name(&format!("grains/{WEB}")),
-        ])
-    };
-    let is_bookmarked =
-        |seq| bookmarks().lines().any(|it| it.ends_with(&format!("#{}", name(1, seq))));
+/// By the library or by the programs; a pool without bookmarks has only what is held.
+async fn a_held_base_is_destroyed(by_programs: bool) {
+    let Some((mut a, b, one, _)) = two().await else { return };
+    if by_programs {
+        // Other programs than the installed ones are meant as they are.
+        let zfs = by_hand("sh", &["-c", "command -v zfs"]).unwrap();
+        a.settings.zfs = zfs.trim().into();
+        a.reopen();
+    }
+    let grain = a.name(&format!("grains/{WEB}"));
+    let first = format!("{grain}@{}", name(1, 1));
+    let list = || zfs(&["get", "-Hp", "-r", "-d", "1", "-o", "name", "guid", &grain]);
+    let marked = |seq| list().lines().any(|it| it.ends_with(&format!("#{}", name(1, seq))));
+    a.datasets.hold(WEB, one, "last:2").await.unwrap();
+    // Again, with what was seen long ago: the bookmark is there already.
+    a.reopen();
     a.datasets.hold(WEB, one, "last:2").await.unwrap();
     assert_cause!(a.datasets.prune(WEB, &[one]).await, Cause::Held(_));
     zfs(&["release", "scrap:held", &first]);
     zfs(&["destroy", &first]);
+    a.reopen();
     let seen = a.datasets.get(ID).await.unwrap().unwrap();
     let two = seen.snapshots.last().unwrap().guid;
-    assert_eq!((seen.snapshots.len(), seen.holds.get("last:2")), (1, None));
+    assert_eq!(seen.snapshots.len(), 1);
 
     if by_hand("zfs", &["version"]).is_ok() {
-        assert_eq!(
-            seen.bookmarks.iter().map(|it| (it.guid, it.name.seq)).collect::<Vec<_>>(),
-            [(one, 1)]
-        );
+        let bookmarks = seen.bookmarks.iter().map(|it| (it.guid, it.name.seq));
+        assert_eq!(bookmarks.collect::<Vec<_>>(), [(one, 1)]);
+        assert_eq!(seen.holds.get("last:2"), Some(&one));
         assert!(a.datasets.estimate(ID, Some(one), two).await.unwrap() > 0);
         copy(&a.datasets, &b.datasets, Some(one), two).await;
-        assert_cause!(
-            a.datasets.send(ID, Some(two), one, &mut Vec::new()).await,
-            Cause::NoSnapshot(_)
-        );
-        // The next hold of this tag lets go of it, and a bookmark is no obstacle to anything.
+        let missing = a.datasets.send(ID, Some(two), one, &mut Vec::new()).await;
+        assert_cause!(missing, Cause::NoSnapshot(_));
+        // The next hold of this tag lets go of it.
         let held = a.datasets.hold(WEB, two, "last:2").await.unwrap();
-        assert_eq!(
-            (held.bookmarks.as_slice(), is_bookmarked(1), is_bookmarked(2)),
-            (&[][..], false, true)
-        );
+        assert_eq!((held.bookmarks, marked(1), marked(2)), (Vec::new(), false, true));
         a.datasets.hold(WEB, two, "last:3").await.unwrap();
         a.datasets.release(WEB, "last:2").await.unwrap();
-        assert!(is_bookmarked(2), "another tag holds it");
+        assert!(marked(2), "another tag holds it");
         a.datasets.release(WEB, "last:3").await.unwrap();
-        assert!(!is_bookmarked(2));
+        assert!(!marked(2));
+        // It is no obstacle.
+        a.datasets.hold(WEB, two, "last:2").await.unwrap();
+        assert!(marked(2));
     } else {
-        assert!(seen.bookmarks.is_empty());
-        assert_cause!(
-            a.datasets.send(ID, Some(one), two, &mut Vec::new()).await,
-            Cause::NoSnapshot(_)
-        );
+        assert_eq!((seen.bookmarks, seen.holds.get("last:2")), (Vec::new(), None));
+        let missing = a.datasets.send(ID, Some(one), two, &mut Vec::new()).await;
+        assert_cause!(missing, Cause::NoSnapshot(_));
     }
     a.datasets.destroy(ID).await.unwrap();
+    assert!(a.datasets.get(ID).await.unwrap().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_held_base_that_somebody_destroyed_is_still_a_beginning() {
+    a_held_base_is_destroyed(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn so_it_is_by_the_programs_alone() {
+    a_held_base_is_destroyed(true).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
