@@ -14,7 +14,7 @@ mod template;
 mod text;
 
 pub(crate) use check::bad_key;
-pub use check::{validate_environment, validate_labels};
+pub use check::{validate_labels, validate_program};
 pub use health::{Check, ExecCheck, Health, HttpCheck, Probe, TcpCheck};
 pub use network::{
     BadAddress, Cidr, Egress, GrainNetwork, Ingress, NetworkSpec, Peers, Ports, Protocol, Range,

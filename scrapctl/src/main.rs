@@ -30,7 +30,7 @@ use crate::client::Client;
 use crate::cmd::Ctx;
 use crate::failure::Failure;
 use crate::print::Print;
-use crate::render::text::Clock;
+use crate::render::text::{Clock, clean};
 use crate::settings::{Environment, Settings, config, known};
 
 /// Age of the list of nodes at which it is asked for again.
@@ -60,11 +60,16 @@ fn say(error: &clap::Error) -> u8 {
             Exit::Ok.code()
         }
         _ => {
-            let text = error.render().to_string().replace("\n  tip: ", "\n  hint: ");
-            Print::plain().err(&text);
+            Print::plain().err(&mistake(error));
             Exit::Usage.code()
         }
     }
+}
+
+/// What clap says of a mistake, in our words. What was written is in it: letters that do something to a terminal are shown.
+fn mistake(error: &clap::Error) -> String {
+    let text = error.render().to_string().replace("\n  tip: ", "\n  hint: ");
+    text.split('\n').map(clean).collect::<Vec<_>>().join("\n")
 }
 
 fn start(cli: Cli) -> Result<(), Failure> {
@@ -135,4 +140,17 @@ async fn remember(ctx: &Ctx, remembered: &mut known::Cluster) {
         remembered.nodes = nodes;
     }
     remembered.last = Some(last);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_mistyped_does_nothing_to_the_terminal() {
+        // Whole sequences of escapes clap leaves out itself.
+        let error = Cli::try_parse_from(["scrapctl", "in\u{1b}[31mfo\u{202e}ls"]).unwrap_err();
+        let said = mistake(&error);
+        assert!(said.contains("info\\u{202e}ls") && said.lines().count() > 1, "{said}");
+    }
 }

@@ -37,7 +37,7 @@ const KEEP_MAX: u32 = 10_000;
 impl Validate for GrainSpec {
     fn validate(&self) -> Vec<FieldError> {
         let mut faults = self.program();
-        faults.extend(within("/env", validate_environment(&self.env)));
+        faults.extend(within("/env", environment(&self.env)));
         faults.extend(within("/resources", self.resources.validate()));
         faults.extend(self.addresses());
         if let Some(health) = &self.health {
@@ -92,9 +92,19 @@ fn arguments(at: &str, command: &[String]) -> Vec<FieldError> {
     faults
 }
 
-/// What is wrong with the environment of a program: of the whole, or at `/<variable>`.
+/// What is wrong with a program that is to be run inside a grain, at `/command` and `/env`.
 #[must_use]
-pub fn validate_environment(env: &BTreeMap<String, String>) -> Vec<FieldError> {
+pub fn validate_program(command: &[String], env: &BTreeMap<String, String>) -> Vec<FieldError> {
+    let mut faults = arguments("/command", command);
+    if command.is_empty() {
+        faults.push(FieldError::new("/command", "the command is empty"));
+    }
+    faults.extend(within("/env", environment(env)));
+    faults
+}
+
+/// What is wrong with the environment of a program: of the whole, or at `/<variable>`.
+fn environment(env: &BTreeMap<String, String>) -> Vec<FieldError> {
     let mut faults = Vec::new();
     let hint = "put it into a file in the grain's data";
     if env.len() > ENV_ENTRIES_MAX {

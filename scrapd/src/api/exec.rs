@@ -15,6 +15,7 @@ use futures_util::stream::unfold;
 use scrap_host::runtime::{Exec, Runtime, RuntimeCause, RuntimeError};
 use scrap_schema::api::{ExecBody, ExecEnd};
 use scrap_schema::problem::Code;
+use scrap_schema::spec::validate_program;
 use scrap_schema::strict::strict_json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout};
@@ -66,9 +67,10 @@ pub(super) async fn exec(
     let mut input = request.into_body().into_data_stream();
     let (line, rest) = first_line(&mut input).await?;
     let ExecBody { command, env, tty, window, user } = strict_json(&line)?;
-    if command.first().is_none_or(String::is_empty) {
-        let detail = "the command is empty";
-        return Err(Failure::bad_value(Code::BadRequest, "/command", detail));
+    let faults = validate_program(&command, &env);
+    if let Some(first) = faults.first() {
+        let detail = first.detail.clone();
+        return Err(Failure::new(Code::BadRequest, detail).errors(faults));
     }
     if tty || user.is_some() {
         let window = tty.then(|| window.unwrap_or_default());
