@@ -80,7 +80,8 @@ impl GrainSpec {
 fn arguments(at: &str, command: &[String]) -> Vec<FieldError> {
     let mut faults = Vec::new();
     if command.first().is_some_and(String::is_empty) {
-        faults.push(FieldError::new(format!("{at}/0"), "the program is an empty text"));
+        let fault = FieldError::new(format!("{at}/0"), "the program is an empty text");
+        faults.push(fault.with_hint("name a program, and its arguments after it"));
     }
     for (index, argument) in command.iter().enumerate() {
         faults.extend(within(at, no_nul(argument, &[Step::Index(index)]).into_iter().collect()));
@@ -97,7 +98,8 @@ fn arguments(at: &str, command: &[String]) -> Vec<FieldError> {
 pub fn validate_program(command: &[String], env: &BTreeMap<String, String>) -> Vec<FieldError> {
     let mut faults = arguments("/command", command);
     if command.is_empty() {
-        faults.push(FieldError::new("/command", "the command is empty"));
+        let fault = FieldError::new("/command", "the command is empty");
+        faults.push(fault.with_hint("name a program, and its arguments after it"));
     }
     faults.extend(within("/env", environment(env)));
     faults
@@ -119,7 +121,10 @@ fn environment(env: &BTreeMap<String, String>) -> Vec<FieldError> {
         let path = [Step::Key(name.clone())];
         if let Some(reason) = bad_variable(name) {
             let detail = format!("`{}` is not a name for a variable: {reason}", short(name));
-            faults.push(FieldError::new(pointer(&path), detail));
+            let fault = FieldError::new(pointer(&path), detail);
+            faults.push(
+                fault.with_hint("choose another name: letters, digits and `_`, such as `PORT`"),
+            );
         }
         faults.extend(no_nul(value, &path));
     }
@@ -143,7 +148,8 @@ fn bad_variable(name: &str) -> Option<&'static str> {
 }
 
 fn no_nul(text: &str, path: &[Step]) -> Option<FieldError> {
-    text.contains('\0').then(|| FieldError::new(pointer(path), "the text holds a NUL character"))
+    let fault = FieldError::new(pointer(path), "the text holds a NUL character");
+    text.contains('\0').then(|| fault.with_hint("leave it out: no program can be given one"))
 }
 
 fn short(text: &str) -> String {

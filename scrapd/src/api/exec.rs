@@ -69,8 +69,11 @@ pub(super) async fn exec(
     let ExecBody { command, env, tty, window, user } = strict_json(&line)?;
     let faults = validate_program(&command, &env);
     if let Some(first) = faults.first() {
-        let detail = first.detail.clone();
-        return Err(Failure::new(Code::BadRequest, detail).errors(faults));
+        let mut failure = Failure::new(Code::BadRequest, first.detail.clone());
+        if let Some(hint) = first.hint.clone() {
+            failure = failure.hint(hint);
+        }
+        return Err(failure.errors(faults));
     }
     if tty || user.is_some() {
         let window = tty.then(|| window.unwrap_or_default());
