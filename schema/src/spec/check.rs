@@ -34,6 +34,8 @@ const REPLICATE_EVERY_MIN: Span = Span::from_secs(1);
 const COPIES_MAX: u32 = 8;
 const KEEP_MAX: u32 = 10_000;
 
+const NAME_A_PROGRAM: &str = "name a program, and its arguments after it";
+
 impl Validate for GrainSpec {
     fn validate(&self) -> Vec<FieldError> {
         let mut faults = self.program();
@@ -81,7 +83,7 @@ fn arguments(at: &str, command: &[String]) -> Vec<FieldError> {
     let mut faults = Vec::new();
     if command.first().is_some_and(String::is_empty) {
         let fault = FieldError::new(format!("{at}/0"), "the program is an empty text");
-        faults.push(fault.with_hint("name a program, and its arguments after it"));
+        faults.push(fault.with_hint(NAME_A_PROGRAM));
     }
     for (index, argument) in command.iter().enumerate() {
         faults.extend(within(at, no_nul(argument, &[Step::Index(index)]).into_iter().collect()));
@@ -99,7 +101,7 @@ pub fn validate_program(command: &[String], env: &BTreeMap<String, String>) -> V
     let mut faults = arguments("/command", command);
     if command.is_empty() {
         let fault = FieldError::new("/command", "the command is empty");
-        faults.push(fault.with_hint("name a program, and its arguments after it"));
+        faults.push(fault.with_hint(NAME_A_PROGRAM));
     }
     faults.extend(within("/env", environment(env)));
     faults

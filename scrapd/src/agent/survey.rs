@@ -152,7 +152,12 @@ fn believed(state: &State, grain: GrainId) -> Option<BTreeSet<Guid>> {
 /// The same, with the bookmarks.
 fn all_believed(state: &State, grain: GrainId) -> Option<[BTreeSet<Guid>; 2]> {
     let data = state.facts.data.get(&grain)?;
-    Some([guids(&data.snapshots), guids(&data.bookmarks)])
+    Some(bases(&data.snapshots, &data.bookmarks))
+}
+
+/// All that a stream can begin at.
+fn bases(snapshots: &[Snapshot], bookmarks: &[Snapshot]) -> [BTreeSet<Guid>; 2] {
+    [guids(snapshots), guids(bookmarks)]
 }
 
 /// Grains whose dataset has come, gone, or holds other snapshots than is believed, and that nobody works on.
@@ -160,9 +165,7 @@ fn changed(state: &State, list: &[Dataset]) -> Vec<GrainId> {
     let listed: BTreeMap<GrainId, [BTreeSet<Guid>; 2]> = list
         .iter()
         .filter_map(|dataset| match dataset.id {
-            DatasetId::Grain(grain) => {
-                Some((grain, [guids(&dataset.snapshots), guids(&dataset.bookmarks)]))
-            }
+            DatasetId::Grain(grain) => Some((grain, bases(&dataset.snapshots, &dataset.bookmarks))),
             DatasetId::Orphan(..) | DatasetId::Template(_) => None,
         })
         .collect();

@@ -172,8 +172,8 @@ fn is_long_unheard(here: Here<'_>, node: NodeId) -> bool {
     let after = Span::from_ms(every.ms().saturating_mul(ASK_ANYWAY)).clamp(least, most);
     // Not all in one moment: each grain has a pause of its own, up to half as long again.
     let apart = here.grain.id.0 % u128::from(after.ms() / 2);
-    let apart = Span::from_ms(u64::try_from(apart).unwrap_or_default());
-    let after = Span::from_ms(after.ms().saturating_add(apart.ms()));
+    let apart = u64::try_from(apart).unwrap_or_default();
+    let after = Span::from_ms(after.ms().saturating_add(apart));
     let heard = here.host.copies.get(&(here.grain.id, node)).and_then(|copy| copy.heard);
     heard.is_some_and(|heard| here.now.boot.since(heard) >= after) && !is_handed_over(here)
 }

@@ -120,7 +120,7 @@ async fn a_held_base_is_destroyed(by_programs: bool) {
     let list = || zfs(&["get", "-Hp", "-r", "-d", "1", "-o", "name", "guid", &grain]);
     let marked = |seq| list().lines().any(|it| it.ends_with(&format!("#{}", name(1, seq))));
     a.datasets.hold(WEB, one, "last:2").await.unwrap();
-    // Again, with what was seen long ago: the bookmark is there already.
+    // Again: the bookmark is there already.
     a.reopen();
     a.datasets.hold(WEB, one, "last:2").await.unwrap();
     assert_cause!(a.datasets.prune(WEB, &[one]).await, Cause::Held(_));
