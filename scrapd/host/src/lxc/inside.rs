@@ -13,11 +13,15 @@ use crate::processes::Process;
 const FOLDERS: [&str; 6] =
     ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
-/// Whether a process runs this program of the machine.
-pub(super) fn is_run_by(process: Process, program: &Path) -> bool {
-    let runs = fs::metadata(format!("/proc/{}/exe", process.pid));
-    let (Ok(runs), Ok(program)) = (runs, fs::metadata(program)) else { return false };
-    (runs.dev(), runs.ino()) == (program.dev(), program.ino())
+/// Whether the first process of a system is the system's own by now: until then it runs the program that makes systems, and
+/// one that has no program any more is on its way out.
+pub(super) fn has_begun(init: Process, maker: &Path) -> bool {
+    let runs = match fs::metadata(format!("/proc/{}/exe", init.pid)) {
+        Ok(runs) => runs,
+        // What only hides its program from us runs one.
+        Err(error) => return error.kind() == io::ErrorKind::PermissionDenied,
+    };
+    fs::metadata(maker).map_or(true, |maker| (runs.dev(), runs.ino()) != (maker.dev(), maker.ino()))
 }
 
 /// Looks for a program as the system would start it.
@@ -49,4 +53,26 @@ pub(super) fn find_program(init: Process, program: &str) -> io::Result<()> {
         }
     }
     Err(last)
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a test needs something that ends")]
+    fn a_process_that_ends_is_no_system_that_has_begun() {
+        let mine = std::env::current_exe().unwrap();
+        assert!(!has_begun(Process::me(), &mine));
+        assert!(has_begun(Process::me(), Path::new("/bin/sh")));
+        assert!(has_begun(Process::me(), Path::new("/nothing/makes/systems")));
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let process = Process { pid: i32::try_from(child.id()).unwrap(), started: 0 };
+        // Ended, and not waited for yet.
+        let flags = rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOWAIT;
+        let pid = rustix::process::Pid::from_raw(process.pid).unwrap();
+        rustix::process::waitid(rustix::process::WaitId::Pid(pid), flags).unwrap();
+        assert!(!has_begun(process, &mine));
+        child.wait().unwrap();
+    }
 }

@@ -199,7 +199,7 @@ impl LxcRuntime {
         let (family, maker) = (record.family(), self.tools.start.clone());
         let found = tokio::task::spawn_blocking(move || {
             let init = family.init()?;
-            Ok(init.filter(|init| !inside::is_run_by(*init, &maker)))
+            Ok(init.filter(|init| inside::has_begun(*init, &maker)))
         });
         let found = found.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
         found.map_err(|error| io_cause("cannot look at the grain's processes", error))
