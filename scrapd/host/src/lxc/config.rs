@@ -151,7 +151,11 @@ impl Description<'_> {
         self.limits(&mut lines)?;
         match &self.system.interface {
             Some(interface) => network(interface, &mut lines)?,
-            None => lines.put("lxc.net.0.type", "empty"),
+            // Up: then the loopback is, on which a grain's own programs meet.
+            None => {
+                lines.put("lxc.net.0.type", "empty");
+                lines.put("lxc.net.0.flags", "up");
+            }
         }
         for (name, value) in self.env {
             lines.put("lxc.environment", variable(name, value)?);

@@ -39,6 +39,7 @@ mod contained_tests {
         a_terminal_is_one
         the_console_is_a_terminal_too
         users_are_those_of_the_grain
+        without_a_network_there_is_a_loopback
         a_dropped_exec_ends_inside_too
         a_frozen_grain_does_nothing_and_can_be_stopped
         the_environment_is_what_was_ordered
@@ -313,6 +314,15 @@ async fn users_are_those_of_the_grain() {
         let refused = bench.runtime.exec(order).await.unwrap_err().cause;
         assert!(matches!(refused, RuntimeCause::NoUser { .. }), "{user:?}: {refused:?}");
     }
+    bench.runtime.stop(WEB, GRACE).await.unwrap();
+}
+
+async fn without_a_network_there_is_a_loopback() {
+    let bench = LxcBench::new().await;
+    bench.runtime.start(bench.order(1)).await.unwrap();
+    let order = exec(&["sh", "-c", "cd /sys/class/net && echo * && cat lo/flags"]);
+    let output = bench.runtime.exec(order).await.unwrap().child.wait_with_output().await.unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "lo\n0x9\n", "up, and the loopback");
     bench.runtime.stop(WEB, GRACE).await.unwrap();
 }
 
