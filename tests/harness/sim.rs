@@ -13,6 +13,7 @@ pub mod random;
 pub mod run;
 pub mod scenario;
 pub mod script;
+pub mod trace;
 pub mod words;
 pub mod world;
 
@@ -32,6 +33,7 @@ use scrap_schema::operation::Work;
 use judge::Judge;
 use machine::{Machine, wall};
 use network::{Mail, Weather};
+use trace::Trace;
 
 /// Length of a step in milliseconds.
 pub const STEP_MS: u64 = 50;
@@ -53,6 +55,8 @@ pub struct Sim {
     pub truth: Cluster,
     /// What must never be, and what was written.
     pub judge: Judge,
+    /// What it did so far.
+    pub trace: Trace,
     /// The operator's log.
     pub lines: Vec<String>,
     /// Whether lines are written down.
@@ -99,6 +103,7 @@ impl Sim {
             machines,
             truth: Cluster::default(),
             judge: Judge::default(),
+            trace: Trace::default(),
             lines: Vec::new(),
             verbose: true,
             clients: true,
@@ -196,6 +201,7 @@ impl Sim {
         }
         let before = self.truth.clone();
         let applied = scrap_decide::apply::apply(&mut self.truth, index, &proposal);
+        self.trace.entry(self.now, &proposal.command, &applied);
         self.judge_entry(&before, &proposal, &applied);
         self.entries.push((self.now, proposal));
         self.catch_up(leader);

@@ -25,6 +25,7 @@ impl Sim {
             let who = format!("{}/obey", self.machines[at].name);
             self.say(&who, &words);
         }
+        self.trace.note(self.now, format_args!("{at} {action}"));
         let now = self.machines[at].now(self.now);
         // A report may be on its way for long.
         let stalled =

@@ -30,8 +30,6 @@ pub struct Judge {
     base: BTreeMap<GrainId, Content>,
     /// Whether rows are compared at every entry.
     pub compare_rows: bool,
-    /// Failovers so far.
-    pub failovers: u64,
 }
 
 impl Judge {
@@ -310,7 +308,6 @@ impl Sim {
                 }
             }
             AssignCause::Failover { loss } => {
-                self.judge.failovers += 1;
                 self.judge_loss(grain, &name, &lost, loss.as_ref());
             }
         }

@@ -8,6 +8,7 @@ use scrap_decide::lead::Subject;
 use scrap_schema::spec::FailoverMode;
 
 use super::network::Weather;
+use super::trace::Tally;
 use super::script::Script;
 use super::world::World;
 use super::{Sim, scenario};
@@ -34,6 +35,15 @@ pub struct Case {
     pub rate: u64,
     /// Feeds everything else.
     pub seed: u64,
+}
+
+/// What came of a case that broke no promise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// The same if everything that happened is the same.
+    pub hash: String,
+    /// How much happened.
+    pub tally: Tally,
 }
 
 /// Something that happens. Numbers are taken modulo what there is.
@@ -273,7 +283,7 @@ impl Case {
     ///
     /// # Errors
     /// What must never be, or what does not come back to life; with the case as a scenario and the log.
-    pub fn play(&self) -> Result<u64> {
+    pub fn play(&self) -> Result<Report> {
         let mut log = String::new();
         self.try_play(&mut log).with_context(|| {
             format!(
@@ -284,7 +294,7 @@ impl Case {
         })
     }
 
-    fn try_play(&self, log: &mut String) -> Result<u64> {
+    fn try_play(&self, log: &mut String) -> Result<Report> {
         let world: World = toml::from_str(&self.world())?;
         let script = Script::parse(&self.script())?;
         let mut sim = world.build(self.seed)?;
@@ -303,7 +313,15 @@ impl Case {
         sim.run_until(script.end * 1000);
         let result = heal(&mut sim).and_then(|()| scenario::end(&mut sim));
         *log = sim.log();
-        result.map(|()| sim.judge.failovers)
+        result?;
+        let hash = sim.trace.hash();
+        let mut tally = std::mem::take(&mut sim.trace.tally);
+        tally.ms = sim.now;
+        for order in &script.orders {
+            let word = order.words.split(' ').next().unwrap_or_default();
+            *tally.faults.entry(word.to_owned()).or_default() += 1;
+        }
+        Ok(Report { hash, tally })
     }
 }
 
