@@ -10,6 +10,8 @@ LAB ?= tests/lab/lab
 LAB_UP ?=
 # Parts of the platform lane: `make platform PLATFORM=host`, or `cluster`; both if nobody says.
 PLATFORM ?=
+# Histories that `make sim` plays of each kind.
+SEEDS ?= 1000
 # Names of benches, such as `writes list`; all if nobody says.
 BENCH ?=
 
@@ -55,6 +57,15 @@ platform: tools ## As root: the suites on real ZFS, LXC and networks, and whole 
 soak: build ## Kill daemons a hundred times under load, watch an idle cluster for a minute
 	@SCRAP_KILL_ROUNDS=100 SCRAP_IDLE_SECS=60 $(CARGO) test $(CARGO_FLAGS) -p scrap-tests --test cluster -- \
 		--nocapture --test-threads 1 soak idle
+
+sim: tools ## Play random histories of a simulated cluster; `make sim SEEDS=2000`
+	@$(CARGO) build --release -p scrap-tests --bin scrap-sim
+	@target/release/scrap-sim --seeds $(SEEDS)
+	@target/release/scrap-sim --seeds $(SEEDS) --hard
+
+mutants: tools ## Plant one bug after the other in the protocol and see the simulator find each
+	@$(CARGO) build --release -p scrap-tests --features mutants --bin scrap-sim
+	@target/release/scrap-sim --mutants --seeds 10000
 
 bench: tools ## Measure real clusters with optimised programs; `make bench BENCH=writes` measures one thing
 	@$(CARGO) build --release --workspace --bins

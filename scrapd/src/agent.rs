@@ -189,6 +189,7 @@ pub async fn run(daemon: Arc<Daemon>, shutdown: CancellationToken) -> bool {
 fn plan(daemon: &Daemon, now: Now) -> Vec<HostAction> {
     daemon.consensus.read(|cluster| {
         daemon.agent.with(|state| {
+            state.applied(cluster.index);
             // Until the registration of this start is applied here the picture of the cluster may be older than what
             // an earlier start already did.
             if state.registered.is_none_or(|index| cluster.index < index) {

@@ -77,7 +77,9 @@ pub async fn renew(
         memory.inner.news.notify_one();
     }
     let index = consensus.confirm_leadership().await?;
-    let verdict = consensus.read(|cluster| lease::answer(cluster, renewal.node, renewal.boot));
+    let (node, boot) = (renewal.node, renewal.boot);
+    let verdict = consensus.read(|cluster| lease::answer(cluster, node, boot, Some(index)));
+    let verdict = verdict.ok_or(NotLeader { leader: None })?;
     Ok(RenewalAnswer { sent: renewal.sent, verdict, index, wants_full: !full })
 }
 
@@ -177,7 +179,7 @@ async fn propose(consensus: &Consensus, commands: Vec<Command>) {
     let proposals = stream::iter(commands).map(|command| async move {
         let words = command.to_string();
         let proposal = Proposal { at: clock::wall(), key: None, command };
-        (words, consensus.propose(proposal).await)
+        (words, consensus.decide(proposal).await)
     });
     let mut proposals = proposals.buffered(PROPOSALS_AT_ONCE);
     while let Some((command, result)) = proposals.next().await {

@@ -181,6 +181,15 @@ impl Consensus {
         self.inner.propose(&proposal).await
     }
 
+    /// The same for what this node has decided as the leader: what it knew then, the next leader may know better. So it is
+    /// never forwarded.
+    ///
+    /// # Errors
+    /// If this node does not lead any more, or the outcome is unknown.
+    pub async fn decide(&self, proposal: Proposal) -> Result<Committed, ProposeError> {
+        self.inner.decide(&proposal).await
+    }
+
     /// Looks at the state as it is here, without asking anybody. Keep `f` short: changes wait meanwhile.
     pub fn read<R>(&self, f: impl FnOnce(&Cluster) -> R) -> R {
         self.inner.published.read(f)

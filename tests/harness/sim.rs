@@ -9,6 +9,7 @@ pub mod judge;
 pub mod log;
 pub mod machine;
 pub mod network;
+pub mod promises;
 pub mod random;
 pub mod run;
 pub mod scenario;
@@ -269,13 +270,16 @@ impl Sim {
                 self.judge.untouched(&before, &machine.cluster, &applied, &proposal.command);
             }
             machine.changed = true;
+            machine.tenant.applied(machine.cluster.index);
             machine.forget_copies();
         }
     }
 
     fn obey(&mut self, at: usize) {
         let machine = &mut self.machines[at];
-        if !machine.is_running() || machine.id.0 == 0 {
+        // Nothing is obeyed before this start of the daemon is registered and that is known here.
+        let registered = machine.cluster.nodes.get(&machine.id).and_then(|node| node.boot);
+        if !machine.is_running() || registered != Some(machine.boot) {
             return;
         }
         if !machine.changed && self.now < machine.obeyed + OBEY_EVERY_MS {
@@ -318,6 +322,10 @@ impl Sim {
         self.hear_reasons(at, &plan.waiting);
         let who = format!("{}/lead", self.machines[at].name);
         for command in plan.commands {
+            // What it knew, the next leader may know better: nothing is forwarded.
+            if self.leader() != Some(at) {
+                return;
+            }
             let words = format!("{command}");
             match self.propose(Some(at), command) {
                 // It has lost its majority: the next rounds will show.

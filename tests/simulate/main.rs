@@ -2,6 +2,9 @@
 //! breaks a promise is made smaller and left as a scenario.
 #![expect(clippy::print_stdout, reason = "figures are what this program is for")]
 
+#[cfg(feature = "mutants")]
+mod mutants;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -11,9 +14,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use clap::Parser;
-use proptest::strategy::{Strategy, ValueTree};
+use proptest::strategy::{BoxedStrategy, Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
-use scrap_tests::sim::random::{Case, Report, case};
+use scrap_tests::sim::random::{Case, Report, case, hard_case};
 use scrap_tests::sim::trace::Tally;
 
 /// So often a history that fails is played again while it is made smaller.
@@ -37,9 +40,19 @@ struct Options {
     /// Begin no history after so many minutes.
     #[arg(long)]
     minutes: Option<u64>,
+    /// Nodes die and come back all the time.
+    #[arg(long)]
+    hard: bool,
+    /// Plant one bug after the other and say which history finds it, within `--seeds`.
+    #[cfg(feature = "mutants")]
+    #[arg(long)]
+    mutants: bool,
     /// So many at once; by itself one for each processor.
     #[arg(long)]
     jobs: Option<usize>,
+    /// With `--seed`: every action and every entry too.
+    #[arg(long, requires = "seed")]
+    trace: bool,
     /// Where scenarios of broken promises are left.
     #[arg(long, default_value = "target/sim")]
     out: PathBuf,
@@ -55,14 +68,15 @@ struct Done {
     broken: Vec<u64>,
 }
 
-fn tree(seed: u64) -> Result<impl ValueTree<Value = Case>> {
+fn tree(seed: u64, hard: bool) -> Result<Box<dyn ValueTree<Value = Case>>> {
     let mut bytes = [0; 32];
     for (to, from) in bytes.iter_mut().zip(seed.to_le_bytes()) {
         *to = from;
     }
     let random = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
     let mut runner = TestRunner::new_with_rng(Config::default(), random);
-    case().new_tree(&mut runner).map_err(|why| anyhow!("there is no case: {why}"))
+    let cases: BoxedStrategy<Case> = if hard { hard_case().boxed() } else { case().boxed() };
+    cases.new_tree(&mut runner).map_err(|why| anyhow!("there is no case: {why}"))
 }
 
 /// Plays a case; a panic is a broken promise too.
@@ -77,8 +91,8 @@ fn play(case: &Case) -> Result<Report> {
 }
 
 /// Makes a case that fails smaller and writes it down.
-fn smaller(seed: u64, out: &Path) -> Result<(PathBuf, String)> {
-    let mut tree = tree(seed)?;
+fn smaller(seed: u64, hard: bool, out: &Path) -> Result<(PathBuf, String)> {
+    let mut tree = tree(seed, hard)?;
     let mut last = tree.current();
     let mut left = SMALLER;
     while left > 0 {
@@ -116,7 +130,7 @@ fn work(options: &Options, next: &AtomicU64, enough: &AtomicBool, done: &Mutex<D
         if options.failovers.is_none() && seed >= options.from + options.seeds {
             return;
         }
-        let played = tree(seed).and_then(|tree| play(&tree.current()));
+        let played = tree(seed, options.hard).and_then(|tree| play(&tree.current()));
         let Ok(mut done) = done.lock() else { return };
         done.histories += 1;
         match played {
@@ -137,12 +151,20 @@ fn work(options: &Options, next: &AtomicU64, enough: &AtomicBool, done: &Mutex<D
     }
 }
 
-fn one(seed: u64) -> Result<ExitCode> {
-    let case = tree(seed)?.current();
+fn one(seed: u64, options: &Options) -> Result<ExitCode> {
+    let case = tree(seed, options.hard)?.current();
     println!("--- world.toml\n{}\n--- script\n{}", case.world(), case.script());
-    match play(&case) {
+    let (lines, played) = match options.trace {
+        true => case.trace(),
+        false => (Vec::new(), play(&case)),
+    };
+    for line in lines {
+        println!("{line}");
+    }
+    match played {
         Ok(report) => {
-            println!("--- seed {seed} breaks no promise; trace {}\n{:?}", report.hash, report.tally);
+            let Report { hash, tally } = report;
+            println!("--- seed {seed} breaks no promise; trace {hash}\n{tally:?}");
             Ok(ExitCode::SUCCESS)
         }
         Err(why) => {
@@ -155,16 +177,21 @@ fn one(seed: u64) -> Result<ExitCode> {
 fn main() -> Result<ExitCode> {
     let options = Options::parse();
     if let Some(seed) = options.seed {
-        return one(seed);
+        return one(seed, &options);
     }
     // What a history says when it panics is said once, when it was made smaller.
     std::panic::set_hook(Box::new(|_| ()));
     let jobs = options.jobs.or_else(|| std::thread::available_parallelism().ok().map(Into::into));
+    let jobs = jobs.unwrap_or(1);
+    #[cfg(feature = "mutants")]
+    if options.mutants {
+        return mutants::run(options.seeds, jobs);
+    }
     let (next, enough) = (AtomicU64::new(options.from), AtomicBool::new(false));
     let done = Mutex::new(Done::default());
     let began = Instant::now();
     std::thread::scope(|scope| {
-        for _ in 0..jobs.unwrap_or(1) {
+        for _ in 0..jobs {
             scope.spawn(|| work(&options, &next, &enough, &done));
         }
     });
@@ -186,13 +213,17 @@ fn said(options: &Options, done: &Done, took: Duration) -> Result<ExitCode> {
         *ms as f64 / 3_600_000.0
     );
     println!("  {failovers} failovers, {moves} moves, {fences} fences, {orphans} orphans");
-    let faults: Vec<String> = faults.iter().map(|(word, count)| format!("{word} {count}")).collect();
+    let faults: Vec<String> =
+        faults.iter().map(|(word, count)| format!("{word} {count}")).collect();
     println!("  {}", faults.join(", "));
     println!("  trace {}", all.finalize().to_hex());
+    let hard = if options.hard { " --hard" } else { "" };
     for seed in &done.broken {
-        let (folder, why) = smaller(*seed, &options.out)?;
+        let (folder, why) = smaller(*seed, options.hard, &options.out)?;
         println!("seed {seed} breaks a promise: {why}\n  see {}", folder.display());
-        println!("  again: cargo run --release -p scrap-tests --bin scrap-sim -- --seed {seed}");
+        println!(
+            "  again: cargo run --release -p scrap-tests --bin scrap-sim -- --seed {seed}{hard}"
+        );
     }
     if done.broken.is_empty() {
         println!("no promise was broken");

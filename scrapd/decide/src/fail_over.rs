@@ -17,6 +17,7 @@ use crate::apply::attested;
 use crate::cluster::{Grain, Liveness, Node};
 use crate::lead::{Plan, Subject, View, WaitReason};
 use crate::lease::brake;
+use crate::mutant::{self, Mutant};
 use crate::observed::Mark;
 use crate::place::{Loads, Purpose, Wanted};
 
@@ -168,8 +169,16 @@ fn best(
     let usable = copies.iter().filter(|copy| to.is_none_or(|to| to == copy.node));
     let usable = usable.filter(|copy| score(copy.node).is_some());
     // Freshest first; among equals the better place.
+    let worst = mutant::is(Mutant::OldestCopy);
     let best = usable.min_by_key(|copy| {
-        (Reverse(order(&copy.head)), copy.loss.window_ms, Reverse(score(copy.node)), copy.node)
+        let last = worst.then(|| order(&copy.head));
+        (
+            last,
+            Reverse(order(&copy.head)),
+            copy.loss.window_ms,
+            Reverse(score(copy.node)),
+            copy.node,
+        )
     });
     best.cloned().ok_or_else(|| match (copies.is_empty(), to) {
         (true, _) => WaitReason::NoCopy { owner: view.cluster.node_name(owner) },
@@ -197,7 +206,8 @@ fn allowed(view: View<'_>, grain: &Grain, owner: NodeId) -> Result<Timestamp, Wa
             return Err(WaitReason::OwnerSilent { owner: name });
         }
     };
-    if !grain.armed && !attested(view.cluster, grain) {
+    let takes = mutant::is(Mutant::TakesUnarmed);
+    if !grain.armed && !attested(view.cluster, grain) && !takes {
         return Err(WaitReason::NeedsWord { owner: name });
     }
     let until = written_until(view, grain, node);
@@ -206,6 +216,7 @@ fn allowed(view: View<'_>, grain: &Grain, owner: NodeId) -> Result<Timestamp, Wa
     }
     let policy = view.cluster.policy_of(grain).failover;
     match policy.mode {
+        FailoverMode::Manual if takes => (),
         FailoverMode::Manual => return Err(WaitReason::ManualPolicy { owner: name }),
         FailoverMode::Auto => (),
     }

@@ -368,6 +368,8 @@ fn lead_grain(
     if grain.trashed_until.is_some_and(|until| view.now.wall >= until) {
         return empty_trash(view, grain, plan);
     }
+    // In every stage: when a move is over its owner prunes at once.
+    replicate::remember(view, grain, plan);
     match &grain.stage {
         Stage::Unplaced => place_new(view, grain, loads, plan),
         Stage::Warming { .. }
@@ -407,7 +409,6 @@ fn settled(
         plan.wait(Subject::Grain(grain.id), WaitReason::Unwell { owner, why });
     }
     replicate::protect(view, grain, loads, plan);
-    replicate::remember(view, grain, plan);
     replicate::held_up(view, grain, plan);
 }
 

@@ -4,25 +4,43 @@
 //! on boot time only. Safe because every answer to a renewal is preceded by a quorum-confirmed leadership after its receipt
 //! and counts from the time of *sending*, and because the countdown is longer than lease and kill together ([`Timing::check`]).
 
+use std::collections::BTreeMap;
+
 use scrap_schema::command::Command;
 use scrap_schema::id::{BootId, NodeId};
-use scrap_schema::node::{NodeRole, Verdict};
+use scrap_schema::node::{NodeRole, RenewalAnswer, Verdict};
 use scrap_schema::time::{BootTime, Now};
 use scrap_schema::timing::Timing;
 
 use crate::cluster::{Cluster, Liveness, Node};
 use crate::lead::{Plan, Subject, WaitReason};
+use crate::mutant::{self, Mutant};
 use crate::observed::{Mark, Observed};
 
-/// What the leader says to a renewal, after it has confirmed its leadership.
+/// What a leader says to a renewal. `confirmed`: the entry up to which everything was committed when a majority said, asked after
+/// the renewal was here, that it leads; `None`: no majority did. `None`: it must not say anything.
 #[must_use]
-pub fn answer(cluster: &Cluster, node: NodeId, boot: BootId) -> Verdict {
+pub fn answer(
+    cluster: &Cluster,
+    node: NodeId,
+    boot: BootId,
+    confirmed: Option<u64>,
+) -> Option<Verdict> {
+    let confirmed = confirmed.is_some_and(|index| index <= cluster.index);
+    if !confirmed && !mutant::is(Mutant::AnswersUnconfirmed) {
+        return None;
+    }
+    Some(verdict(cluster, node, boot))
+}
+
+fn verdict(cluster: &Cluster, node: NodeId, boot: BootId) -> Verdict {
     let Some(node) = cluster.nodes.get(&node) else { return Verdict::Removed };
     if node.boot != Some(boot) {
         return Verdict::Unregistered;
     }
     match node.liveness {
         Liveness::Online => Verdict::Granted,
+        Liveness::Suspect { .. } if mutant::is(Mutant::AnswersSuspect) => Verdict::Granted,
         Liveness::Suspect { .. } | Liveness::Fenced { .. } => Verdict::Suspected,
         Liveness::Joining | Liveness::Away { .. } => Verdict::Unregistered,
     }
@@ -56,6 +74,55 @@ impl Lease {
     }
 }
 
+/// So many grants wait at once at most: a node that far behind gets nothing from more of them.
+const PENDING_MAX: usize = 32;
+
+/// A node's side of its lease: takes answers, and counts each once this node has applied what the leader knew.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tenant {
+    lease: Lease,
+    /// When what was granted had been sent, by the entry that has to be applied first.
+    pending: BTreeMap<u64, BootTime>,
+}
+
+impl Tenant {
+    /// The lease as it counts now.
+    #[must_use]
+    pub fn lease(&self) -> Lease {
+        self.lease
+    }
+
+    /// A grant counts from this time of sending.
+    pub fn grant(&mut self, sent: BootTime) {
+        self.lease.granted = self.lease.granted.max(Some(sent));
+    }
+
+    /// A renewal was answered, and the answer came here now. The lease counts from the time at which the renewal was *sent*.
+    pub fn answered(&mut self, answer: &RenewalAnswer, now: BootTime) {
+        match answer.verdict {
+            Verdict::Granted => {
+                let late = mutant::is(Mutant::LeaseFromAnswer);
+                let sent = if late { now } else { answer.sent };
+                if self.pending.len() < PENDING_MAX {
+                    let waits = self.pending.entry(answer.index).or_insert(sent);
+                    *waits = sent.max(*waits);
+                }
+            }
+            Verdict::Suspected | Verdict::Unregistered | Verdict::Removed => (),
+        }
+    }
+
+    /// Entries were applied here. Returns whether the lease has become longer.
+    pub fn applied(&mut self, index: u64) -> bool {
+        let before = self.lease;
+        while let Some(first) = self.pending.first_entry().filter(|first| *first.key() <= index) {
+            let sent = first.remove();
+            self.grant(sent);
+        }
+        self.lease != before
+    }
+}
+
 /// Watches every node's silence: suspicion, countdown, fence.
 pub(crate) fn watch(cluster: &Cluster, observed: &Observed, now: Now, plan: &mut Plan) {
     let timing = cluster.timing();
@@ -86,8 +153,12 @@ fn watch_one(
                 plan.commands.push(Command::SuspectNode { node: node.id, boot, last_heard });
             }
         }
+        Liveness::Suspect { .. } if mutant::is(Mutant::NoFence) => {
+            plan.commands.push(Command::FenceNode { node: node.id, boot });
+        }
         Liveness::Suspect { ticks, .. } => {
-            let ticked = observed.for_how_long(Mark::Tick(node.id, ticks), now.boot) >= timing.tick;
+            let ticked = observed.for_how_long(Mark::Tick(node.id, ticks), now.boot) >= timing.tick
+                || mutant::is(Mutant::CountsAtOnce);
             match (ticked, ticks < timing.ticks) {
                 (true, true) => {
                     let tick = ticks.saturating_add(1);
@@ -117,7 +188,7 @@ pub fn brake(cluster: &Cluster) -> Option<(usize, usize)> {
             Liveness::Joining | Liveness::Online | Liveness::Away { .. } => (),
         }
     }
-    (silent.saturating_mul(2) > all).then_some((silent, all))
+    (silent.saturating_mul(2) > all && !mutant::is(Mutant::NoBrake)).then_some((silent, all))
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ pub mod cluster;
 pub mod lead;
 pub mod lease;
 pub mod migrate;
+pub mod mutant;
 pub mod obey;
 pub mod observed;
 pub mod place;

@@ -134,10 +134,9 @@ async fn renew_once(
     let answer = ask(daemon, leader, renewal, timing).await?;
     told.full = !answer.wants_full;
     told.reports = if told.full { reports } else { BTreeMap::new() };
-    if answer.verdict == Verdict::Granted {
-        granted(daemon, &answer, timing).await;
-    }
-    Some(answer.verdict)
+    let verdict = answer.verdict;
+    daemon.agent.update(vec![Update::Answered(answer, clock::boot_time())]);
+    Some(verdict)
 }
 
 fn difference(
@@ -166,16 +165,6 @@ async fn ask(
             tracing::debug!(error = crate::logging::chain(&error), "renewal not answered");
             None
         }
-    }
-}
-
-/// The lease counts from the sending of the renewal, once this node knows what the leader knew.
-async fn granted(daemon: &Daemon, answer: &RenewalAnswer, timing: Timing) {
-    let mut changes = daemon.consensus.changes();
-    let limit = Duration::from_millis(timing.renew.ms());
-    let reached = changes.wait_for(|applied| *applied >= answer.index);
-    if let Ok(Ok(_)) = tokio::time::timeout(limit, reached).await {
-        daemon.agent.update(vec![Update::Granted(Some(answer.sent))]);
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use scrap_decide::cluster::{Cluster, Grain};
-use scrap_decide::lease::Lease;
+use scrap_decide::lease::Tenant;
 use scrap_decide::obey::{
     DataFacts, DataRole, Dirty, Failure, HostFacts, Lane, OrphanFacts, StopReason,
 };
@@ -15,7 +15,7 @@ use scrap_host::datasets::{Dataset, Role};
 use scrap_host::machine::Meter;
 use scrap_host::runtime::{Listing, Usage};
 use scrap_schema::id::{BootId, Epoch, GrainId, NodeId, OperationId, TemplateId};
-use scrap_schema::node::{GrainReport, NodeUsage, PoolFacts};
+use scrap_schema::node::{GrainReport, NodeUsage, PoolFacts, RenewalAnswer};
 use scrap_schema::snapshot::{Guid, Snapshot};
 use scrap_schema::time::{BootTime, Timestamp};
 use scrap_schema::unit::{Bytes, MilliCpu, Span};
@@ -38,6 +38,8 @@ pub(crate) const PROPERTY_GENERATION: &str = "scrap:generation";
 pub struct State {
     /// What `obey` decides on.
     pub facts: HostFacts,
+    /// This node's side of its lease.
+    tenant: Tenant,
     /// What people were told of by themselves.
     pub(crate) told: Told,
     /// Which start of the daemon is registered, and at which log index.
@@ -174,8 +176,10 @@ pub enum Update {
     Sent(GrainId, NodeId, Guid, u64, u64),
     /// Running grains have this deadline, except those whose keepers could not be reached, and why.
     Extended(BootTime, BTreeMap<GrainId, String>),
-    /// The lease was granted, counted from this time of sending.
+    /// What runs here was found under a lease that was granted, counted from this time of sending.
     Granted(Option<BootTime>),
+    /// A renewal was answered, and the answer came at that time.
+    Answered(RenewalAnswer, BootTime),
     /// What a grain uses.
     Usage(GrainId, Usage, BootTime),
     /// What the node uses.
@@ -196,6 +200,12 @@ pub struct Checked {
 }
 
 impl State {
+    /// This node has applied the log up to an entry: grants that were known to the leader then count now.
+    pub(crate) fn applied(&mut self, index: u64) {
+        self.tenant.applied(index);
+        self.facts.lease = self.tenant.lease();
+    }
+
     /// Takes a change in.
     pub fn take(&mut self, update: Update) {
         match update {
@@ -250,9 +260,12 @@ impl State {
             Update::Sent(grain, node, guid, bytes, ms) => self.sent(grain, node, guid, bytes, ms),
             Update::Extended(deadline, silent) => self.extended(deadline, silent),
             Update::Granted(granted) => {
-                let Lease { granted: before } = self.facts.lease;
-                self.facts.lease = Lease { granted: before.max(granted) };
+                if let Some(sent) = granted {
+                    self.tenant.grant(sent);
+                }
+                self.facts.lease = self.tenant.lease();
             }
+            Update::Answered(answer, now) => self.tenant.answered(&answer, now),
             Update::Usage(grain, usage, at) => {
                 self.measured.entry(grain).or_default().take(usage, at);
             }

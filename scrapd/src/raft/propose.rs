@@ -39,10 +39,7 @@ pub(super) enum Attempt {
 impl Inner {
     /// Proposes until it is done, unknown, or too late.
     pub(super) async fn propose(&self, proposal: &Proposal) -> Result<Committed, ProposeError> {
-        let bytes = serde_json::to_vec(proposal).map_or(usize::MAX, |body| body.len());
-        if bytes > PROPOSAL_LIMIT {
-            return Err(ProposeError::TooLarge { bytes, limit: PROPOSAL_LIMIT });
-        }
+        fits(proposal)?;
         let began = Instant::now();
         let deadline = began + self.settings.timers.propose;
         let mut asking = Asking::default();
@@ -77,6 +74,18 @@ impl Inner {
                     let _ = tokio::time::timeout(PAUSE.min(left), metrics.changed()).await;
                 }
             }
+        }
+    }
+
+    /// Proposes what this node has decided as the leader. If it is not the leader any more, nobody else is asked.
+    pub(super) async fn decide(&self, proposal: &Proposal) -> Result<Committed, ProposeError> {
+        fits(proposal)?;
+        let began = Instant::now();
+        match self.propose_here(proposal, self.settings.timers.propose).await {
+            Attempt::Done(committed) => Ok(committed),
+            Attempt::NotNow { .. } => Err(ProposeError::NoLeader { waited: began.elapsed() }),
+            Attempt::Unknown => Err(ProposeError::Unknown { waited: began.elapsed() }),
+            Attempt::Closed => Err(ProposeError::Closed),
         }
     }
 
@@ -122,6 +131,15 @@ impl Inner {
             }
         }
     }
+}
+
+/// Whether the log takes it.
+fn fits(proposal: &Proposal) -> Result<(), ProposeError> {
+    let bytes = serde_json::to_vec(proposal).map_or(usize::MAX, |body| body.len());
+    if bytes > PROPOSAL_LIMIT {
+        return Err(ProposeError::TooLarge { bytes, limit: PROPOSAL_LIMIT });
+    }
+    Ok(())
 }
 
 /// Whom to ask next. A node that has been away may believe in a leader that is none any more, and at a new address the real one

@@ -25,12 +25,12 @@ impl Sim {
             let who = format!("{}/obey", self.machines[at].name);
             self.say(&who, &words);
         }
-        self.trace.note(self.now, format_args!("{at} {action}"));
+        self.trace.note(self.now, format_args!("{at} {action} {action:?}"));
         let now = self.machines[at].now(self.now);
         // A report may be on its way for long.
         let stalled =
             matches!(action, HostAction::Tell { .. }) && self.chance(1000) < self.weather.stalls;
-        let stall = if stalled { self.chance(self.weather.stall_ms / 2) } else { 0 };
+        let stall = if stalled { self.chance(self.weather.stall_ms * 2) } else { 0 };
         let end = match self.duration(at, &action) {
             Ok(duration) => self.now + duration + stall,
             Err(why) => return self.failed(at, &action, why),
@@ -171,6 +171,7 @@ impl Sim {
     }
 
     fn failed(&mut self, at: usize, action: &HostAction, why: String) {
+        self.trace.note(self.now, format_args!("{at} failed: {action}: {why}"));
         let now = self.machines[at].clock.read(self.now);
         if let HostAction::Send { grain, node, .. } | HostAction::Ask { grain, node } = action {
             let name = self.name(*grain);
@@ -442,6 +443,7 @@ impl Sim {
             }
             self.set_aside(peer, grain, plan.base, plan.name)?;
         }
+        self.judge_receive(at, peer, grain, from);
         let receiver = &mut self.machines[peer];
         receiver.changed = true;
         let copy = receiver.datasets.entry(grain).or_insert_with(|| match from {

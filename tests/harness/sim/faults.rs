@@ -1,5 +1,6 @@
 //! What can go wrong with simulated machines, and what passes by itself: deadlines, health checks.
 
+use scrap_decide::mutant::{self, Mutant};
 use scrap_decide::obey::{HostAction, RunFacts};
 use scrap_schema::command::Command;
 use scrap_schema::id::{BootId, GrainId};
@@ -14,6 +15,9 @@ const CHECK_EVERY_MS: u64 = 1_000;
 impl Sim {
     /// Kills what has passed its deadline, whether the daemon lives or not.
     pub(super) fn end_leases(&mut self, at: usize) {
+        if mutant::is(Mutant::NoGuard) {
+            return;
+        }
         let machine = &self.machines[at];
         let now = machine.clock.read(self.now);
         let slack = Span::from_ms(self.kill_slack);

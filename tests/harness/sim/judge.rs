@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use super::Sim;
 use super::disk::Content;
 use super::machine::wall;
+use super::promises::Said;
 
 /// What was written and what was found.
 #[derive(Debug, Default)]
@@ -28,6 +29,8 @@ pub struct Judge {
     pub ledger: BTreeMap<GrainId, Vec<Timestamp>>,
     /// From what a grain went on in its present epoch.
     base: BTreeMap<GrainId, Content>,
+    /// What the log has said.
+    said: Said,
     /// Whether rows are compared at every entry.
     pub compare_rows: bool,
 }
@@ -101,7 +104,7 @@ pub fn rows(cluster: &Cluster) -> BTreeMap<Key, Value> {
 }
 
 impl Sim {
-    fn find(&mut self, what: String) {
+    pub(super) fn find(&mut self, what: String) {
         self.judge.found.push(format!("at {} s: {what}", self.now / 1000));
     }
 
@@ -216,6 +219,13 @@ impl Sim {
         if applied.outcome.is_err() || applied.outcome == Ok(Outcome::Unchanged) {
             return;
         }
+        if let Command::AssignGrain { grain, to, cause, .. } = &proposal.command
+            && let Some(why) = self.judge.said.may_give(before, &self.truth, *grain, *to, cause)
+        {
+            let name = self.name(*grain);
+            self.find(format!("{name} is given to node {to}, but {why}"));
+        }
+        self.judge.said.hear(&proposal.command);
         match &proposal.command {
             Command::FenceNode { node, .. } | Command::LeaveNode { node, .. } => {
                 self.judge_fence(*node)

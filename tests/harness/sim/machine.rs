@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use scrap_decide::cluster::Cluster;
 use scrap_decide::lead::Subject;
-use scrap_decide::lease::Lease;
+use scrap_decide::lease::Tenant;
 use scrap_decide::obey::{
     CopyFacts, DataRole, Dirty, Failure, HostAction, HostFacts, Lane, OrphanFacts, RunFacts,
     hold_tag,
@@ -135,7 +135,7 @@ pub struct Machine {
     /// Whom it takes for the leader.
     pub hint: Option<usize>,
     /// Its lease.
-    pub lease: Lease,
+    pub tenant: Tenant,
     /// The deadline that running grains were last given.
     pub extended: Option<BootTime>,
     /// When it renews next, in simulated time.
@@ -193,7 +193,7 @@ impl Machine {
 
     /// The daemon's memory is gone.
     pub fn forget(&mut self) {
-        self.lease = Lease::default();
+        self.tenant = Tenant::default();
         self.extended = None;
         self.runs.clear();
         self.dirty.clear();
@@ -225,7 +225,7 @@ impl Machine {
         });
         let copies = self.copies.iter().map(|(key, known)| (*key, known.facts.clone()));
         HostFacts {
-            lease: self.lease,
+            lease: self.tenant.lease(),
             extended: self.extended,
             data: data.collect(),
             orphans: orphans.collect(),

@@ -5,7 +5,6 @@ use scrap_decide::observed::Observed;
 use scrap_schema::command::Command;
 use scrap_schema::id::BootId;
 use scrap_schema::node::{Addresses, Renewal, RenewalAnswer, Verdict};
-use scrap_schema::time::BootTime;
 
 use super::machine::Leading;
 use super::{NoLeader, Sim};
@@ -187,12 +186,11 @@ impl Sim {
         let machine = &mut self.machines[to];
         let Some(leading) = machine.leading.as_mut() else { return };
         let known = leading.observed.hear(renewal, now);
-        // No answer without a quorum that was asked after the receipt.
-        if !confirmed {
-            return;
-        }
-        let verdict = answer(&machine.cluster, renewal.node, renewal.boot);
+        // The quorum is asked after the receipt.
         let index = machine.cluster.index;
+        let confirmed = confirmed.then_some(index);
+        let verdict = answer(&machine.cluster, renewal.node, renewal.boot, confirmed);
+        let Some(verdict) = verdict else { return };
         let answer = RenewalAnswer { sent: renewal.sent, verdict, index, wants_full: !known };
         self.post(to, from, Letter::Answer { boot: renewal.boot, answer });
     }
@@ -203,13 +201,9 @@ impl Sim {
             return;
         }
         match answer.verdict {
-            // A node that lags behind the leader does not count it.
-            Verdict::Granted if machine.cluster.index < answer.index => (),
             Verdict::Granted => {
-                let before = machine.lease.granted;
-                let granted: BootTime = before.map_or(answer.sent, |known| known.max(answer.sent));
-                machine.lease.granted = Some(granted);
-                machine.changed = true;
+                machine.tenant.answered(&answer, machine.clock.read(self.now));
+                machine.changed |= machine.tenant.applied(machine.cluster.index);
             }
             Verdict::Suspected | Verdict::Unregistered => machine.register = true,
             Verdict::Removed => (),

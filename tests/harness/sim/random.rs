@@ -8,8 +8,8 @@ use scrap_decide::lead::Subject;
 use scrap_schema::spec::FailoverMode;
 
 use super::network::Weather;
-use super::trace::Tally;
 use super::script::Script;
+use super::trace::Tally;
 use super::world::World;
 use super::{Sim, scenario};
 
@@ -169,6 +169,41 @@ pub fn case() -> impl Strategy<Value = Case> {
     )
 }
 
+/// A case in which nodes die and come back all the time: three or more of them, grains that fail over by themselves.
+pub fn hard_case() -> impl Strategy<Value = Case> {
+    let n = || 0..5_usize;
+    let fault = prop_oneof![
+        6 => n().prop_map(Fault::Kill),
+        8 => n().prop_map(Fault::Start),
+        1 => n().prop_map(Fault::KillDaemon),
+        1 => n().prop_map(Fault::Goodbye),
+        4 => (n(), prop::bool::weighted(0.4)).prop_map(|(a, on)| Fault::Network(a, on)),
+        3 => (1..31_usize).prop_map(Fault::Partition),
+        5 => Just(Fault::Heal),
+        3 => n().prop_map(Fault::Elect),
+        3 => (n(), n()).prop_map(|(g, a)| Fault::Migrate(g, a)),
+        1 => (n(), n(), any::<bool>()).prop_map(|(a, b, cut)| Fault::CutStreams(a, b, cut)),
+    ];
+    let pause = prop_oneof![2 => 0..8_u64, 3 => 15..40_u64, 1 => 40..70_u64];
+    let faults = prop::collection::vec((pause, fault), 10..40);
+    let grains = prop::collection::vec((0..2_usize, 0..5_usize), 2..6);
+    let drift = prop::collection::vec(-1..=1_i64, 5);
+    let stalls = prop_oneof![2 => Just(0_u64), 1 => 1..100_u64];
+    let apply = prop_oneof![3 => Just(50_u64), 1 => 100..3000_u64];
+    (3..6_usize, grains, faults, drift, stalls, apply, any::<u64>()).prop_map(
+        |(nodes, grains, faults, drift, stalls, apply_ms, seed)| Case {
+            nodes,
+            grains,
+            faults,
+            drift,
+            stalls,
+            apply_ms,
+            rate: 100 << 20,
+            seed,
+        },
+    )
+}
+
 impl Case {
     fn node(&self, number: usize) -> String {
         format!("n{}", number % self.nodes + 1)
@@ -284,8 +319,19 @@ impl Case {
     /// # Errors
     /// What must never be, or what does not come back to life; with the case as a scenario and the log.
     pub fn play(&self) -> Result<Report> {
+        self.play_with(&mut None)
+    }
+
+    /// The same, with every action and every entry in words.
+    pub fn trace(&self) -> (Vec<String>, Result<Report>) {
+        let mut lines = Some(Vec::new());
+        let result = self.play_with(&mut lines);
+        (lines.unwrap_or_default(), result)
+    }
+
+    fn play_with(&self, lines: &mut Option<Vec<String>>) -> Result<Report> {
         let mut log = String::new();
-        self.try_play(&mut log).with_context(|| {
+        self.try_play(&mut log, lines).with_context(|| {
             format!(
                 "--- world.toml\n{}\n--- script\n{}\n--- log\n{log}",
                 self.world(),
@@ -294,10 +340,11 @@ impl Case {
         })
     }
 
-    fn try_play(&self, log: &mut String) -> Result<Report> {
+    fn try_play(&self, log: &mut String, lines: &mut Option<Vec<String>>) -> Result<Report> {
         let world: World = toml::from_str(&self.world())?;
         let script = Script::parse(&self.script())?;
         let mut sim = world.build(self.seed)?;
+        sim.trace.lines = lines.take();
         sim.judge.compare_rows = self.seed.is_multiple_of(8);
         sim.weather =
             Weather { lag_ms: 5, stalls: self.stalls, stall_ms: 25_000, losses: self.stalls / 2 };
@@ -313,6 +360,7 @@ impl Case {
         sim.run_until(script.end * 1000);
         let result = heal(&mut sim).and_then(|()| scenario::end(&mut sim));
         *log = sim.log();
+        *lines = sim.trace.lines.take();
         result?;
         let hash = sim.trace.hash();
         let mut tally = std::mem::take(&mut sim.trace.tally);

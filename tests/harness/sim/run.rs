@@ -27,6 +27,7 @@ impl Sim {
                     ..RunFacts::default()
                 };
                 machine.runs.insert(*grain, run);
+                self.judge_start(at, *grain, *epoch);
                 self.check_health(at);
                 Ok(())
             }

@@ -46,6 +46,7 @@ pub fn end(sim: &mut Sim) -> Result<()> {
         sim.step();
     }
     sim.judge_data();
+    sim.judge_bases();
     if let Some(found) = sim.judge.found.first() {
         bail!("{found}");
     }

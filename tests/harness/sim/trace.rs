@@ -11,6 +11,8 @@ use scrap_schema::command::{AssignCause, Command};
 #[derive(Debug, Default)]
 pub struct Trace {
     hasher: blake3::Hasher,
+    /// Every action and entry in words, if somebody wants to read that.
+    pub lines: Option<Vec<String>>,
     /// What was counted so far.
     pub tally: Tally,
 }
@@ -52,6 +54,9 @@ impl Tally {
 impl Trace {
     /// Something happened at a moment.
     pub fn note(&mut self, now: u64, what: std::fmt::Arguments<'_>) {
+        if let Some(lines) = &mut self.lines {
+            lines.push(format!("{now} {what}"));
+        }
         // Hashing does not fail.
         let _ = writeln!(self.hasher, "{now} {what}");
     }
@@ -60,7 +65,7 @@ impl Trace {
     pub(super) fn entry(&mut self, now: u64, command: &Command, applied: &Applied) {
         let _ = write!(self.hasher, "{now} ");
         let _ = serde_json::to_writer(&mut self.hasher, command);
-        self.note(now, format_args!("{:?}", applied.outcome));
+        self.note(now, format_args!("committed: {command}: {:?}", applied.outcome));
         self.tally.entries += 1;
         if applied.outcome.is_err() || applied.outcome == Ok(Outcome::Unchanged) {
             return;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, bail};
 use scrap_decide::cluster::{Cluster, Outcome};
-use scrap_decide::lease::Lease;
+use scrap_decide::lease::Tenant;
 use scrap_schema::command::{Command, GrainText, NewNode};
 use scrap_schema::id::{BootId, ClusterId, GrainId, Name, NodeId, OperationId, TemplateId};
 use scrap_schema::node::{NodeFacts, NodeRole, PoolState, RuntimeKind};
@@ -177,7 +177,7 @@ pub fn machine(name: &Name, setting: &NodeSetting, apply: Span) -> Machine {
         cluster: Cluster::default(),
         apply_delay: apply.ms(),
         hint: None,
-        lease: Lease::default(),
+        tenant: Tenant::default(),
         extended: None::<BootTime>,
         next_renewal: 0,
         full: true,

@@ -13,6 +13,8 @@ use scrap_schema::snapshot::{Guid, Snapshot};
 use super::operations::{enter, finish};
 use super::{About, Change, moves};
 use crate::cluster::{Cluster, FailoverRecord, Grain, Outcome, Stage, TENURES_MAX, Tenure};
+use crate::lease::brake;
+use crate::mutant::{self, Mutant};
 use crate::refusal::Refusal;
 
 #[expect(
@@ -62,6 +64,10 @@ fn assign(
     if target.role != NodeRole::Data {
         let why = "does not run grains".to_owned();
         return Err(Refusal::NodeUnfit { node: target.name.to_string(), why });
+    }
+    // Decided before the entry that says so.
+    if !target.liveness.is_online() {
+        return Err(Refusal::out_of_date("the node is not online any more"));
     }
     match cause {
         AssignCause::Place => placeable(grain)?,
@@ -205,7 +211,7 @@ fn given_up(cluster: &Cluster, grain: &Grain, base: Option<&Snapshot>) -> Result
     if !owner.liveness.is_surely_stopped() {
         return Err(Refusal::out_of_date("its owner may still run it"));
     }
-    if !grain.armed && !attested(cluster, grain) {
+    if !grain.armed && !attested(cluster, grain) && !mutant::is(Mutant::TakesUnarmed) {
         return Err(Refusal::out_of_date(
             "it runs without a lease and nobody said that its owner is off",
         ));
@@ -213,24 +219,23 @@ fn given_up(cluster: &Cluster, grain: &Grain, base: Option<&Snapshot>) -> Result
     if base.is_none() {
         return Err(Refusal::out_of_date("no state to go on from"));
     }
+    if brake(cluster).is_some() && failover_of(cluster, grain).is_none() {
+        return Err(Refusal::out_of_date("more than half of the nodes are silent"));
+    }
     Ok(())
+}
+
+/// The failover under way that a person asked for.
+fn failover_of<'a>(cluster: &'a Cluster, grain: &Grain) -> Option<&'a Work> {
+    let operation = grain.operation.and_then(|id| cluster.operations.get(&id))?;
+    let is_one = matches!(operation.work, Work::Failover { .. }) && !operation.state.is_final();
+    is_one.then_some(&operation.work)
 }
 
 /// Whether a person has said, in a failover that is under way, that the old owner is off.
 pub(crate) fn attested(cluster: &Cluster, grain: &Grain) -> bool {
-    let operation = grain.operation.and_then(|id| cluster.operations.get(&id));
-    operation.is_some_and(|operation| match &operation.work {
-        Work::Failover { owner_is_off, .. } => *owner_is_off && !operation.state.is_final(),
-        Work::Create { .. }
-        | Work::Start { .. }
-        | Work::Stop { .. }
-        | Work::Restart { .. }
-        | Work::Migrate { .. }
-        | Work::Drain { .. }
-        | Work::Snapshot { .. }
-        | Work::Restore { .. }
-        | Work::Clone { .. } => false,
-    })
+    let work = failover_of(cluster, grain);
+    matches!(work, Some(Work::Failover { owner_is_off: true, .. }))
 }
 
 fn tell(

@@ -120,6 +120,28 @@ fn a_grain_is_given_away_only_when_its_owner_is_surely_stopped() {
 }
 
 #[test]
+fn what_was_decided_before_others_fell_silent_is_not_done_any_more() {
+    let silent =
+        |number| Command::SuspectNode { node: NodeId(number), boot: BootId(1), last_heard: AT };
+    let mut world = World::web(&[2, 3]);
+    world.fence(1);
+    let mut target = world.clone();
+    target.done(silent(2));
+    target.refused(failover(2, "1.1"));
+    // Two of three are silent: the third one is more likely to be cut off itself.
+    target.refused(failover(3, "1.1"));
+    let work = Work::Failover { grain: WEB, to: None, accept_loss: None, owner_is_off: false };
+    target.begin(work);
+    target.done(failover(3, "1.1"));
+    world.done(failover(2, "1.1"));
+    // A move is not assigned to a node that has just fallen silent.
+    let mut world = World::web(&[2, 3]);
+    let operation = released(&mut world);
+    world.done(silent(2));
+    world.refused(hand_over(operation, 2, "1.9#"));
+}
+
+#[test]
 fn a_person_who_says_that_the_owner_is_off_is_believed_only_after_the_fence() {
     let mut world = World::web(&[2]);
     world.cluster.grains.get_mut(&WEB).unwrap().armed = false;

@@ -2,11 +2,11 @@
 
 use scrap_schema::command::Command;
 use scrap_schema::id::{BootId, NodeId};
-use scrap_schema::node::Verdict;
+use scrap_schema::node::{RenewalAnswer, Verdict};
 use scrap_schema::time::BootTime;
 use scrap_schema::timing::Timing;
 
-use super::{Lease, answer, brake};
+use super::{Lease, Tenant, answer, brake};
 use crate::fixture::World;
 use crate::lead::lead;
 
@@ -26,8 +26,53 @@ fn a_lease_counts_from_sending_and_ends_before_it_kills() {
     assert_eq!(held(Some(1_000), 99_000), (false, Some(10_000), None));
 }
 
+#[test]
+fn a_grant_counts_when_this_node_knows_what_the_leader_knew() {
+    let answer = |verdict, sent, index| RenewalAnswer {
+        sent: BootTime(sent),
+        verdict,
+        index,
+        wants_full: false,
+    };
+    let granted = |tenant: &Tenant| tenant.lease().granted.map(|granted| granted.0);
+    let mut tenant = Tenant::default();
+    for (sent, index) in [(1_000, 5), (2_000, 7), (1_500, 7), (3_000, 9)] {
+        tenant.answered(&answer(Verdict::Granted, sent, index), BootTime(9_000));
+    }
+    assert_eq!(granted(&tenant), None);
+    for (applied, expected, longer) in
+        [(4, None, false), (5, Some(1_000), true), (8, Some(2_000), true), (8, Some(2_000), false)]
+    {
+        assert_eq!(tenant.applied(applied), longer, "{applied}");
+        assert_eq!(granted(&tenant), expected, "{applied}");
+    }
+    // One that was overtaken makes it no shorter, and a refusal nothing.
+    tenant.applied(9);
+    tenant.answered(&answer(Verdict::Granted, 500, 9), BootTime(9_000));
+    for verdict in [Verdict::Suspected, Verdict::Unregistered, Verdict::Removed] {
+        tenant.answered(&answer(verdict, 8_000, 9), BootTime(9_000));
+    }
+    assert!(!tenant.applied(99));
+    assert_eq!(granted(&tenant), Some(3_000));
+    // A node that stands far behind keeps the first ones and takes no more.
+    for index in 100..200 {
+        tenant.answered(&answer(Verdict::Granted, index * 100, index), BootTime(90_000));
+    }
+    assert!(tenant.applied(199));
+    assert_eq!(granted(&tenant), Some(13_100));
+}
+
+#[test]
+fn nothing_is_answered_without_a_majority() {
+    let world = World::nodes(3);
+    let said = |confirmed| answer(&world.cluster, NodeId(1), BootId(1), confirmed);
+    assert_eq!(said(None), None);
+    assert_eq!(said(Some(world.cluster.index + 1)), None, "it knows less than was committed");
+    assert_eq!(said(Some(world.cluster.index)), Some(Verdict::Granted));
+}
+
 fn says(world: &World, node: u64, boot: u64) -> Verdict {
-    answer(&world.cluster, NodeId(node), BootId(boot))
+    answer(&world.cluster, NodeId(node), BootId(boot), Some(world.cluster.index)).unwrap()
 }
 
 #[test]

@@ -9,6 +9,7 @@ use super::facts::{last_state, working};
 use super::{DataFacts, DataRole, Here, HostAction, HostFacts, Lane};
 use crate::cluster::{Cluster, Grain, OrphanKey, Stage};
 use crate::fail_over::on_main_line;
+use crate::mutant::{self, Mutant};
 
 pub(super) fn decide(here: Here<'_>, actions: &mut Vec<HostAction>) {
     match (here.owns(), here.data) {
@@ -124,7 +125,7 @@ fn own_head(here: Here<'_>, data: &DataFacts, actions: &mut Vec<HostAction>) {
     let (grain, epoch) = (here.grain.id, here.grain.epoch);
     let at_rest = !here.is_alive() && !here.host.busy.contains(&Lane::Run(grain));
     match &here.grain.stage {
-        Stage::Quiescing { operation, .. } if at_rest => {
+        Stage::Quiescing { operation, .. } if at_rest || mutant::is(Mutant::KeepsEarlyState) => {
             freeze(here, data, *operation, actions);
         }
         Stage::Restoring { operation, snapshot } if at_rest => {
@@ -170,7 +171,7 @@ fn freeze(here: Here<'_>, data: &DataFacts, operation: OperationId, actions: &mu
     let stopped = here.run.and_then(|run| run.stopped);
     let looked =
         data.dirty.is_some_and(|dirty| stopped.is_none_or(|stopped| dirty.probed >= stopped));
-    if ours && !looked {
+    if ours && !looked && !mutant::is(Mutant::KeepsEarlyState) {
         actions.push(HostAction::Probe { grain });
     } else {
         let name = next_name(epoch, data, Purpose::Final(operation));
@@ -240,6 +241,9 @@ fn leave_behind(here: Here<'_>, data: &DataFacts, actions: &mut Vec<HostAction>)
     let stopped = here.run.and_then(|run| run.stopped);
     let looked = data.dirty.filter(|dirty| stopped.is_none_or(|stopped| dirty.probed >= stopped));
     match (at_base, looked) {
+        (true, Some(_) | None) if mutant::is(Mutant::OverwritesHead) => {
+            actions.push(HostAction::Demote { grain, epoch });
+        }
         (true, None) => actions.push(HostAction::Probe { grain }),
         (true, Some(dirty)) if dirty.bytes.0 == 0 => {
             actions.push(HostAction::Demote { grain, epoch })

@@ -7,6 +7,7 @@ use scrap_schema::unit::Span;
 use super::facts::unwell;
 use super::{Here, HostAction, Lane, StopReason};
 use crate::cluster::Stage;
+use crate::mutant::{self, Mutant};
 
 pub(super) fn decide(here: Here<'_>, actions: &mut Vec<HostAction>) {
     match (should_run(here), here.is_alive()) {
@@ -43,6 +44,9 @@ fn should_run(here: Here<'_>) -> Result<(), StopReason> {
         return Err(if here.data.is_none() { StopReason::NoHead } else { StopReason::OldEpoch });
     }
     let timing = here.cluster.timing();
+    if mutant::is(Mutant::StartsUnleased) {
+        return Ok(());
+    }
     if here.grain.armed && !here.host.lease.is_held(timing, here.now.boot) && !is_kept(here) {
         return Err(StopReason::LeaseEnds);
     }
@@ -105,6 +109,7 @@ fn start(here: Here<'_>, actions: &mut Vec<HostAction>) {
     let timing = here.cluster.timing();
     let deadline = match under_lease(here) {
         // A start under a lease that nobody has granted yet waits for the first grant.
+        true if mutant::is(Mutant::StartsUnleased) => Some(here.now.boot + timing.lease),
         true if !here.host.lease.is_held(timing, here.now.boot) => return,
         true => here.host.lease.deadline(timing),
         false => None,

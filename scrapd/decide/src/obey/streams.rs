@@ -397,6 +397,13 @@ fn prune(here: Here<'_>, data: &DataFacts, actions: &mut Vec<HostAction>) {
             copies.filter_map(|copy| common(copy.snapshots.as_ref()?)).collect();
         snapshots.retain(|guid| !bases.contains(guid));
     }
+    // And where those end that were decided just now: both happen at once.
+    let ends = actions.iter().filter_map(|action| {
+        let HostAction::Send { grain: of, to, .. } = action else { return None };
+        (*of == grain).then_some(*to)
+    });
+    let ends: BTreeSet<Guid> = ends.collect();
+    snapshots.retain(|guid| !ends.contains(guid));
     if !snapshots.is_empty() {
         actions.push(HostAction::Prune { grain, snapshots });
     }

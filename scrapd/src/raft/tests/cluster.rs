@@ -64,6 +64,11 @@ async fn a_follower_forwards_and_knows_the_leader() {
     assert_eq!(refused, Err(NotLeader { leader: Some(leader) }));
     let confirmed = lab.nodes[&leader].consensus.confirm_leadership().await.unwrap();
     assert!(confirmed >= done.index);
+    // What somebody has decided as the leader goes to no other one.
+    let decided = lab.nodes[&follower].consensus.decide(plain(put_policy("gold", 4))).await;
+    assert!(matches!(decided, Err(ProposeError::NoLeader { .. })), "{decided:?}");
+    let decided = lab.nodes[&leader].consensus.decide(plain(put_policy("gold", 5))).await.unwrap();
+    assert_eq!(decided.index, done.index + 1, "the first one is in no log");
     let not_leader = lab.nodes[&follower].consensus.set_members(ids([1]), lab.book()).await;
     assert_eq!(not_leader, Err(NotLeader { leader: Some(leader) }.into()));
 }

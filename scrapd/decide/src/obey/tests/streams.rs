@@ -117,6 +117,13 @@ fn what_two_nodes_have_is_held_by_both_of_them() {
         CopyFacts { snapshots: Some(vec![snapshot("1.3").guid]), ..CopyFacts::default() },
     );
     assert!(!pruned(&owner));
+    // Nor is its end, which is ordered in the same moment.
+    let end = snapshot("1.4").guid;
+    owner.data.get_mut(&WEB).unwrap().held = held(2, "1.3");
+    let actions = obey(NodeId(1), &world.cluster, &owner, world.now);
+    let sent = |action: &HostAction| matches!(action, HostAction::Send { to, .. } if *to == end);
+    let pruned = |action: &HostAction| matches!(action, HostAction::Prune { snapshots, .. } if snapshots.contains(&end));
+    assert!(actions.iter().any(sent) && !actions.iter().any(pruned), "{actions:?}");
 }
 
 #[test]

@@ -1,0 +1,182 @@
+//! The promises that are about the order of entries and about copies: who may be given a grain after what, what a copy may take
+//! in, what both sides must still have. Written without the code that keeps them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use scrap_decide::cluster::{Cluster, Grain, Liveness, Stage};
+use scrap_decide::obey::DataRole;
+use scrap_schema::command::{AssignCause, Command};
+use scrap_schema::id::{BootId, Epoch, GrainId, NodeId};
+use scrap_schema::node::NodeRole;
+use scrap_schema::operation::Work;
+use scrap_schema::snapshot::Guid;
+
+use super::Sim;
+
+/// What the log has said so far.
+#[derive(Debug, Default)]
+pub struct Said {
+    /// Whose every epoch of a grain is.
+    owners: BTreeMap<(GrainId, Epoch), NodeId>,
+    /// Starts of nodes that count as dead.
+    dead: BTreeSet<(NodeId, BootId)>,
+    /// Epochs that their owner has given back.
+    released: BTreeSet<(GrainId, Epoch)>,
+}
+
+impl Said {
+    /// An entry that changed something.
+    pub(super) fn hear(&mut self, command: &Command) {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "the others give nothing away")]
+        match command {
+            Command::FenceNode { node, boot } | Command::LeaveNode { node, boot } => {
+                self.dead.insert((*node, *boot));
+            }
+            Command::GrainReleased { grain, epoch, .. } => {
+                self.released.insert((*grain, *epoch));
+            }
+            // It runs again where it was.
+            Command::AbortMigration { grain, epoch, .. } => {
+                self.released.remove(&(*grain, *epoch));
+            }
+            _ => (),
+        }
+    }
+
+    /// Why a grain must not be given away now.
+    pub(super) fn may_give(
+        &mut self,
+        before: &Cluster,
+        after: &Cluster,
+        id: GrainId,
+        to: NodeId,
+        cause: &AssignCause,
+    ) -> Option<String> {
+        let (was, is) = (before.grains.get(&id)?, after.grains.get(&id)?);
+        if is.epoch <= was.epoch && was.owner.is_some() {
+            return Some(format!("its epoch {} does not rise", was.epoch));
+        }
+        let other = self.owners.insert((id, is.epoch), to).filter(|other| *other != to);
+        if let Some(other) = other {
+            return Some(format!("epoch {} is that of node {other} already", is.epoch));
+        }
+        let owner = was.owner.filter(|owner| *owner != to)?;
+        let boot = before.nodes.get(&owner).and_then(|node| node.boot);
+        let dead = boot.is_some_and(|boot| self.dead.contains(&(owner, boot)));
+        let released = self.released.contains(&(id, was.epoch));
+        if !dead && !released && !given_up_by_a_person(before, was) {
+            return Some(format!("nobody has said that node {owner} has stopped it"));
+        }
+        let failover = matches!(cause, AssignCause::Failover { .. });
+        (failover && braked(before) && !asked_by_a_person(before, was))
+            .then(|| "more than half of the nodes are silent".to_owned())
+    }
+}
+
+fn failover_of<'a>(cluster: &'a Cluster, grain: &Grain) -> Option<&'a Work> {
+    let operation = cluster.operations.get(&grain.operation?)?;
+    matches!(operation.work, Work::Failover { .. }).then_some(&operation.work)
+}
+
+fn asked_by_a_person(cluster: &Cluster, grain: &Grain) -> bool {
+    failover_of(cluster, grain).is_some()
+}
+
+fn given_up_by_a_person(cluster: &Cluster, grain: &Grain) -> bool {
+    failover_of(cluster, grain)
+        .is_some_and(|work| matches!(work, Work::Failover { owner_is_off: true, .. }))
+}
+
+fn braked(cluster: &Cluster) -> bool {
+    let data = cluster.nodes.values().filter(|node| node.role == NodeRole::Data);
+    let known: Vec<_> = data.filter(|node| node.boot.is_some()).collect();
+    let silent = known
+        .iter()
+        .filter(|node| matches!(node.liveness, Liveness::Suspect { .. } | Liveness::Fenced { .. }));
+    silent.count() * 2 > known.len()
+}
+
+impl Sim {
+    /// What must be true of an instance that is started now.
+    pub(super) fn judge_start(&mut self, at: usize, id: GrainId, epoch: Epoch) {
+        let machine = &self.machines[at];
+        let registered = machine.cluster.nodes.get(&machine.id).and_then(|node| node.boot);
+        let (name, what) = (machine.name.clone(), self.name(id));
+        if registered != Some(machine.boot) {
+            self.find(format!("{name} starts {what} before this start of it is registered"));
+        }
+        let machine = &self.machines[at];
+        let Some(grain) = machine.cluster.grains.get(&id) else { return };
+        let now = machine.clock.read(self.now);
+        let deadline = machine.instances.get(&id).and_then(|instance| instance.deadline);
+        if grain.armed && grain.epoch == epoch && deadline.is_none_or(|deadline| deadline <= now) {
+            self.find(format!("{name} starts {what} without a lease that lasts"));
+        }
+    }
+
+    /// What must be true of a stream that is about to change a copy.
+    pub(super) fn judge_receive(
+        &mut self,
+        at: usize,
+        peer: usize,
+        id: GrainId,
+        from: Option<Guid>,
+    ) {
+        let (sender, receiver) = (&self.machines[at], &self.machines[peer]);
+        let mut wrong = None;
+        match receiver.cluster.grains.get(&id) {
+            Some(grain) if grain.owner != Some(sender.id) => wrong = Some("is not its owner"),
+            Some(grain) if sender.datasets.get(&id).map(|it| it.epoch) != Some(grain.epoch) => {
+                wrong = Some("is of another epoch");
+            }
+            Some(_) => (),
+            None => wrong = Some("sends what nobody knows"),
+        }
+        if receiver.instances.contains_key(&id) {
+            wrong = Some("sends to where it runs");
+        }
+        if let Some(copy) = receiver.datasets.get(&id) {
+            let newest = copy.snapshots.last().map(|newest| newest.snapshot.guid);
+            if copy.role != DataRole::Standby || copy.unfrozen() > 0 || newest != from {
+                wrong = Some("overwrites what is there");
+            }
+        }
+        if let Some(wrong) = wrong {
+            let (sender, name) = (sender.name.clone(), self.name(id));
+            let receiver = receiver.name.clone();
+            self.find(format!(
+                "a stream of {name} from {sender} to {receiver}: the sender {wrong}"
+            ));
+        }
+    }
+
+    /// When everything is quiet: owner and copies have a state in common, and both hold it if they reach each other.
+    pub(super) fn judge_bases(&mut self) {
+        let mut found = Vec::new();
+        for grain in self.truth.grains.values().filter(|it| matches!(it.stage, Stage::Settled)) {
+            let Some(owner) = grain.owner.and_then(|owner| self.machine_of(owner)) else {
+                continue;
+            };
+            let Some(head) = self.machines[owner].datasets.get(&grain.id) else { continue };
+            for node in &grain.standbys {
+                let Some(peer) = self.machine_of(*node) else { continue };
+                let copy = self.machines[peer].datasets.get(&grain.id);
+                let Some(copy) = copy.filter(|copy| !copy.snapshots.is_empty()) else { continue };
+                let apart = !self.reach(owner, peer);
+                let holds = |guid: &Guid| {
+                    if apart {
+                        return true;
+                    }
+                    head.held.values().any(|it| it == guid)
+                        && copy.held.values().any(|it| it == guid)
+                };
+                let mut both = copy.snapshots.iter().map(|frozen| frozen.snapshot.guid);
+                if !both.any(|guid| head.frozen(guid).is_some() && holds(&guid)) {
+                    let (one, two) = (&self.machines[owner].name, &self.machines[peer].name);
+                    found.push(format!("{one} and {two} hold no common state of {}", grain.name));
+                }
+            }
+        }
+        found.into_iter().for_each(|what| self.find(what));
+    }
+}
