@@ -212,8 +212,16 @@ pub enum Command {
     },
     /// Which nodes keep copies.
     SetStandbys { grain: GrainId, epoch: Epoch, standbys: BTreeSet<NodeId> },
-    /// Where the copy of a silent node stands, so that nobody prunes that; `None`: it has moved on, or is none any more.
-    RememberCopy { grain: GrainId, epoch: Epoch, node: NodeId, snapshot: Option<Guid> },
+    /// Where the copy of a silent node stands, so that nobody prunes that; `None`: it has moved on, or is none any more. `silent`
+    /// and `None`: the node is silent, and nobody knows.
+    RememberCopy {
+        grain: GrainId,
+        epoch: Epoch,
+        node: NodeId,
+        snapshot: Option<Guid>,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        silent: bool,
+    },
     /// A planned move begins: copying while it runs.
     BeginMigration { grain: GrainId, epoch: Epoch, operation: OperationId, to: NodeId },
     /// The owner shall stop the grain and freeze its last state.
@@ -262,6 +270,8 @@ pub enum Command {
     OperationStuck { grain: GrainId, operation: OperationId, node: NodeId, why: String },
     /// Its checks have failed so often that it counts as ill, and why; `None`: it is well again.
     GrainHealth { grain: GrainId, epoch: Epoch, ailment: Option<String> },
+    /// Its owner cannot begin its epoch: the state that it should go on from is not there. Nothing of it runs there.
+    GrainDeclined { grain: GrainId, epoch: Epoch },
     // --- networks
     /// Make or change a network.
     PutNetwork { name: Name, if_index: Option<u64>, network: NetworkSpec },
@@ -343,8 +353,11 @@ impl fmt::Display for Command {
             Self::RememberCopy { grain, node, snapshot: Some(snapshot), .. } => {
                 write!(f, "the copy of grain {grain} on node {node} stands at {snapshot}")
             }
-            Self::RememberCopy { grain, node, snapshot: None, .. } => {
+            Self::RememberCopy { grain, node, snapshot: None, silent: false, .. } => {
                 write!(f, "the copy of grain {grain} on node {node} has moved on")
+            }
+            Self::RememberCopy { grain, node, snapshot: None, silent: true, .. } => {
+                write!(f, "nobody knows where the copy of grain {grain} on node {node} stands")
             }
             Self::BeginMigration { grain, to, .. } => {
                 write!(f, "begin moving grain {grain} to node {to}")
@@ -386,6 +399,9 @@ impl fmt::Display for Command {
             }
             Self::GrainHealth { grain, ailment: None, .. } => {
                 write!(f, "grain {grain} is well again")
+            }
+            Self::GrainDeclined { grain, epoch } => {
+                write!(f, "the owner of grain {grain} cannot begin epoch {epoch}")
             }
             Self::PutNetwork { name, .. } => write!(f, "put network {name}"),
             Self::DeleteNetwork { name, .. } => write!(f, "delete network {name}"),

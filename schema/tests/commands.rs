@@ -71,6 +71,7 @@ kinds! {
     OrphanKept "orphan-kept"
     OperationStuck "operation-stuck"
     GrainHealth "grain-health"
+    GrainDeclined "grain-declined"
     PutNetwork "put-network"
     DeleteNetwork "delete-network"
     AddTemplate "add-template"
@@ -232,8 +233,13 @@ fn of_owners() -> Vec<Command> {
     let assign =
         |base, cause| Command::AssignGrain { grain: GRAIN, epoch: EPOCH, to: NODE, base, cause };
     let last = snapshot(Purpose::Final(OPERATION));
-    let remember =
-        |snapshot| Command::RememberCopy { grain: GRAIN, epoch: EPOCH, node: NODE, snapshot };
+    let remember = |snapshot| Command::RememberCopy {
+        grain: GRAIN,
+        epoch: EPOCH,
+        node: NODE,
+        snapshot,
+        silent: false,
+    };
     vec![
         assign(None, AssignCause::Place),
         assign(Some(last), AssignCause::Migrate { operation: OPERATION }),
@@ -349,6 +355,14 @@ fn of_systems() -> Vec<Command> {
             boot: BOOT,
             what: "a table is gone".to_owned(),
             well: false,
+        },
+        Command::GrainDeclined { grain: GRAIN, epoch: EPOCH },
+        Command::RememberCopy {
+            grain: GRAIN,
+            epoch: EPOCH,
+            node: NODE,
+            snapshot: None,
+            silent: true,
         },
     ]
 }

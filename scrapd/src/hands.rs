@@ -79,10 +79,24 @@ pub(crate) async fn open(
     core: &tokio::runtime::Handle,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<Option<Hands>> {
+    let opened = tokio::select! {
+        opened = keep_trying(config, consensus, doors, core, shutdown) => opened,
+        // Whoever leads without hands renews nobody's lease, and keeps others from it that could.
+        never = consensus.lead_reluctantly() => match never {},
+    };
+    consensus.may_lead(true);
+    opened
+}
+
+async fn keep_trying(
+    config: &Config,
+    consensus: &Consensus,
+    doors: &Doors,
+    core: &tokio::runtime::Handle,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<Option<Hands>> {
     let mut waiting: Option<Waiting> = None;
     let mut last = String::new();
-    // Whoever leads without hands renews nobody's lease, and keeps others from it that could.
-    consensus.may_lead(false);
     loop {
         let opened = async {
             let opening = try_open(config, consensus);
@@ -106,7 +120,6 @@ pub(crate) async fn open(
                 if waiting.is_some() {
                     info!("the hands of this node are there");
                 }
-                consensus.may_lead(true);
                 return Ok(Some(hands));
             }
             Err(NotOpen::ForGood(error)) => return Err(error),

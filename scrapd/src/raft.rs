@@ -101,6 +101,8 @@ struct Inner {
     closing: AtomicBool,
 }
 
+/// A node that would rather not lead lets so many times pass in which others elect a leader.
+const RELUCTANCE: u32 = 3;
 /// Callers that may wait for a confirmation; more wait to be heard.
 const CONFIRMATIONS_WAITING: usize = 1_024;
 /// Changes of members that may wait.
@@ -341,6 +343,21 @@ impl Consensus {
     /// Whether this node asks to be elected. It votes in any case.
     pub fn may_lead(&self, may: bool) {
         self.inner.raft.runtime_config().elect(may);
+    }
+
+    /// Keeps this node from asking to be elected, unless no leader has spoken to it for long: then the others cannot elect one of
+    /// themselves, because what this node has of the log is more than they have. Never ends.
+    pub async fn lead_reluctantly(&self) -> std::convert::Infallible {
+        let timers = self.inner.settings.timers;
+        let began = clock::boot_time();
+        loop {
+            let spoken = BootTime(self.inner.spoken.load(Ordering::Relaxed)).max(began);
+            let silent = clock::boot_time().since(spoken);
+            let long = timers.silence() * RELUCTANCE;
+            let leads = self.leadership().borrow().me;
+            self.may_lead(!leads && u128::from(silent.ms()) >= long.as_millis());
+            tokio::time::sleep(timers.election_min / 2).await;
+        }
     }
 
     /// Stops taking part and closes the databases cleanly.

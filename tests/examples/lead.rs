@@ -174,6 +174,7 @@ fn grain(id: u64, owner: u64, standbys: &[u64]) -> Grain {
         away: Default::default(),
         born: true,
         armed: true,
+        declined: false,
         started: Some(NOW.wall),
         operation: None,
         came_back: None,

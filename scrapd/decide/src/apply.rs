@@ -136,6 +136,7 @@ fn dispatch(change: &mut Change<'_>, command: &Command) -> Result<Outcome, Refus
         | Command::SnapshotTaken { .. }
         | Command::GrainRestored { .. }
         | Command::GrainHealth { .. }
+        | Command::GrainDeclined { .. }
         | Command::OrphanKept { .. } => facts::apply(change, command),
         Command::PutNetwork { name, if_index, network } => {
             networks::put(change, name, *if_index, network)

@@ -200,6 +200,11 @@ fn allowed(view: View<'_>, grain: &Grain, owner: NodeId) -> Result<Timestamp, Wa
     let Some(node) = view.cluster.nodes.get(&owner) else {
         return Err(WaitReason::NoCopy { owner: name });
     };
+    if grain.declined {
+        // Nobody wrote in this epoch: what was lost is what the failover before lost.
+        let before = grain.last_failover.as_ref().and_then(|failover| failover.loss.as_ref());
+        return Ok(before.map_or(view.now.wall, |loss| loss.until));
+    }
     let last_heard = match node.liveness {
         Liveness::Fenced { last_heard } | Liveness::Away { last_heard } => last_heard,
         Liveness::Joining | Liveness::Online | Liveness::Suspect { .. } => {

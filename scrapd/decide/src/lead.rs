@@ -381,7 +381,7 @@ fn lead_grain(
         | Stage::Restoring { .. }
         | Stage::Cloning { .. } => {
             let Some(owner) = grain.owner else { return };
-            if !view.is_online(owner) {
+            if !view.is_online(owner) || grain.declined {
                 fail_over::decide(view, grain, owner, loads, plan);
             } else if grain.stage == Stage::Settled {
                 settled(view, grain, owner, loads, moving, plan);

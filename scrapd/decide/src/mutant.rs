@@ -21,6 +21,10 @@ pub enum Mutant {
     AdmitsAnybody,
     /// A copy takes streams that do not continue it.
     AdmitsAnything,
+    /// Where the next stream begins is pruned.
+    PrunesBases,
+    /// What a silent node stands at is pruned.
+    ForgetsSilent,
     /// A failover takes the oldest copy.
     OldestCopy,
     /// A node starts what it owns before its lease is granted.
@@ -39,7 +43,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::LeaseFromAnswer,
         Self::AnswersUnconfirmed,
         Self::AnswersSuspect,
@@ -48,6 +52,8 @@ impl Mutant {
         Self::AnyEpoch,
         Self::AdmitsAnybody,
         Self::AdmitsAnything,
+        Self::PrunesBases,
+        Self::ForgetsSilent,
         Self::OldestCopy,
         Self::StartsUnleased,
         Self::TakesUnarmed,

@@ -229,6 +229,7 @@ fn told_about(command: &Command) -> Lane {
         | Command::GrainRestored { grain, .. }
         | Command::OrphanKept { grain, .. }
         | Command::GrainHealth { grain, .. }
+        | Command::GrainDeclined { grain, .. }
         | Command::OperationStuck { grain, .. } => Lane::Tell(*grain),
         Command::TemplateHeld { template, .. } | Command::TemplateLost { template, .. } => {
             Lane::Template(*template)

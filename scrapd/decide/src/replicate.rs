@@ -354,16 +354,19 @@ pub(crate) fn remember(view: View<'_>, grain: &Grain, plan: &mut Plan) {
     for node in nodes {
         let known = grain.away.get(&node).copied();
         let stands = view.observed.copy(grain, node).and_then(|copy| copy.common);
-        let wanted = match (receivers.contains(&node), view.is_online(node), stands) {
-            (false, _, _) => None,
-            (true, false, stands) => {
-                stands.or(known).or_else(|| view.observed.stands.get(&(grain.id, node)).copied())
-            }
-            (true, true, stands) => known.filter(|known| stands.is_none_or(|it| it == *known)),
+        let wanted = match (receivers.contains(&node), view.is_online(node)) {
+            (false, _) => None,
+            (true, false) => Some(
+                stands
+                    .or(known.flatten())
+                    .or_else(|| view.observed.stands.get(&(grain.id, node)).copied()),
+            ),
+            (true, true) => known.filter(|known| stands.is_none_or(|it| Some(it) == *known)),
         };
         if wanted != known {
             let (grain, epoch) = (grain.id, grain.epoch);
-            let command = Command::RememberCopy { grain, epoch, node, snapshot: wanted };
+            let (snapshot, silent) = (wanted.flatten(), wanted == Some(None));
+            let command = Command::RememberCopy { grain, epoch, node, snapshot, silent };
             plan.commands.push(command);
         }
     }
@@ -429,7 +432,9 @@ pub fn retain(cluster: &Cluster, grain: &Grain, data: &DataFacts, keep: &Keep) -
     let bases = grain.tenures.iter().filter_map(|tenure| tenure.base.as_ref());
     let mut kept: BTreeSet<Guid> = bases.map(|base| base.guid).collect();
     kept.extend(data.held.values());
-    kept.extend(grain.away.values());
+    if !mutant::is(Mutant::ForgetsSilent) {
+        kept.extend(grain.away.values().copied().flatten());
+    }
     kept.extend(data.snapshots.last().map(|newest| newest.guid));
     let auto = data.snapshots.iter().rev().filter(|snapshot| match snapshot.name.purpose {
         Why::Replication => true,

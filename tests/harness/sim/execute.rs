@@ -404,7 +404,9 @@ impl Sim {
         if guids.iter().any(|guid| held.contains(guid) || newest == Some(*guid)) {
             return Err("a snapshot is held".to_owned());
         }
+        let before: Vec<Guid> = dataset.snapshots.iter().map(|it| it.snapshot.guid).collect();
         dataset.snapshots.retain(|frozen| !guids.contains(&frozen.snapshot.guid));
+        self.judge_prune(at, grain, &before, guids);
         Ok(())
     }
 

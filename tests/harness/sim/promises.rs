@@ -150,6 +150,32 @@ impl Sim {
         }
     }
 
+    /// What an owner and a copy that it reaches have in common is not pruned to the last state, and what it knows that a silent one
+    /// stands at is not pruned at all.
+    pub(super) fn judge_prune(&mut self, at: usize, id: GrainId, before: &[Guid], gone: &[Guid]) {
+        let machine = &self.machines[at];
+        let Some(grain) = machine.cluster.grains.get(&id) else { return };
+        if grain.owner != Some(machine.id) {
+            return;
+        }
+        let mut found = Vec::new();
+        for node in &grain.standbys {
+            let Some(peer) = self.machine_of(*node) else { continue };
+            let (one, two) = (&machine.name, &self.machines[peer].name);
+            if grain.away.get(node).copied().flatten().is_some_and(|guid| gone.contains(&guid)) {
+                found.push(format!("{one} prunes what {two}, which is silent, stands at"));
+            }
+            let online = self.truth.nodes.get(node).is_some_and(|node| node.liveness.is_online());
+            let copy = self.machines[peer].datasets.get(&id);
+            let Some(copy) = copy.filter(|_| online && self.reach(at, peer)) else { continue };
+            let mut common = before.iter().filter(|guid| copy.frozen(**guid).is_some()).peekable();
+            if common.peek().is_some() && common.all(|guid| gone.contains(guid)) {
+                found.push(format!("{one} prunes the last state of {} that {two} has", grain.name));
+            }
+        }
+        found.into_iter().for_each(|what| self.find(what));
+    }
+
     /// When everything is quiet: owner and copies have a state in common, and both hold it if they reach each other.
     pub(super) fn judge_bases(&mut self) {
         let mut found = Vec::new();

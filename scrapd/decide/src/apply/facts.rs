@@ -31,6 +31,7 @@ pub(super) fn apply(change: &mut Change<'_>, command: &Command) -> Result<Outcom
         Command::GrainHealth { grain, epoch, ailment } => {
             health(change, *grain, *epoch, ailment.as_deref())
         }
+        Command::GrainDeclined { grain, epoch } => declined(change, *grain, *epoch),
         Command::OrphanKept { grain, orphan_epoch, node, base, head, newer, used } => {
             let key = OrphanKey { grain: *grain, epoch: *orphan_epoch, node: *node };
             let (base, newer, used, kept) = (*base, *newer, *used, change.at);
@@ -61,6 +62,29 @@ fn born(change: &mut Change<'_>, id: GrainId, epoch: Epoch) -> Result<Outcome, R
     if matches!(grain.stage, Stage::Cloning { .. }) {
         grain.stage = Stage::Settled;
     }
+    Ok(Outcome::Done)
+}
+
+/// The epoch never began. Its fork is none: what other nodes have beyond it is not left behind by it.
+fn declined(change: &mut Change<'_>, id: GrainId, epoch: Epoch) -> Result<Outcome, Refusal> {
+    let grain = owned_in(change, id, epoch)?;
+    if grain.declined {
+        return Ok(Outcome::Unchanged);
+    }
+    if grain.started.is_some() || grain.stage != Stage::Settled {
+        return Err(Refusal::out_of_date("it has begun already"));
+    }
+    let owner = grain.owner.map_or_else(String::new, |owner| change.cluster.node_name(owner));
+    let grain = change.grain(id)?;
+    grain.declined = true;
+    if let Some(tenure) = grain.tenures.last_mut().filter(|tenure| tenure.epoch == epoch) {
+        tenure.base = None;
+    }
+    let message = format!(
+        "grain {}: node {owner} has not the state that it should go on from; another one is chosen",
+        grain.name
+    );
+    change.tell(Topic::Failover, Severity::Warning, About::grain(id), message);
     Ok(Outcome::Done)
 }
 

@@ -60,6 +60,7 @@ pub(super) fn insert(
         mac,
         ids,
         ailment: None,
+        declined: false,
     };
     change.cluster.grains.insert(id, grain);
     change.cluster.names.insert(text.name.clone(), id);

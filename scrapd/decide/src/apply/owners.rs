@@ -29,8 +29,9 @@ pub(super) fn apply(change: &mut Change<'_>, command: &Command) -> Result<Outcom
         Command::SetStandbys { grain, epoch, standbys } => {
             set_standbys(change, *grain, *epoch, standbys)
         }
-        Command::RememberCopy { grain, epoch, node, snapshot } => {
-            remember_copy(change, *grain, *epoch, *node, *snapshot)
+        Command::RememberCopy { grain, epoch, node, snapshot, silent } => {
+            let stands = if *silent { Some(*snapshot) } else { snapshot.map(Some) };
+            remember_copy(change, *grain, *epoch, *node, stands)
         }
         Command::BeginMigration { grain, epoch, operation, to } => {
             moves::begin_migration(change, *grain, *epoch, *operation, *to)
@@ -65,9 +66,15 @@ fn assign(
         let why = "does not run grains".to_owned();
         return Err(Refusal::NodeUnfit { node: target.name.to_string(), why });
     }
-    // Decided before the entry that says so.
-    if !target.liveness.is_online() {
-        return Err(Refusal::out_of_date("the node is not online any more"));
+    match cause {
+        AssignCause::Place => (),
+        // Decided before the entry that says so.
+        AssignCause::Migrate { .. } | AssignCause::Failover { .. }
+            if !target.liveness.is_online() =>
+        {
+            return Err(Refusal::out_of_date("the node is not online any more"));
+        }
+        AssignCause::Migrate { .. } | AssignCause::Failover { .. } => (),
     }
     match cause {
         AssignCause::Place => placeable(grain)?,
@@ -158,6 +165,7 @@ fn take_over(
     grain.standbys.remove(&to);
     grain.owner = Some(to);
     grain.stage = stage;
+    grain.declined = false;
     grain.started = None;
     grain.ailment = None;
     let tenure = Tenure { epoch: grain.epoch, node: to, base: base.cloned() };
@@ -208,10 +216,15 @@ fn given_up(cluster: &Cluster, grain: &Grain, base: Option<&Snapshot>) -> Result
     let Some(owner) = owner else {
         return Err(Refusal::out_of_date("it has no owner"));
     };
-    if !owner.liveness.is_surely_stopped() {
+    if !owner.liveness.is_surely_stopped() && !grain.declined {
         return Err(Refusal::out_of_date("its owner may still run it"));
     }
-    if !grain.armed && !attested(cluster, grain) && !mutant::is(Mutant::TakesUnarmed) {
+    // What never began needs nobody's word.
+    if !grain.armed
+        && !grain.declined
+        && !attested(cluster, grain)
+        && !mutant::is(Mutant::TakesUnarmed)
+    {
         return Err(Refusal::out_of_date(
             "it runs without a lease and nobody said that its owner is off",
         ));
@@ -287,18 +300,18 @@ fn remember_copy(
     id: GrainId,
     epoch: Epoch,
     node: NodeId,
-    snapshot: Option<Guid>,
+    stands: Option<Option<Guid>>,
 ) -> Result<Outcome, Refusal> {
     let grain = change.look_in(id, epoch)?;
-    if grain.away.get(&node) == snapshot.as_ref() {
+    if grain.away.get(&node) == stands.as_ref() {
         return Ok(Outcome::Unchanged);
     }
-    if snapshot.is_some() && !grain.receivers().contains(&node) {
+    if stands.is_some() && !grain.receivers().contains(&node) {
         return Err(Refusal::out_of_date("that node keeps no copy of it"));
     }
     let away = &mut change.grain(id)?.away;
-    match snapshot {
-        Some(snapshot) => away.insert(node, snapshot),
+    match stands {
+        Some(stands) => away.insert(node, stands),
         None => away.remove(&node),
     };
     Ok(Outcome::Done)

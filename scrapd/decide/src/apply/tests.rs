@@ -10,6 +10,7 @@ use scrap_schema::time::Timestamp;
 use scrap_schema::unit::{Bytes, Span};
 
 use crate::cluster::{Outcome, Stage};
+use crate::fail_over::on_main_line;
 use crate::fixture::{WEB, World, snapshot, text};
 use crate::refusal::Refusal;
 
@@ -117,6 +118,34 @@ fn a_grain_is_given_away_only_when_its_owner_is_surely_stopped() {
     assert_eq!((web.epoch, web.owner, &web.stage), (Epoch(2), Some(NodeId(2)), &Stage::Settled));
     assert_eq!((web.standbys.len(), web.started), (1, None));
     world.refused(failover(2, "1.1"));
+}
+
+#[test]
+fn an_epoch_that_cannot_begin_is_given_away_again() {
+    let mut world = World::web(&[2, 3]);
+    world.fence(1);
+    world.done(failover(2, "1.5"));
+    let (grain, epoch) = (WEB, Epoch(2));
+    let again = |base: &str| Command::AssignGrain {
+        grain,
+        epoch,
+        to: NodeId(3),
+        base: Some(snapshot(base)),
+        cause: AssignCause::Failover { loss: None },
+    };
+    world.refused(again("1.4"));
+    world.refused(Command::GrainDeclined { grain, epoch: Epoch(1) });
+    let mut begun = world.clone();
+    begun.done(Command::GrainStarted { grain, epoch, at: AT });
+    begun.refused(Command::GrainDeclined { grain, epoch });
+    world.done(Command::GrainDeclined { grain, epoch });
+    assert_eq!(world.done(Command::GrainDeclined { grain, epoch }), Outcome::Unchanged);
+    // Nothing forks off where nothing began.
+    assert!(on_main_line(world.the(WEB), &snapshot("1.6")));
+    world.done(again("1.6"));
+    let web = world.the(WEB);
+    assert_eq!((web.epoch, web.owner, web.declined), (Epoch(3), Some(NodeId(3)), false));
+    assert!(!on_main_line(world.the(WEB), &snapshot("1.7")));
 }
 
 #[test]

@@ -54,12 +54,16 @@ pub struct Grain {
     /// Nodes that keep copies.
     pub standbys: BTreeSet<NodeId>,
     /// Where copies stand whose nodes are silent: nobody prunes that before they are back and have moved on, whoever the owner is.
+    /// `None`: nobody knows. A silent node that is not in here may still be asked for by the leader: nothing is pruned.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub away: BTreeMap<NodeId, Guid>,
+    pub away: BTreeMap<NodeId, Option<Guid>>,
     /// Whether its first dataset exists: from then on no node may ever create an empty one for it.
     pub born: bool,
     /// Whether its owner runs it under the lease in this epoch; only then may it be given away when the node is fenced.
     pub armed: bool,
+    /// Its owner cannot begin this epoch, and never did: another copy is chosen, or what the owner has by now.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub declined: bool,
     /// Since when it answers in this epoch; `None`: it is verified stopped or has not answered yet.
     pub started: Option<Timestamp>,
     /// The operation that works on it. One at a time.

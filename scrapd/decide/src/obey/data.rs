@@ -31,7 +31,9 @@ pub(super) fn next_name(epoch: Epoch, data: &DataFacts, purpose: Purpose) -> Sna
 /// A grain that was born elsewhere never gets an empty dataset: then its data are missing, and only a person can help.
 fn first(here: Here<'_>, actions: &mut Vec<HostAction>) {
     if here.grain.born {
-        return;
+        let begun = here.grain.tenures.iter().rev().find(|it| it.epoch == here.grain.epoch);
+        let base = begun.and_then(|tenure| tenure.base.as_ref());
+        return decline(here, base, actions);
     }
     let (grain, epoch) = (here.grain.id, here.grain.epoch);
     match &here.grain.stage {
@@ -103,6 +105,9 @@ fn owned(here: Here<'_>, data: &DataFacts, actions: &mut Vec<HostAction>) {
     }
     let base = here.grain.tenures.iter().rev().find(|tenure| tenure.epoch == epoch);
     let base = base.and_then(|tenure| tenure.base.as_ref());
+    if here.grain.declined {
+        return;
+    }
     match (data.role, data.epoch == epoch) {
         (DataRole::Owner, true) => own_head(here, data, actions),
         (DataRole::Standby, _) => match base {
@@ -110,13 +115,31 @@ fn owned(here: Here<'_>, data: &DataFacts, actions: &mut Vec<HostAction>) {
                 actions.push(HostAction::Promote { grain, epoch });
             }
             // The state that it should begin from is not here: nothing is invented.
-            Some(_) | None => (),
+            Some(_) | None => decline(here, base, actions),
         },
         // Its own older head: the same line if the new epoch began from it, diverged otherwise.
         (DataRole::Owner, false) => match base {
             None => actions.push(HostAction::Promote { grain, epoch }),
             Some(_) => leave_behind(here, data, actions),
         },
+    }
+}
+
+/// Says that the present epoch cannot begin here: what was decided by an older report has been set aside, or pruned, or destroyed
+/// since. Only an epoch that nobody has begun yet can be declined.
+fn decline(here: Here<'_>, base: Option<&Snapshot>, actions: &mut Vec<HostAction>) {
+    let (grain, epoch) = (here.grain.id, here.grain.epoch);
+    let at_rest =
+        !here.is_alive() && here.is_free(Lane::Shape(grain)) && here.is_free(Lane::Run(grain));
+    if base.is_some()
+        && at_rest
+        && here.grain.stage == Stage::Settled
+        && here.grain.started.is_none()
+        && !here.grain.declined
+        && here.is_free(Lane::Tell(grain))
+    {
+        let command = Command::GrainDeclined { grain, epoch };
+        actions.push(HostAction::Tell { command: Box::new(command) });
     }
 }
 

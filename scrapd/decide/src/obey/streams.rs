@@ -10,8 +10,9 @@ use scrap_schema::unit::Span;
 use super::data::next_name;
 use super::templates;
 use super::{DataFacts, DataRole, Here, HostAction, HostFacts, Lane};
-use crate::cluster::{Cluster, Liveness, Stage};
+use crate::cluster::{Cluster, Stage};
 use crate::fail_over::on_main_line;
+use crate::mutant::{self, Mutant};
 use crate::replicate::{self, Route, Traffic, retain, route};
 
 /// While a grain is about to move its owner looks for writes this often.
@@ -363,14 +364,12 @@ fn is_about_to_hear(here: Here<'_>) -> bool {
         && grain.receivers().into_iter().any(|node| {
             let known = here.host.copies.get(&(grain.id, node));
             let failure = here.host.failed.get(&Lane::Copy(grain.id, node));
-            let will_tell = here.cluster.nodes.get(&node).is_some_and(|node| match node.liveness {
-                Liveness::Online | Liveness::Suspect { .. } => true,
-                Liveness::Fenced { .. } | Liveness::Away { .. } | Liveness::Joining => false,
-            });
+            // Of one that is gone the leader says it, or that nobody knows.
+            let answers =
+                here.cluster.nodes.get(&node).is_some_and(|node| node.liveness.is_online());
             known.is_none_or(|copy| copy.snapshots.is_none())
                 && !grain.away.contains_key(&node)
-                && will_tell
-                && failure.is_none_or(|failure| failure.attempts < OFTEN)
+                && !(answers && failure.is_some_and(|failure| failure.attempts >= OFTEN))
         })
 }
 
@@ -395,7 +394,8 @@ fn prune(here: Here<'_>, data: &DataFacts, actions: &mut Vec<HostAction>) {
         };
         let bases: BTreeSet<Guid> =
             copies.filter_map(|copy| common(copy.snapshots.as_ref()?)).collect();
-        snapshots.retain(|guid| !bases.contains(guid));
+        let forgets = mutant::is(Mutant::PrunesBases);
+        snapshots.retain(|guid| forgets || !bases.contains(guid));
     }
     // And where those end that were decided just now: both happen at once.
     let ends = actions.iter().filter_map(|action| {

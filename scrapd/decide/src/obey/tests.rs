@@ -173,7 +173,19 @@ fn a_copy_is_promoted_only_from_the_state_that_was_decided() {
     let mut host = host(&world, 1_000);
     host.data.insert(WEB, standby("1.4 1.5", 1));
     assert_eq!(orders(&world, 2, &host), ["promote web, epoch 2"]);
+    // The choice was made by an older report: nothing is invented, and the leader hears of it.
+    let declined = ["tell: the owner of grain web cannot begin epoch 2"];
     host.data.insert(WEB, standby("1.4", 1));
+    assert_eq!(orders(&world, 2, &host), declined);
+    host.data.clear();
+    assert_eq!(orders(&world, 2, &host), declined);
+    host.data.insert(WEB, standby("1.4", 1));
+    let mut world = world;
+    let (grain, epoch) = (WEB, Epoch(2));
+    world.done(Command::GrainDeclined { grain, epoch });
+    assert_eq!(orders(&world, 2, &host), [""; 0]);
+    // Its own older head is not what it goes on from, and not left behind by an epoch that never was.
+    host.data.insert(WEB, head("1.4 1.6", 1));
     assert_eq!(orders(&world, 2, &host), [""; 0]);
 }
 

@@ -301,6 +301,28 @@ async fn a_node_that_comes_back_elsewhere_makes_itself_known() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_would_rather_not_lead_does_if_the_others_cannot() {
+    let mut lab = Lab::three(Compaction::default()).await;
+    let first = lab.leader().await;
+    let mut others = lab.nodes.keys().copied().filter(|node| *node != first);
+    let (longest, shorter) = (others.next().unwrap(), others.next().unwrap());
+    lab.stop(shorter).await;
+    let done = change(&lab.nodes[&first].consensus, put_policy("gold", 1)).await;
+    lab.agree_at(done.index).await;
+    lab.nodes[&longest].consensus.may_lead(false);
+    lab.stop(first).await;
+    lab.start(shorter.0).await;
+    // Neither of them: one lacks the last entry, the other one does not ask.
+    let reluctant = lab.nodes[&longest].consensus.clone();
+    let mut leadership = reluctant.leadership();
+    tokio::select! {
+        led = tokio::time::timeout(LIMIT, leadership.wait_for(|now| now.me)) => drop(led.unwrap()),
+        never = reluctant.lead_reluctantly() => match never {},
+    }
+    change(&lab.nodes[&shorter].consensus, put_policy("gold", 2)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_and_changes_are_told_once_and_in_order() {
     let lab = Lab::one().await;
     let consensus = &lab.nodes[&NodeId(1)].consensus;

@@ -152,7 +152,7 @@ fn decisions() -> BoxedStrategy<Command> {
         1 => (grain(), epoch(), node(), prop::option::of(frozen())).prop_map(
             |(grain, epoch, node, frozen)| {
                 let snapshot = frozen.map(|frozen| frozen.guid);
-                Command::RememberCopy { grain, epoch, node, snapshot }
+                Command::RememberCopy { grain, epoch, node, snapshot, silent: false }
             }
         ),
         3 => (of(), node()).prop_map(|((grain, epoch, operation), to)| {

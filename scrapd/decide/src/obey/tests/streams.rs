@@ -158,13 +158,17 @@ fn an_owner_that_never_heard_of_a_copy_prunes_nothing_before_it_has() {
     // Of one that is away the cluster knows where it stands, or nobody does.
     let node = world.cluster.nodes.get_mut(&NodeId(2)).unwrap();
     node.liveness = Liveness::Fenced { last_heard: Timestamp(0) };
-    assert!(pruned(&world, &owner));
-    let mut remember = |snapshot| {
+    assert!(!pruned(&world, &owner), "it has not said yet");
+    let remember = |world: &mut World, snapshot: Option<Guid>| {
         let (grain, epoch, node) = (WEB, Epoch(1), NodeId(2));
-        world.done(Command::RememberCopy { grain, epoch, node, snapshot })
+        let silent = snapshot.is_none();
+        world.done(Command::RememberCopy { grain, epoch, node, snapshot, silent })
     };
-    remember(Some(snapshot("1.3").guid));
+    remember(&mut world, Some(snapshot("1.3").guid));
     assert!(!pruned(&world, &owner));
+    remember(&mut world, None);
+    assert!(pruned(&world, &owner), "nobody knows");
+    remember(&mut world, Some(snapshot("1.3").guid));
     let mut copy = owner.clone();
     copy.data.insert(WEB, standby(&states.join(" "), 1));
     let by_copy = obey(NodeId(3), &world.cluster, &copy, world.now);
