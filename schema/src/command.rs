@@ -270,8 +270,14 @@ pub enum Command {
     OperationStuck { grain: GrainId, operation: OperationId, node: NodeId, why: String },
     /// Its checks have failed so often that it counts as ill, and why; `None`: it is well again.
     GrainHealth { grain: GrainId, epoch: Epoch, ailment: Option<String> },
-    /// Its owner cannot begin its epoch: the state that it should go on from is not there. Nothing of it runs there.
-    GrainDeclined { grain: GrainId, epoch: Epoch },
+    /// Its owner cannot begin its epoch: the state that it should go on from is not there. `sure`: it has applied that it said so, so it
+    /// never will, and nothing of the grain runs there.
+    GrainDeclined {
+        grain: GrainId,
+        epoch: Epoch,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        sure: bool,
+    },
     // --- networks
     /// Make or change a network.
     PutNetwork { name: Name, if_index: Option<u64>, network: NetworkSpec },
@@ -400,8 +406,11 @@ impl fmt::Display for Command {
             Self::GrainHealth { grain, ailment: None, .. } => {
                 write!(f, "grain {grain} is well again")
             }
-            Self::GrainDeclined { grain, epoch } => {
+            Self::GrainDeclined { grain, epoch, sure: false } => {
                 write!(f, "the owner of grain {grain} cannot begin epoch {epoch}")
+            }
+            Self::GrainDeclined { grain, epoch, sure: true } => {
+                write!(f, "the owner of grain {grain} never begins epoch {epoch}")
             }
             Self::PutNetwork { name, .. } => write!(f, "put network {name}"),
             Self::DeleteNetwork { name, .. } => write!(f, "delete network {name}"),

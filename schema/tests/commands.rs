@@ -356,7 +356,7 @@ fn of_systems() -> Vec<Command> {
             what: "a table is gone".to_owned(),
             well: false,
         },
-        Command::GrainDeclined { grain: GRAIN, epoch: EPOCH },
+        Command::GrainDeclined { grain: GRAIN, epoch: EPOCH, sure: false },
         Command::RememberCopy {
             grain: GRAIN,
             epoch: EPOCH,
@@ -364,6 +364,7 @@ fn of_systems() -> Vec<Command> {
             snapshot: None,
             silent: true,
         },
+        Command::GrainDeclined { grain: GRAIN, epoch: EPOCH, sure: true },
     ]
 }
 

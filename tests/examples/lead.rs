@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use scrap_decide::cluster::{Cluster, Grain, Identity, Liveness, Node, PolicyState, Stage, Tenure};
+use scrap_decide::cluster::{
+    Cluster, Declined, Grain, Identity, Liveness, Node, PolicyState, Stage, Tenure,
+};
 use scrap_decide::lead::lead;
 use scrap_decide::lease::Lease;
 use scrap_decide::obey::{CopyFacts, DataFacts, DataRole, Dirty, HostFacts, RunFacts, obey};
@@ -174,7 +176,7 @@ fn grain(id: u64, owner: u64, standbys: &[u64]) -> Grain {
         away: Default::default(),
         born: true,
         armed: true,
-        declined: false,
+        declined: Declined::No,
         started: Some(NOW.wall),
         operation: None,
         came_back: None,

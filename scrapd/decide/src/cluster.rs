@@ -22,7 +22,7 @@ mod grain;
 
 pub(crate) use grain::TENURES_MAX;
 pub use grain::{
-    Ailment, Attachment, FailoverRecord, Grain, IDS_FIRST, IDS_PER_GRAIN, Stage, Tenure,
+    Ailment, Attachment, Declined, FailoverRecord, Grain, IDS_FIRST, IDS_PER_GRAIN, Stage, Tenure,
 };
 
 /// Members from which on grains run under a lease: fewer cannot keep a quorum without the dead one.

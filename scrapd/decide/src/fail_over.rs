@@ -14,7 +14,7 @@ use scrap_schema::time::Timestamp;
 use scrap_schema::unit::Span;
 
 use crate::apply::attested;
-use crate::cluster::{Grain, Liveness, Node};
+use crate::cluster::{Declined, Grain, Liveness, Node};
 use crate::lead::{Plan, Subject, View, WaitReason};
 use crate::lease::brake;
 use crate::mutant::{self, Mutant};
@@ -200,7 +200,7 @@ fn allowed(view: View<'_>, grain: &Grain, owner: NodeId) -> Result<Timestamp, Wa
     let Some(node) = view.cluster.nodes.get(&owner) else {
         return Err(WaitReason::NoCopy { owner: name });
     };
-    if grain.declined {
+    if grain.declined == Declined::Sure {
         // Nobody wrote in this epoch: what was lost is what the failover before lost.
         let before = grain.last_failover.as_ref().and_then(|failover| failover.loss.as_ref());
         return Ok(before.map_or(view.now.wall, |loss| loss.until));

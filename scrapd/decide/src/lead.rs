@@ -12,7 +12,7 @@ use scrap_schema::time::Now;
 use scrap_schema::unit::{Bytes, Span};
 
 use crate::apply::may_run;
-use crate::cluster::{Cluster, Grain, Stage};
+use crate::cluster::{Cluster, Declined, Grain, Stage};
 use crate::observed::Observed;
 use crate::place::{Loads, Purpose, Wanted};
 use crate::{drain, fail_over, lease, migrate, operate, replicate};
@@ -381,7 +381,7 @@ fn lead_grain(
         | Stage::Restoring { .. }
         | Stage::Cloning { .. } => {
             let Some(owner) = grain.owner else { return };
-            if !view.is_online(owner) || grain.declined {
+            if !view.is_online(owner) || grain.declined == Declined::Sure {
                 fail_over::decide(view, grain, owner, loads, plan);
             } else if grain.stage == Stage::Settled {
                 settled(view, grain, owner, loads, moving, plan);

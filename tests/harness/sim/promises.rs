@@ -32,7 +32,9 @@ impl Said {
             Command::FenceNode { node, boot } | Command::LeaveNode { node, boot } => {
                 self.dead.insert((*node, *boot));
             }
-            Command::GrainReleased { grain, epoch, .. } => {
+            Command::GrainReleased { grain, epoch, .. }
+            // It never began there.
+            | Command::GrainDeclined { grain, epoch, sure: true } => {
                 self.released.insert((*grain, *epoch));
             }
             // It runs again where it was.
@@ -150,8 +152,8 @@ impl Sim {
         }
     }
 
-    /// What an owner and a copy that it reaches have in common is not pruned to the last state, and what it knows that a silent one
-    /// stands at is not pruned at all.
+    /// What an owner and a copy that it reaches have in common is not pruned to the last state, and what it knows that a copy stands
+    /// at is not pruned at all.
     pub(super) fn judge_prune(&mut self, at: usize, id: GrainId, before: &[Guid], gone: &[Guid]) {
         let machine = &self.machines[at];
         let Some(grain) = machine.cluster.grains.get(&id) else { return };
@@ -164,6 +166,13 @@ impl Sim {
             let (one, two) = (&machine.name, &self.machines[peer].name);
             if grain.away.get(node).copied().flatten().is_some_and(|guid| gone.contains(&guid)) {
                 found.push(format!("{one} prunes what {two}, which is silent, stands at"));
+            }
+            let known = machine.copies.get(&(id, *node)).and_then(|it| it.facts.snapshots.as_ref());
+            let base = known
+                .and_then(|known| before.iter().rev().find(|guid| known.contains(guid)))
+                .filter(|base| gone.contains(base));
+            if base.is_some() {
+                found.push(format!("{one} prunes where its next stream to {two} begins"));
             }
             let online = self.truth.nodes.get(node).is_some_and(|node| node.liveness.is_online());
             let copy = self.machines[peer].datasets.get(&id);

@@ -9,7 +9,7 @@ use scrap_schema::time::Timestamp;
 
 use super::operations::{enter, finish, running};
 use super::{About, Change};
-use crate::cluster::{Ailment, Grain, Key, Orphan, OrphanKey, Outcome, Stage};
+use crate::cluster::{Ailment, Declined, Grain, Key, Orphan, OrphanKey, Outcome, Stage};
 use crate::refusal::Refusal;
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "the dispatcher sends only facts here")]
@@ -31,7 +31,7 @@ pub(super) fn apply(change: &mut Change<'_>, command: &Command) -> Result<Outcom
         Command::GrainHealth { grain, epoch, ailment } => {
             health(change, *grain, *epoch, ailment.as_deref())
         }
-        Command::GrainDeclined { grain, epoch } => declined(change, *grain, *epoch),
+        Command::GrainDeclined { grain, epoch, sure } => declined(change, *grain, *epoch, *sure),
         Command::OrphanKept { grain, orphan_epoch, node, base, head, newer, used } => {
             let key = OrphanKey { grain: *grain, epoch: *orphan_epoch, node: *node };
             let (base, newer, used, kept) = (*base, *newer, *used, change.at);
@@ -65,18 +65,30 @@ fn born(change: &mut Change<'_>, id: GrainId, epoch: Epoch) -> Result<Outcome, R
     Ok(Outcome::Done)
 }
 
-/// The epoch never began. Its fork is none: what other nodes have beyond it is not left behind by it.
-fn declined(change: &mut Change<'_>, id: GrainId, epoch: Epoch) -> Result<Outcome, Refusal> {
+/// First it is said, and from then on the owner begins nothing; when it knows that, it says that it is sure. Only then the epoch has
+/// never begun, and its fork is none: what other nodes have beyond it is not left behind by it.
+fn declined(
+    change: &mut Change<'_>,
+    id: GrainId,
+    epoch: Epoch,
+    sure: bool,
+) -> Result<Outcome, Refusal> {
     let grain = owned_in(change, id, epoch)?;
-    if grain.declined {
-        return Ok(Outcome::Unchanged);
-    }
-    if grain.started.is_some() || grain.stage != Stage::Settled {
-        return Err(Refusal::out_of_date("it has begun already"));
-    }
     let owner = grain.owner.map_or_else(String::new, |owner| change.cluster.node_name(owner));
+    match (grain.declined, sure) {
+        (Declined::Said, false) | (Declined::Sure, _) => return Ok(Outcome::Unchanged),
+        (Declined::No, true) => return Err(Refusal::out_of_date("it has not been said before")),
+        (Declined::No, false) if grain.started.is_some() || grain.stage != Stage::Settled => {
+            return Err(Refusal::out_of_date("it has begun already"));
+        }
+        (Declined::No, false) => {
+            change.grain(id)?.declined = Declined::Said;
+            return Ok(Outcome::Done);
+        }
+        (Declined::Said, true) => (),
+    }
     let grain = change.grain(id)?;
-    grain.declined = true;
+    grain.declined = Declined::Sure;
     if let Some(tenure) = grain.tenures.last_mut().filter(|tenure| tenure.epoch == epoch) {
         tenure.base = None;
     }
@@ -108,6 +120,10 @@ fn started(
 ) -> Result<Outcome, Refusal> {
     if owned_in(change, id, epoch)?.started.is_some() {
         return Ok(Outcome::Unchanged);
+    }
+    // It will stop when it knows that.
+    if change.look(id)?.declined != Declined::No {
+        return Err(Refusal::out_of_date("its owner has said that it cannot begin"));
     }
     let grain = change.grain(id)?;
     grain.started = Some(at);

@@ -12,7 +12,7 @@ use scrap_schema::time::Timestamp;
 use super::lots::Lot;
 use super::operations::{begin, finish};
 use super::{About, Change, unchanged_since};
-use crate::cluster::{Cluster, Grain, Key, Outcome, Stage};
+use crate::cluster::{Cluster, Declined, Grain, Key, Outcome, Stage};
 use crate::refusal::Refusal;
 
 /// A grain that nothing has happened to yet. Refuses a taken name or id and an unknown policy.
@@ -60,7 +60,7 @@ pub(super) fn insert(
         mac,
         ids,
         ailment: None,
-        declined: false,
+        declined: Declined::No,
     };
     change.cluster.grains.insert(id, grain);
     change.cluster.names.insert(text.name.clone(), id);

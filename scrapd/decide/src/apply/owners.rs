@@ -12,7 +12,9 @@ use scrap_schema::snapshot::{Guid, Snapshot};
 
 use super::operations::{enter, finish};
 use super::{About, Change, moves};
-use crate::cluster::{Cluster, FailoverRecord, Grain, Outcome, Stage, TENURES_MAX, Tenure};
+use crate::cluster::{
+    Cluster, Declined, FailoverRecord, Grain, Outcome, Stage, TENURES_MAX, Tenure,
+};
 use crate::lease::brake;
 use crate::mutant::{self, Mutant};
 use crate::refusal::Refusal;
@@ -165,7 +167,7 @@ fn take_over(
     grain.standbys.remove(&to);
     grain.owner = Some(to);
     grain.stage = stage;
-    grain.declined = false;
+    grain.declined = Declined::No;
     grain.started = None;
     grain.ailment = None;
     let tenure = Tenure { epoch: grain.epoch, node: to, base: base.cloned() };
@@ -216,15 +218,12 @@ fn given_up(cluster: &Cluster, grain: &Grain, base: Option<&Snapshot>) -> Result
     let Some(owner) = owner else {
         return Err(Refusal::out_of_date("it has no owner"));
     };
-    if !owner.liveness.is_surely_stopped() && !grain.declined {
+    let declined = grain.declined == Declined::Sure;
+    if !owner.liveness.is_surely_stopped() && !declined {
         return Err(Refusal::out_of_date("its owner may still run it"));
     }
     // What never began needs nobody's word.
-    if !grain.armed
-        && !grain.declined
-        && !attested(cluster, grain)
-        && !mutant::is(Mutant::TakesUnarmed)
-    {
+    if !grain.armed && !declined && !attested(cluster, grain) && !mutant::is(Mutant::TakesUnarmed) {
         return Err(Refusal::out_of_date(
             "it runs without a lease and nobody said that its owner is off",
         ));

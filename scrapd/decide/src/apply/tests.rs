@@ -9,7 +9,7 @@ use scrap_schema::operation::{OperationState, Work};
 use scrap_schema::time::Timestamp;
 use scrap_schema::unit::{Bytes, Span};
 
-use crate::cluster::{Outcome, Stage};
+use crate::cluster::{Declined, Outcome, Stage};
 use crate::fail_over::on_main_line;
 use crate::fixture::{WEB, World, snapshot, text};
 use crate::refusal::Refusal;
@@ -133,18 +133,27 @@ fn an_epoch_that_cannot_begin_is_given_away_again() {
         base: Some(snapshot(base)),
         cause: AssignCause::Failover { loss: None },
     };
+    let decline = |epoch, sure| Command::GrainDeclined { grain, epoch, sure };
     world.refused(again("1.4"));
-    world.refused(Command::GrainDeclined { grain, epoch: Epoch(1) });
+    world.refused(decline(Epoch(1), false));
+    world.refused(decline(epoch, true));
     let mut begun = world.clone();
     begun.done(Command::GrainStarted { grain, epoch, at: AT });
-    begun.refused(Command::GrainDeclined { grain, epoch });
-    world.done(Command::GrainDeclined { grain, epoch });
-    assert_eq!(world.done(Command::GrainDeclined { grain, epoch }), Outcome::Unchanged);
+    begun.refused(decline(epoch, false));
+    world.done(decline(epoch, false));
+    assert_eq!(world.done(decline(epoch, false)), Outcome::Unchanged);
+    // It may have begun in the moment before it knew: nobody else gets it before it is sure.
+    world.refused(again("1.4"));
+    world.refused(Command::GrainStarted { grain, epoch, at: AT });
+    assert!(!on_main_line(world.the(WEB), &snapshot("1.6")));
+    world.done(decline(epoch, true));
+    assert_eq!(world.done(decline(epoch, true)), Outcome::Unchanged);
     // Nothing forks off where nothing began.
     assert!(on_main_line(world.the(WEB), &snapshot("1.6")));
     world.done(again("1.6"));
     let web = world.the(WEB);
-    assert_eq!((web.epoch, web.owner, web.declined), (Epoch(3), Some(NodeId(3)), false));
+    let expected = (Epoch(3), Some(NodeId(3)), Declined::No);
+    assert_eq!((web.epoch, web.owner, web.declined), expected);
     assert!(!on_main_line(world.the(WEB), &snapshot("1.7")));
 }
 

@@ -61,9 +61,9 @@ pub struct Grain {
     pub born: bool,
     /// Whether its owner runs it under the lease in this epoch; only then may it be given away when the node is fenced.
     pub armed: bool,
-    /// Its owner cannot begin this epoch, and never did: another copy is chosen, or what the owner has by now.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub declined: bool,
+    /// Whether its owner cannot begin this epoch.
+    #[serde(default, skip_serializing_if = "Declined::is_no")]
+    pub declined: Declined,
     /// Since when it answers in this epoch; `None`: it is verified stopped or has not answered yet.
     pub started: Option<Timestamp>,
     /// The operation that works on it. One at a time.
@@ -108,6 +108,25 @@ pub struct Attachment {
     pub v4: Option<Ipv4Addr>,
     /// The IPv6 address.
     pub v6: Option<Ipv6Addr>,
+}
+
+/// Whether the owner of a grain has said that it cannot begin its epoch. Only ever further within one epoch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Declined {
+    /// It has not.
+    #[default]
+    No,
+    /// It has said so: from the moment in which it knows that, it begins nothing.
+    Said,
+    /// It knows, and nothing runs there: another copy is chosen, or what it has by now.
+    Sure,
+}
+
+impl Declined {
+    fn is_no(&self) -> bool {
+        *self == Self::No
+    }
 }
 
 /// Where a grain is between owners.

@@ -7,11 +7,14 @@ use scrap_schema::snapshot::{Guid, Purpose, Snapshot, SnapshotName};
 
 use super::facts::{last_state, working};
 use super::{DataFacts, DataRole, Here, HostAction, HostFacts, Lane};
-use crate::cluster::{Cluster, Grain, OrphanKey, Stage};
+use crate::cluster::{Cluster, Declined, Grain, OrphanKey, Stage};
 use crate::fail_over::on_main_line;
 use crate::mutant::{self, Mutant};
 
 pub(super) fn decide(here: Here<'_>, actions: &mut Vec<HostAction>) {
+    if here.owns() && here.grain.declined != Declined::No {
+        return assure(here, actions);
+    }
     match (here.owns(), here.data) {
         (true, None) => first(here, actions),
         (true, Some(data)) => owned(here, data, actions),
@@ -105,9 +108,6 @@ fn owned(here: Here<'_>, data: &DataFacts, actions: &mut Vec<HostAction>) {
     }
     let base = here.grain.tenures.iter().rev().find(|tenure| tenure.epoch == epoch);
     let base = base.and_then(|tenure| tenure.base.as_ref());
-    if here.grain.declined {
-        return;
-    }
     match (data.role, data.epoch == epoch) {
         (DataRole::Owner, true) => own_head(here, data, actions),
         (DataRole::Standby, _) => match base {
@@ -129,18 +129,30 @@ fn owned(here: Here<'_>, data: &DataFacts, actions: &mut Vec<HostAction>) {
 /// since. Only an epoch that nobody has begun yet can be declined.
 fn decline(here: Here<'_>, base: Option<&Snapshot>, actions: &mut Vec<HostAction>) {
     let (grain, epoch) = (here.grain.id, here.grain.epoch);
-    let at_rest =
-        !here.is_alive() && here.is_free(Lane::Shape(grain)) && here.is_free(Lane::Run(grain));
     if base.is_some()
-        && at_rest
+        && is_idle(here)
         && here.grain.stage == Stage::Settled
         && here.grain.started.is_none()
-        && !here.grain.declined
         && here.is_free(Lane::Tell(grain))
     {
-        let command = Command::GrainDeclined { grain, epoch };
+        let command = Command::GrainDeclined { grain, epoch, sure: false };
         actions.push(HostAction::Tell { command: Box::new(command) });
     }
+}
+
+/// The epoch is declined and this node knows it: it begins nothing any more. What had begun in the moment before is stopped first.
+fn assure(here: Here<'_>, actions: &mut Vec<HostAction>) {
+    let (grain, epoch) = (here.grain.id, here.grain.epoch);
+    if here.grain.declined == Declined::Said && is_idle(here) && here.is_free(Lane::Tell(grain)) {
+        let command = Command::GrainDeclined { grain, epoch, sure: true };
+        actions.push(HostAction::Tell { command: Box::new(command) });
+    }
+}
+
+/// Whether nothing of the grain runs here and nothing is being done to it.
+fn is_idle(here: Here<'_>) -> bool {
+    let lanes = [Lane::Shape(here.grain.id), Lane::Run(here.grain.id)];
+    !here.is_alive() && lanes.into_iter().all(|lane| here.is_free(lane))
 }
 
 /// The writable dataset of the present epoch: frozen for a hand-over, a restore, or a person.

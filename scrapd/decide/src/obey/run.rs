@@ -6,7 +6,7 @@ use scrap_schema::unit::Span;
 
 use super::facts::unwell;
 use super::{Here, HostAction, Lane, StopReason};
-use crate::cluster::Stage;
+use crate::cluster::{Declined, Stage};
 use crate::mutant::{self, Mutant};
 
 pub(super) fn decide(here: Here<'_>, actions: &mut Vec<HostAction>) {
@@ -30,6 +30,9 @@ fn under_lease(here: Here<'_>) -> bool {
 fn should_run(here: Here<'_>) -> Result<(), StopReason> {
     if !here.owns() {
         return Err(StopReason::NotOwner);
+    }
+    if here.grain.declined != Declined::No {
+        return Err(StopReason::NoHead);
     }
     if !here.grain.wants_to_run() {
         return Err(StopReason::Unwanted);

@@ -182,10 +182,19 @@ fn a_copy_is_promoted_only_from_the_state_that_was_decided() {
     host.data.insert(WEB, standby("1.4", 1));
     let mut world = world;
     let (grain, epoch) = (WEB, Epoch(2));
-    world.done(Command::GrainDeclined { grain, epoch });
-    assert_eq!(orders(&world, 2, &host), [""; 0]);
-    // Its own older head is not what it goes on from, and not left behind by an epoch that never was.
-    host.data.insert(WEB, head("1.4 1.6", 1));
+    world.done(Command::GrainDeclined { grain, epoch, sure: false });
+    // It knows that now: whatever it finds after all, it begins nothing, and says that it is sure when nothing runs.
+    let sure = ["tell: the owner of grain web never begins epoch 2"];
+    for data in [standby("1.4", 1), standby("1.4 1.5", 1), head("1.4 1.5", 2), head("1.4 1.6", 1)] {
+        host.data.insert(WEB, data);
+        assert_eq!(orders(&world, 2, &host), sure);
+    }
+    host.runs.insert(WEB, running(2, true));
+    let while_it_runs = orders(&world, 2, &host);
+    assert!(while_it_runs.iter().any(|order| order.starts_with("stop web")), "{while_it_runs:?}");
+    assert!(!while_it_runs.contains(&sure[0].to_owned()), "{while_it_runs:?}");
+    host.runs.clear();
+    world.done(Command::GrainDeclined { grain, epoch, sure: true });
     assert_eq!(orders(&world, 2, &host), [""; 0]);
 }
 
