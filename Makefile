@@ -63,7 +63,7 @@ sim: tools ## Play random histories of a simulated cluster; `make sim SEEDS=2000
 	@target/release/scrap-sim --seeds $(SEEDS)
 	@target/release/scrap-sim --seeds $(SEEDS) --hard
 
-mutants: tools ## Plant one bug after the other in the protocol and see the simulator find each
+mutants: tools ## Plant one bug after the other in the protocol and say which the simulator finds
 	@$(CARGO) build --release -p scrap-tests --features mutants --bin scrap-sim
 	@target/release/scrap-sim --mutants --seeds 10000
 

@@ -84,7 +84,9 @@ pub(crate) async fn open(
         // Whoever leads without hands renews nobody's lease, and keeps others from it that could.
         never = consensus.lead_reluctantly() => match never {},
     };
-    consensus.may_lead(true);
+    if matches!(opened, Ok(Some(_))) {
+        consensus.may_lead(true);
+    }
     opened
 }
 

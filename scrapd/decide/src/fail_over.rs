@@ -201,6 +201,9 @@ fn allowed(view: View<'_>, grain: &Grain, owner: NodeId) -> Result<Timestamp, Wa
         return Err(WaitReason::NoCopy { owner: name });
     };
     if grain.declined == Declined::Sure {
+        if let Some(silent) = brake(view.cluster).filter(|_| asked(view, grain).is_none()) {
+            return Err(WaitReason::Brake { silent });
+        }
         // Nobody wrote in this epoch: what was lost is what the failover before lost.
         let before = grain.last_failover.as_ref().and_then(|failover| failover.loss.as_ref());
         return Ok(before.map_or(view.now.wall, |loss| loss.until));

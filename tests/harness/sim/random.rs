@@ -146,16 +146,17 @@ fn fault() -> impl Strategy<Value = Fault> {
     prop_oneof![3 => faults, 1 => wishes]
 }
 
-/// Any case.
-pub fn case() -> impl Strategy<Value = Case> {
-    let pause = prop_oneof![4 => 0..6_u64, 3 => 6..25_u64, 1 => 25..50_u64];
-    let faults = prop::collection::vec((pause, fault()), 1..14);
-    let grains = prop::collection::vec((0..4_usize, 0..5_usize), 1..4);
+/// Cases of so many nodes, with these grains and faults.
+fn cases(
+    nodes: std::ops::Range<usize>,
+    grains: impl Strategy<Value = Vec<(usize, usize)>>,
+    faults: impl Strategy<Value = Vec<(u64, Fault)>>,
+    stalls: impl Strategy<Value = u64>,
+    rate: impl Strategy<Value = u64>,
+) -> impl Strategy<Value = Case> {
     let drift = prop::collection::vec(-1..=1_i64, 5);
-    let stalls = prop_oneof![2 => Just(0_u64), 1 => 1..200_u64];
-    let rate = prop_oneof![3 => Just(100_u64 << 20), 1 => Just(1_u64 << 20)];
     let apply = prop_oneof![3 => Just(50_u64), 1 => 100..3000_u64];
-    (2..6_usize, grains, faults, drift, stalls, apply, rate, any::<u64>()).prop_map(
+    (nodes, grains, faults, drift, stalls, apply, rate, any::<u64>()).prop_map(
         |(nodes, grains, faults, drift, stalls, apply_ms, rate, seed)| Case {
             nodes,
             grains,
@@ -167,6 +168,16 @@ pub fn case() -> impl Strategy<Value = Case> {
             seed,
         },
     )
+}
+
+/// Any case.
+pub fn case() -> impl Strategy<Value = Case> {
+    let pause = prop_oneof![4 => 0..6_u64, 3 => 6..25_u64, 1 => 25..50_u64];
+    let faults = prop::collection::vec((pause, fault()), 1..14);
+    let grains = prop::collection::vec((0..4_usize, 0..5_usize), 1..4);
+    let stalls = prop_oneof![2 => Just(0_u64), 1 => 1..200_u64];
+    let rate = prop_oneof![3 => Just(100_u64 << 20), 1 => Just(1_u64 << 20)];
+    cases(2..6, grains, faults, stalls, rate)
 }
 
 /// A case in which nodes die and come back all the time: three or more of them, grains that fail over by themselves.
@@ -187,21 +198,8 @@ pub fn hard_case() -> impl Strategy<Value = Case> {
     let pause = prop_oneof![2 => 0..8_u64, 3 => 15..40_u64, 1 => 40..70_u64];
     let faults = prop::collection::vec((pause, fault), 10..40);
     let grains = prop::collection::vec((0..2_usize, 0..5_usize), 2..6);
-    let drift = prop::collection::vec(-1..=1_i64, 5);
     let stalls = prop_oneof![2 => Just(0_u64), 1 => 1..100_u64];
-    let apply = prop_oneof![3 => Just(50_u64), 1 => 100..3000_u64];
-    (3..6_usize, grains, faults, drift, stalls, apply, any::<u64>()).prop_map(
-        |(nodes, grains, faults, drift, stalls, apply_ms, seed)| Case {
-            nodes,
-            grains,
-            faults,
-            drift,
-            stalls,
-            apply_ms,
-            rate: 100 << 20,
-            seed,
-        },
-    )
+    cases(3..6, grains, faults, stalls, Just(100_u64 << 20))
 }
 
 impl Case {

@@ -68,15 +68,9 @@ fn assign(
         let why = "does not run grains".to_owned();
         return Err(Refusal::NodeUnfit { node: target.name.to_string(), why });
     }
-    match cause {
-        AssignCause::Place => (),
-        // Decided before the entry that says so.
-        AssignCause::Migrate { .. } | AssignCause::Failover { .. }
-            if !target.liveness.is_online() =>
-        {
-            return Err(Refusal::out_of_date("the node is not online any more"));
-        }
-        AssignCause::Migrate { .. } | AssignCause::Failover { .. } => (),
+    // Decided before the entry that says so. A first place is only where it will begin.
+    if *cause != AssignCause::Place && !target.liveness.is_online() {
+        return Err(Refusal::out_of_date("the node is not online any more"));
     }
     match cause {
         AssignCause::Place => placeable(grain)?,

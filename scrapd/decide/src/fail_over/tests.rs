@@ -1,6 +1,6 @@
 //! Table tests of failover: which copy, and every reason why not.
 
-use scrap_schema::command::Command;
+use scrap_schema::command::{AssignCause, Command};
 use scrap_schema::id::{BootId, Epoch, GrainId, NodeId};
 use scrap_schema::operation::Work;
 use scrap_schema::spec::FailoverMode;
@@ -45,6 +45,24 @@ fn the_freshest_copy_is_chosen() {
     // Last heard at 20, certainly dead 13 s later, the copy's state is of second 9.
     assert_eq!(choice(&mut fenced("1.5", "1.9")), "n3 from 109, loses 24 s");
     assert_eq!(choice(&mut fenced("1.9", "1.5")), "n2 from 109, loses 24 s");
+}
+
+#[test]
+fn an_owner_that_cannot_begin_is_replaced_unless_too_many_are_silent() {
+    let mut world = fenced("1.5", "1.9");
+    let (base, cause) = (Some(snapshot("1.9")), AssignCause::Failover { loss: None });
+    let (grain, epoch, to) = (WEB, Epoch(1), NodeId(3));
+    world.done(Command::AssignGrain { grain, epoch, to, base, cause });
+    let epoch = Epoch(2);
+    for sure in [false, true] {
+        assert!(choice(&mut world).contains("n3 is silent"), "not before it is sure");
+        world.done(Command::GrainDeclined { grain, epoch, sure });
+    }
+    world.hear(3, [(WEB, copy("1.7"))].into());
+    assert!(choice(&mut world).starts_with("n3 from 107"), "what it has by now");
+    let (node, boot) = (NodeId(2), BootId(1));
+    world.done(Command::SuspectNode { node, boot, last_heard: world.now.wall });
+    assert!(choice(&mut world).contains("2 of 3 data nodes are silent"));
 }
 
 #[test]
