@@ -12,6 +12,9 @@ LAB_UP ?=
 PLATFORM ?=
 # Histories that `make sim` plays of each kind.
 SEEDS ?= 1000
+# How long `make chaos` goes on, and more options of it, such as `CHAOS="--nodes 5 --seed 7"`.
+MINUTES ?= 5
+CHAOS ?=
 # Names of benches, such as `writes list`; all if nobody says.
 BENCH ?=
 
@@ -63,6 +66,10 @@ sim: tools ## Play random histories of a simulated cluster; `make sim SEEDS=2000
 	@target/release/scrap-sim --seeds $(SEEDS)
 	@target/release/scrap-sim --seeds $(SEEDS) --hard
 
+chaos: build ## As root: faults over a real cluster in a lab while clients work; `make chaos MINUTES=60`
+	@./.ci/tools platform
+	@$(BIN_DIR)/scrap-chaos --minutes $(MINUTES) $(CHAOS)
+
 mutants: tools ## Plant one bug after the other in the protocol and say which the simulator finds
 	@$(CARGO) build --release -p scrap-tests --features mutants --bin scrap-sim
 	@target/release/scrap-sim --mutants --seeds 10000
@@ -105,4 +112,4 @@ man: build ## Write the manual pages of scrapctl into target/man
 tools:
 	@./.ci/tools
 
-.PHONY: help build demo demo-stop lab lab-stop test platform platform-vm soak bench bench-platform verify fix bless man tools
+.PHONY: help build demo demo-stop lab lab-stop test platform platform-vm soak sim chaos mutants bench bench-platform verify fix bless man tools

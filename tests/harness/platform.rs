@@ -42,9 +42,17 @@ pub const WANTED: &str = "SCRAP_PLATFORM";
 pub struct Spec {
     /// Options of `lab up`.
     pub options: Vec<String>,
+    /// Its name; by itself one that no other lab has.
+    pub name: Option<String>,
 }
 
 impl Spec {
+    /// A lab of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        Self { name: Some(name.to_owned()), ..Self::default() }
+    }
+
     /// The same with another option of `lab up`.
     #[must_use]
     pub fn option(mut self, name: &str, value: &str) -> Self {
@@ -132,8 +140,12 @@ pub fn new_name() -> String {
 }
 
 impl Lab {
-    async fn start(spec: Spec) -> anyhow::Result<Self> {
-        let name = new_name();
+    /// Starts a lab, wanted or not.
+    ///
+    /// # Errors
+    /// If it does not come up.
+    pub async fn start(spec: Spec) -> anyhow::Result<Self> {
+        let name = spec.name.unwrap_or_else(new_name);
         let dir = PathBuf::from("/var/lib/scrap-lab").join(&name);
         leave_network()?;
         let trace = Trace::begin(&name);
@@ -341,8 +353,15 @@ impl Lab {
 
     #[expect(clippy::print_stderr, reason = "what a failed test leaves for its reader")]
     fn show_logs(&self) {
-        for node in NAMES {
-            let path = self.dir.join("nodes").join(node).join("scrapd.log");
+        let mut nodes: Vec<PathBuf> = fs::read_dir(self.dir.join("nodes"))
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path())
+            .collect();
+        nodes.sort_unstable();
+        for node in nodes {
+            let path = node.join("scrapd.log");
             let text = fs::read(&path).unwrap_or_default();
             let text = String::from_utf8_lossy(&text);
             let lines: Vec<&str> = text.lines().collect();

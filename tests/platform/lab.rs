@@ -12,7 +12,7 @@ use scrap_tests::platform::leftovers::Trace;
 use scrap_tests::platform::{SOON, Spec, lab_program, leave_network, new_name, refusal, up};
 
 fn bare() -> Spec {
-    Spec { options: ["--bare", "--size", "1G"].map(ToOwned::to_owned).into() }
+    Spec { options: ["--bare", "--size", "1G"].map(ToOwned::to_owned).into(), name: None }
 }
 
 #[tokio::test]
@@ -51,7 +51,7 @@ async fn machines_have_cables_power_and_pools_of_their_own() -> anyhow::Result<(
 
 #[tokio::test]
 async fn two_labs_do_not_meet() -> anyhow::Result<()> {
-    let spec = Spec { options: [bare().options, vec!["--nodes".into(), "1".into()]].concat() };
+    let spec = bare().option("--nodes", "1");
     let Some(one) = up(spec.clone()).await? else { return Ok(()) };
     let Some(two) = up(spec).await? else { return Ok(()) };
     two.end().await?;

@@ -8,6 +8,7 @@
 
 mod announced;
 mod by_hand;
+mod chaos;
 mod full;
 mod health;
 mod isolation;

@@ -123,7 +123,15 @@ impl Api {
     /// # Errors
     /// If there can be no HTTP client.
     pub fn new(servers: Vec<String>) -> anyhow::Result<Self> {
-        let http = Client::builder().no_proxy().timeout(ONE_ANSWER).build()?;
+        Self::with_patience(servers, ONE_ANSWER)
+    }
+
+    /// The same with another longest time for one answer of one node.
+    ///
+    /// # Errors
+    /// If there can be no HTTP client.
+    pub fn with_patience(servers: Vec<String>, one_answer: Duration) -> anyhow::Result<Self> {
+        let http = Client::builder().no_proxy().timeout(one_answer).build()?;
         Ok(Self { http, servers: Arc::new(servers) })
     }
 

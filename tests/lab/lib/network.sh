@@ -58,7 +58,10 @@ routes() {
 plug() {
   local pid
   pid=$(machine_pid "$1")
-  net_of lan ip link add "$1" type veth peer name eth0 netns "$pid"
+  # The kernel takes its time with the network of a machine that was just killed.
+  net_of lan ip link del "$1" 2>/dev/null || true
+  # A machine keeps its hardware address when its power comes back, and its neighbours need not ask again.
+  net_of lan ip link add "$1" type veth peer name eth0 address "$(printf '02:5c:a9:00:00:%02x' "$2")" netns "$pid"
   net_of lan ip link set "$1" master br0
   net_of lan ip link set "$1" up
   addresses "$1" eth0 "$LAN4.$2/16" "$LAN6:${3:-fe}/64"
@@ -73,4 +76,33 @@ cable_state() {
   local flags
   flags=$(net_of lan ip -o link show "$1" 2>/dev/null) || { echo none; return; }
   case $flags in *[\<,]UP[,\>]*) echo in ;; *) echo cut ;; esac
+}
+
+# The switch loses frames by a table of its own: without it none is lost.
+wires_rule() {
+  net_of lan nft add table bridge wires
+  net_of lan nft add chain bridge wires forward '{ type filter hook forward priority 0; policy accept; }'
+  net_of lan nft add rule bridge wires forward "$@"
+}
+
+wires_oneway() { wires_rule iifname "$1" oifname "$2" drop; }
+
+wires_lose() {
+  local end
+  for end in iifname oifname; do wires_rule "$end" "$1" numgen random mod 100 '<' "$2" drop; done
+}
+
+# What waits longer than two seconds is lost.
+wires_slow() {
+  net_of lan tc qdisc replace dev "$1" root tbf rate "$2" burst 16kbit latency 2s
+  net_of "$1" tc qdisc replace dev eth0 root tbf rate "$2" burst 16kbit latency 2s
+}
+
+wires_mend() {
+  local machine
+  ! net_of lan nft list table bridge wires >/dev/null 2>&1 || net_of lan nft delete table bridge wires
+  for machine in client "${NODES[@]}"; do
+    net_of lan tc qdisc del dev "$machine" root 2>/dev/null || true
+    ! machine_pid "$machine" >/dev/null || net_of "$machine" tc qdisc del dev eth0 root 2>/dev/null || true
+  done
 }

@@ -71,8 +71,21 @@ node_up() {
   mkdir -p "$folder/bin" "$folder/run" "$folder/data"
   machine_up "$node"
   plug "$node" "$number" "$number"
+  if [ -n "${DATA_SIZE-}" ]; then data_up "$node"; fi
   if [ "$DATASETS" = zfs ]; then zfs_up "$node"; fi
   : >"$DIR/machines/$node.booted"
+}
+
+# A file system for the daemon's own data alone: it can be full while everything else has room.
+data_up() {
+  local folder=$DIR/nodes/$1
+  if [ ! -e "$folder/data.img" ]; then
+    truncate -s "$DATA_SIZE" "$folder/data.new"
+    mkfs.ext4 -q -m 0 "$folder/data.new" || die "no file system can be made for the data of $1"
+    mv "$folder/data.new" "$folder/data.img"
+  fi
+  machine_run "$1" mount -o loop "$folder/data.img" "$folder/data" || die "the data of $1 cannot be mounted"
+  machine_run "$1" rm -rf "$folder/data/lost+found"
 }
 
 # daemon_up NODE: starts scrapd; the first node makes the cluster, the others join it.
@@ -80,7 +93,8 @@ daemon_up() {
   local node=$1 folder=$DIR/nodes/$1
   [ -e "$folder/scrapd.toml" ] || node_config "$node" >"$folder/scrapd.toml"
   ! daemon_pid "$node" >/dev/null || die "scrapd of $node runs already"
-  if [ ! -e "$folder/data/node.json" ]; then
+  # Inside, where a file system of its own may lie over the folder.
+  if ! machine_run "$node" test -e "$folder/data/node.json"; then
     local how=(init --cluster "$NAME")
     [ "$node" = "${NODES[0]}" ] || how=(join --server "http://$LAN4.1:7272" --timeout 60s)
     (as_node "$node" scrapd "${how[@]}") >>"$folder/scrapd.log" 2>&1 </dev/null ||

@@ -1,0 +1,16 @@
+//! Chaos over a real cluster in a lab: clients and visitors at work, faults from a seed, and a judgement at the end that is only
+//! worth something if there was work and every fault really came.
+
+pub mod accept;
+pub mod clients;
+pub mod figures;
+pub mod history;
+pub mod judge;
+pub mod ledgers;
+pub mod linear;
+pub mod nemesis;
+pub mod random;
+pub mod run;
+pub mod stories;
+pub mod trace;
+pub mod world;
