@@ -17,6 +17,7 @@ use crate::unit::Bytes;
 
 mod bodies;
 mod grains;
+mod lease;
 mod systems;
 
 pub use bodies::{
@@ -28,6 +29,8 @@ pub use bodies::{
 pub use grains::{
     Condition, CopyView, FailoverView, GrainState, GrainStatus, GrainUsage, GrainView,
 };
+
+pub use lease::LeaseView;
 
 pub use systems::{
     AddressView, ChangeKind, ConsoleBody, NetworkStatus, NetworkView, OrphanChange, OrphanDiff,
@@ -112,6 +115,9 @@ pub struct ClusterView {
     pub waiting: Vec<WaitingView>,
     /// Diverged data that were set aside and nobody has decided about.
     pub orphans: u32,
+    /// The numbers of the lease.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub lease: Option<LeaseView>,
 }
 
 /// Something that the leader would do and does not yet, with the reason.

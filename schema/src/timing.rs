@@ -1,5 +1,8 @@
 //! The numbers of the lease, and the relation between them that makes a failover safe.
 
+use std::fmt;
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -31,15 +34,67 @@ pub struct Timing {
 
 impl Default for Timing {
     fn default() -> Self {
-        Self {
-            renew: Span::from_secs(1),
-            suspect: Span::from_secs(3),
-            stop: Span::from_secs(6),
-            lease: Span::from_secs(9),
-            kill: Span::from_secs(4),
-            tick: Span::from_secs(2),
-            ticks: 8,
+        Preset::Standard.timing()
+    }
+}
+
+/// A set of numbers with a name. What each is for, and its sums, stand in `docs/lease.md`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Preset {
+    /// For Wi-Fi, slow disks and machines that stand still now and then.
+    Calm,
+    /// For most networks.
+    #[default]
+    Standard,
+    /// For a wired network and fast disks.
+    Swift,
+}
+
+impl Preset {
+    /// Every one.
+    pub const ALL: [Self; 3] = [Self::Calm, Self::Standard, Self::Swift];
+
+    /// Its name, as people write it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Calm => "calm",
+            Self::Standard => "standard",
+            Self::Swift => "swift",
         }
+    }
+
+    /// Its numbers.
+    #[must_use]
+    pub fn timing(self) -> Timing {
+        let (ms, s) = (Span::from_ms, Span::from_secs);
+        let ([renew, suspect, stop, lease, kill, tick], ticks) = match self {
+            Self::Calm => ([s(2), s(9), s(18), s(25), s(6), s(4)], 9),
+            Self::Standard => ([s(1), s(3), s(6), s(9), s(4), s(2)], 8),
+            Self::Swift => ([ms(500), s(2), s(4), s(5), s(2), s(1)], 8),
+        };
+        Timing { renew, suspect, stop, lease, kill, tick, ticks }
+    }
+}
+
+impl fmt::Display for Preset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.word())
+    }
+}
+
+/// A name that no set of numbers has.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("`{0}` is not one of `calm`, `standard`, `swift`")]
+pub struct NoSuchPreset(String);
+
+impl FromStr for Preset {
+    type Err = NoSuchPreset;
+
+    fn from_str(text: &str) -> Result<Self, NoSuchPreset> {
+        let found = Self::ALL.into_iter().find(|preset| preset.word() == text);
+        found.ok_or_else(|| NoSuchPreset(text.chars().take(80).collect()))
     }
 }
 
@@ -91,6 +146,19 @@ pub enum UnsafeTiming {
 }
 
 impl Timing {
+    /// The preset that has exactly these numbers.
+    #[must_use]
+    pub fn preset(&self) -> Option<Preset> {
+        Preset::ALL.into_iter().find(|preset| preset.timing() == *self)
+    }
+
+    /// From the last renewal that the leader got until a node counts as fenced, if nothing proves its death earlier.
+    #[must_use]
+    pub fn fenced_after(&self) -> Span {
+        let countdown = self.tick.ms().saturating_mul(u64::from(self.ticks));
+        Span::from_ms(self.suspect.ms().saturating_add(countdown))
+    }
+
     /// Checks the relation between the numbers: a node is dead before its grains may be given away.
     ///
     /// # Errors

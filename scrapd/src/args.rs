@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use scrap_schema::id::Name;
+use scrap_schema::timing::Preset;
 use scrap_schema::unit::Span;
 
 use crate::config::DEFAULT_PATH;
@@ -50,6 +51,9 @@ pub struct Init {
     /// Name of the new cluster: a-z, 0-9 and `-`
     #[arg(long, value_name = "NAME", default_value = "home")]
     pub cluster: Name,
+    /// Numbers of the lease, for good: calm, standard or swift; instead of those in the configuration
+    #[arg(long, value_name = "PRESET")]
+    pub timing_preset: Option<Preset>,
 }
 
 /// Arguments of `scrapd join`.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use scrap_schema::problem::Exit;
+use scrap_schema::timing::Preset;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -126,9 +127,17 @@ fn check_config(args: &CheckConfig) -> anyhow::Result<()> {
 }
 
 async fn init(args: Init) -> anyhow::Result<()> {
-    let config = load(&args.config)?;
+    let mut config = load(&args.config)?;
+    if let Some(preset) = args.timing_preset {
+        config.timing = preset.timing();
+    }
     setup::init(&config, args.cluster.clone()).await?;
     say(format!("cluster `{}` formed; node `{}` is its first", args.cluster, config.name));
+    let numbers = config.timing.preset().map_or("its own", Preset::word);
+    let fenced = config.timing.fenced_after();
+    say(format!(
+        "numbers of the lease: {numbers}; a silent node is fenced after {fenced}, for good"
+    ));
     say("start it with `scrapd run`");
     Ok(())
 }

@@ -22,6 +22,43 @@ fn the_default_is_safe_and_is_the_documented_one() {
 }
 
 #[test]
+fn every_preset_is_safe_and_keeps_its_time() {
+    let fenced = |preset: Preset| {
+        assert_eq!(preset.timing().check(), Ok(()), "{preset}");
+        assert_eq!(preset.timing().preset(), Some(preset));
+        assert_eq!(preset.word().parse(), Ok(preset));
+        preset.timing().fenced_after().to_string()
+    };
+    assert_eq!(Preset::ALL.map(fenced), ["45s", "19s", "10s"]);
+    assert_eq!(Timing { ticks: 9, ..Timing::default() }.preset(), None);
+    assert_eq!(
+        "fast".parse::<Preset>().map_err(|error| error.to_string()),
+        Err("`fast` is not one of `calm`, `standard`, `swift`".to_owned())
+    );
+}
+
+/// One tick less, or a lease that is longer by the margin, and the sum does not hold any more: the margins that are documented.
+#[test]
+fn the_margin_of_every_preset_is_the_documented_one() {
+    let margin = |preset: Preset| {
+        let timing = preset.timing();
+        let countdown = timing.tick.ms() * u64::from(timing.ticks) * 100 / 101;
+        countdown - timing.lease.ms() * 100 / 99 - timing.kill.ms()
+    };
+    assert_eq!(Preset::ALL.map(margin), [4391, 2751, 870]);
+}
+
+/// A leader is elected and a renewal answered by it before a node would stop its grains: `election` is 2 s when nobody says anything,
+/// and takes up to a third more.
+#[test]
+fn no_preset_stops_grains_because_the_leader_died() {
+    for preset in Preset::ALL {
+        let timing = preset.timing();
+        assert!(timing.renew.ms() + 2_667 < timing.stop.ms(), "{preset}");
+    }
+}
+
+#[test]
 fn each_bad_relation_is_refused() {
     check(|t| t.renew = Span::ZERO, "`renew` must not be zero");
     check(|t| t.tick = Span::ZERO, "`tick` must not be zero");

@@ -1,6 +1,7 @@
 //! Is everything all right, and if not, why: one line, then the reasons.
 
-use scrap_schema::api::{ClusterHealth, ClusterView};
+use scrap_schema::api::{ClusterHealth, ClusterView, LeaseView};
+use scrap_schema::timing::{Preset, Timing};
 
 use super::grid::{Cell, Column, Grid};
 use super::text::{Theme, Tone, clean, count, span, waiting};
@@ -69,7 +70,20 @@ pub(crate) fn text(cluster: &ClusterView, wide: bool, old: bool, theme: Theme) -
         }
         Some(_) => (),
     }
+    if let Some(lease) = cluster.lease.as_ref().filter(|_| wide) {
+        text.push_str(&format!("{}\n", numbers(lease)));
+    }
     text
+}
+
+/// The numbers of the lease, in one line.
+pub(crate) fn numbers(lease: &LeaseView) -> String {
+    let preset = lease.preset.map_or("own numbers", Preset::word);
+    let Timing { stop, lease: ends, .. } = lease.timing;
+    let fenced = span(lease.fenced_after_ms);
+    format!(
+        "lease {preset}: grains stop {stop} after their node's last word, are killed after {ends}; fenced after {fenced}"
+    )
 }
 
 /// A number that nobody may know.

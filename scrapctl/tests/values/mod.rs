@@ -12,6 +12,7 @@ use scrap_schema::operation::{Loss, OperationState, Phase, Summary};
 use scrap_schema::snapshot::{Guid, Purpose, Snapshot, SnapshotName};
 use scrap_schema::spec::{Egress, GrainSpec, Labels, NodeSpec, Policy, Template};
 use scrap_schema::time::Timestamp;
+use scrap_schema::timing::Timing;
 use scrap_schema::unit::{Bytes, MilliCpu};
 
 /// 2026-11-21 00:00:00 UTC.
@@ -246,6 +247,7 @@ pub(crate) fn cluster() -> ClusterView {
         worst_lag_grain: Some(name("xmpp")),
         waiting: Vec::new(),
         orphans: 0,
+        lease: Some(Timing::default().into()),
     }
 }
 

@@ -65,6 +65,9 @@ impl fmt::Display for Config {
         writeln!(f, "filter = {}", quoted(&self.log.filter))?;
         let timing = &self.timing;
         writeln!(f, "\n[timing]")?;
+        if let Some(preset) = timing.preset() {
+            writeln!(f, "preset = {}", quoted(preset.word()))?;
+        }
         let spans = [
             ("renew", timing.renew),
             ("suspect", timing.suspect),

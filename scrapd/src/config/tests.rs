@@ -1,6 +1,7 @@
 //! What a configuration means and how its problems read.
 
 use expect_test::{Expect, expect};
+use scrap_schema::timing::Preset;
 use scrap_schema::unit::{Bytes, MilliCpu, Span};
 
 use super::*;
@@ -61,6 +62,7 @@ fn two_keys_are_enough() {
         filter = "info,openraft=error"
 
         [timing]
+        preset = "standard"
         renew = "1s"
         suspect = "3s"
         stop = "6s"
@@ -161,8 +163,25 @@ kill = "40s"
                 hint: did you mean `host`?
             line 13: `reserve.memory`: `512` is not a size: it has no unit; write `512MiB` or `512GiB`
             line 16: `timing.*`: the countdown of 8 × 2s must be longer than lease 9s + kill 40s at 1 % clock drift: 15841 ms is not more than 49090 ms
-                hint: a grain could run twice with these numbers; the defaults are safe"#]],
+                hint: a grain could run twice with these numbers; every `preset` is safe as it is"#]],
     );
+}
+
+#[test]
+fn a_preset_gives_the_numbers_and_single_ones_override_it() {
+    let timing = |text: &str| accepted(&format!("{SMALLEST}\n[timing]\n{text}")).timing;
+    assert_eq!(timing(""), Preset::Standard.timing());
+    for preset in Preset::ALL {
+        assert_eq!(timing(&format!("preset = \"{preset}\"")), preset.timing());
+    }
+    let swift = Preset::Swift.timing();
+    assert_eq!(timing("ticks = 9\npreset = \"swift\""), Timing { ticks: 9, ..swift });
+}
+
+#[test]
+fn a_preset_that_is_none_or_made_unsafe_is_refused() {
+    refused(&format!("{SMALLEST}\n[timing]\npreset = \"swif\""), &expect![[r#""#]]);
+    refused(&format!("{SMALLEST}\n[timing]\npreset = \"swift\"\nticks = 7"), &expect![[r#""#]]);
 }
 
 #[test]

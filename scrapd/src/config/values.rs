@@ -8,7 +8,7 @@ use std::str::FromStr;
 use scrap_schema::api::{API_PORT, PEER_PORT};
 use scrap_schema::node::{Addresses, NodeRole};
 use scrap_schema::spec::{Labels, validate_labels};
-use scrap_schema::timing::Timing;
+use scrap_schema::timing::{Preset, Timing};
 use scrap_schema::unit::Span;
 use toml::de::DeTable;
 
@@ -92,6 +92,8 @@ pub(super) const DATASETS: [(&str, DatasetsKind); 3] =
     [("dir", DatasetsKind::Dir), ("zfs", DatasetsKind::Zfs), ("mem", DatasetsKind::Mem)];
 pub(super) const RUNTIMES: [(&str, RuntimeKind); 3] =
     [("process", RuntimeKind::Process), ("lxc", RuntimeKind::Lxc), ("mem", RuntimeKind::Mem)];
+pub(super) const PRESETS: [(&str, Preset); 3] =
+    [("calm", Preset::Calm), ("standard", Preset::Standard), ("swift", Preset::Swift)];
 pub(super) const FORMATS: [(&str, LogFormat); 2] =
     [("text", LogFormat::Text), ("json", LogFormat::Json)];
 
@@ -224,7 +226,7 @@ fn log(root: &mut Section<'_, '_>) -> Log {
 
 fn timing(root: &mut Section<'_, '_>) -> Timing {
     let mut section = root.section("timing");
-    let default = Timing::default();
+    let default = section.word("preset", &PRESETS).unwrap_or_default().timing();
     let mut lines = Vec::new();
     let mut span = |key, default: Span| match section.parse::<Span>(key) {
         Some(At { line, value }) => {
@@ -241,7 +243,7 @@ fn timing(root: &mut Section<'_, '_>) -> Timing {
     let ticks = ticks.map_or(default.ticks, |at| at.value);
     let timing = Timing { renew, suspect, stop, lease, kill, tick, ticks };
     if let Err(error) = timing.check() {
-        let hint = "a grain could run twice with these numbers; the defaults are safe";
+        let hint = "a grain could run twice with these numbers; every `preset` is safe as it is";
         section.fault(lines.first().copied().unwrap_or(1), "*", error.to_string(), hint);
     }
     section.end();

@@ -62,6 +62,7 @@ pub(crate) fn cluster(world: &World<'_>) -> Option<ClusterView> {
         worst_lag_grain,
         waiting: world.held.iter().map(|held| world.waiting(held)).collect(),
         orphans: number(world.cluster.orphans.len()),
+        lease: Some(identity.timing.into()),
     })
 }
 
