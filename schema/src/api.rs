@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::event::Event;
+use crate::fence::OffBy;
 use crate::id::{Epoch, GrainId, Name, NodeId, OperationId};
 use crate::node::{Addresses, NodeFacts, NodeRole, NodeUsage, PoolFacts};
 use crate::operation::{OperationState, Phase, Summary};
@@ -21,9 +22,9 @@ mod lease;
 mod systems;
 
 pub use bodies::{
-    ApplyAction, ApplyResult, ApplyView, CandidateView, CloneBody, DrainBody, DryRun, FailoverBody,
-    FieldChange, MigrateBody, PlacementView, RestoreBody, ServiceActivity, ServiceView,
-    ServicesView, SnapshotBody,
+    ApplyAction, ApplyResult, ApplyView, CandidateView, CloneBody, ConfirmOffBody, DrainBody,
+    DryRun, FailoverBody, FieldChange, MigrateBody, PlacementView, RestoreBody, ServiceActivity,
+    ServiceView, ServicesView, SnapshotBody,
 };
 
 pub use grains::{
@@ -228,6 +229,9 @@ pub struct NodeStatus {
     pub reserved: GrainUsage,
     /// Milliseconds since the leader last heard of it.
     pub silent_ms: Option<u64>,
+    /// Who has confirmed that it is off; absent: nobody.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub off: Option<OffBy>,
     /// Whether it is being emptied, or is empty and stays so until `undrain`.
     pub draining: bool,
     /// Grains that it owns.

@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::fence::OffBy;
 use crate::id::{BootId, ClusterId, Epoch, GrainId, Name, NodeId, OperationId, TemplateId};
 use crate::node::{Addresses, NodeFacts, NodeRole};
 use crate::operation::{Loss, Phase, Summary, Work};
@@ -161,6 +162,14 @@ pub enum Command {
         /// Somebody has said that its orphans may stay behind on its disks.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         leave_orphans: bool,
+    },
+    /// A silent node is off: nothing of it runs, whether it needs a lease or not.
+    ConfirmNodeOff {
+        node: NodeId,
+        boot: BootId,
+        /// What its own wall clock may have shown at most when it went off.
+        until: Timestamp,
+        by: OffBy,
     },
     // --- policies
     /// Make or change a policy.
@@ -326,6 +335,7 @@ impl fmt::Display for Command {
             Self::UpdateNode { node, .. } => write!(f, "update node {node}"),
             Self::UndrainNode { node } => write!(f, "undrain node {node}"),
             Self::RemoveNode { node, .. } => write!(f, "remove node {node}"),
+            Self::ConfirmNodeOff { node, by, .. } => write!(f, "node {node} is off, says {by}"),
             Self::PutPolicy { name, .. } => write!(f, "put policy {name}"),
             Self::DeletePolicy { name, .. } => write!(f, "delete policy {name}"),
             Self::CreateGrain { text, .. } => write!(f, "create grain {}", text.name),

@@ -7,6 +7,7 @@
 pub mod api;
 pub mod command;
 pub mod event;
+pub mod fence;
 pub mod id;
 pub mod manifest;
 pub mod node;

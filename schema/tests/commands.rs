@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use scrap_schema::command::{
     ApplyItem, AssignCause, Command, GrainText, IdempotencyKey, NewNode, Proposal,
 };
+use scrap_schema::fence::OffBy;
 use scrap_schema::id::{BootId, ClusterId, Epoch, GrainId, Name, NodeId, OperationId, TemplateId};
 use scrap_schema::node::{Addresses, NodeFacts, NodeRole};
 use scrap_schema::operation::{Loss, Phase, Summary, Work};
@@ -41,6 +42,7 @@ kinds! {
     UpdateNode "update-node"
     UndrainNode "undrain-node"
     RemoveNode "remove-node"
+    ConfirmNodeOff "confirm-node-off"
     PutPolicy "put-policy"
     DeletePolicy "delete-policy"
     CreateGrain "create-grain"
@@ -365,6 +367,12 @@ fn of_systems() -> Vec<Command> {
             silent: true,
         },
         Command::GrainDeclined { grain: GRAIN, epoch: EPOCH, sure: true },
+        Command::ConfirmNodeOff {
+            node: NODE,
+            boot: BOOT,
+            until: AT,
+            by: OffBy::Person { by: "kim@desk".to_owned() },
+        },
     ]
 }
 

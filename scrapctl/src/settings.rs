@@ -34,6 +34,8 @@ pub(crate) struct Environment {
     pub(crate) utf8: bool,
     /// `VISUAL` or `EDITOR`.
     pub(crate) editor: Option<String>,
+    /// The reader's name, by `SUDO_USER`, `USER` or `LOGNAME`.
+    pub(crate) person: Option<String>,
     /// stdin is a terminal.
     pub(crate) stdin_tty: bool,
     /// stdout is a terminal.
@@ -66,6 +68,7 @@ impl Environment {
             dumb: text("TERM").is_some_and(|value| value == "dumb"),
             utf8: locale.contains("utf-8") || locale.contains("utf8"),
             editor: text("VISUAL").or_else(|| text("EDITOR")),
+            person: text("SUDO_USER").or_else(|| text("USER")).or_else(|| text("LOGNAME")),
             stdin_tty: std::io::stdin().is_terminal(),
             stdout_tty: std::io::stdout().is_terminal(),
             stderr_tty: std::io::stderr().is_terminal(),

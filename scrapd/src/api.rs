@@ -25,6 +25,7 @@ mod operations;
 mod orphans;
 mod owner;
 mod policies;
+mod power;
 mod proxy;
 mod selector;
 mod serve;
@@ -107,6 +108,7 @@ fn led() -> OpenApiRouter<Api> {
         .routes(routes!(nodes::undrain))
         .routes(routes!(nodes::cordon))
         .routes(routes!(nodes::uncordon))
+        .routes(routes!(power::confirm_off))
         .routes(routes!(policies::list))
         .routes(routes!(policies::get, policies::put, policies::delete))
         .routes(routes!(networks::list))

@@ -153,6 +153,7 @@ fn member(id: u64) -> Node {
         },
         boot: Some(BootId(1)),
         liveness: Liveness::Online,
+        off: None,
         drain: None,
         modified: 1,
         created: NOW.wall,

@@ -372,6 +372,7 @@ impl Sim {
             | Refusal::NotCancellable { .. }
             | Refusal::OwnerAlive { .. }
             | Refusal::OwnerGone { .. }
+            | Refusal::NodeAlive { .. }
             | Refusal::LastNode { .. }
             | Refusal::NodeNeeded { .. }
             | Refusal::NodeUnfit { .. }

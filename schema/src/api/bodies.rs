@@ -76,6 +76,16 @@ pub struct DrainBody {
     pub dry_run: bool,
 }
 
+/// Body of `POST /v1/nodes/{name}/confirm-off`: somebody's word that a silent node is off.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "camelCase")]
+pub struct ConfirmOffBody {
+    /// Who says so; it stands in the event.
+    pub by: Option<String>,
+    /// Only say what would happen with each of its grains.
+    pub dry_run: bool,
+}
+
 /// A plan that was not carried out: the answer to every `dryRun`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]

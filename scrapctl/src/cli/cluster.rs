@@ -32,6 +32,8 @@ pub(crate) enum NodeCommand {
     Cordon(NodeArgs),
     /// Let a cordoned node take new grains again
     Uncordon(NodeArgs),
+    /// Say that a silent node is off: its grains may start elsewhere at once, also those without a lease
+    ConfirmOff(ConfirmOffArgs),
     /// Remove an empty node from the cluster
     Rm(NodeRmArgs),
 }
@@ -46,6 +48,19 @@ pub(crate) struct DrainArgs {
     pub(crate) dry_run: bool,
     #[command(flatten)]
     pub(crate) wait: WaitArgs,
+}
+
+/// `node confirm-off`.
+#[derive(Debug, Args)]
+pub(crate) struct ConfirmOffArgs {
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+    /// Do not ask; the name once more: you have made sure that exactly this node is off
+    #[arg(long, value_name = "NODE")]
+    pub(crate) yes_it_is_off: Option<Name>,
+    /// Only say what would happen with each of its grains, and what would be lost
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 /// `node rm`.

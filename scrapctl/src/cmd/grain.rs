@@ -246,10 +246,20 @@ fn show_one(ctx: &Ctx, view: &GrainView) -> Result<(), Failure> {
 
 /// Lets a person type a name before something is gone for good.
 pub(crate) fn confirm(ctx: &Ctx, question: &str, name: &str) -> Result<(), Failure> {
+    confirm_as(ctx, question, name, "--yes")
+}
+
+/// The same where scripts say something else than `--yes`.
+pub(crate) fn confirm_as(
+    ctx: &Ctx,
+    question: &str,
+    name: &str,
+    scripts: &str,
+) -> Result<(), Failure> {
     if !ctx.settings.environment.stdin_tty {
         return Err(Failure::Usage {
             message: "this needs a person to confirm it, and stdin is no terminal".to_owned(),
-            hint: Some("scripts say --yes".to_owned()),
+            hint: Some(format!("scripts say {scripts}")),
         });
     }
     ctx.print.ask(&format!("{question}\nType `{name}` to go on: "));
@@ -260,7 +270,7 @@ pub(crate) fn confirm(ctx: &Ctx, question: &str, name: &str) -> Result<(), Failu
     if typed.trim() == name {
         Ok(())
     } else {
-        Err(Failure::local("not confirmed; nothing was removed"))
+        Err(Failure::local("not confirmed; nothing was changed"))
     }
 }
 

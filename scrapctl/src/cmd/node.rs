@@ -1,11 +1,11 @@
 //! `node …`.
 
-use scrap_schema::api::{DrainBody, DryRun, NodeView};
+use scrap_schema::api::{ConfirmOffBody, DrainBody, DryRun, NodeView};
 use scrap_schema::id::Name;
 
 use super::names::Noun;
 use super::{Ctx, grain, show};
-use crate::cli::{DrainArgs, ListArgs, NodeCommand, NodeRmArgs};
+use crate::cli::{ConfirmOffArgs, DrainArgs, ListArgs, NodeCommand, NodeRmArgs};
 use crate::client::call::Call;
 use crate::failure::Failure;
 use crate::render::nodes;
@@ -25,6 +25,7 @@ pub(crate) async fn run(ctx: &Ctx, command: NodeCommand) -> Result<(), Failure> 
         NodeCommand::Uncordon(args) => {
             change(ctx, &args.node, "uncordon", "may take new grains and copies again").await
         }
+        NodeCommand::ConfirmOff(args) => confirm_off(ctx, &args).await,
         NodeCommand::Rm(args) => rm(ctx, &args).await,
     }
 }
@@ -63,6 +64,43 @@ async fn change(ctx: &Ctx, node: &Name, verb: &str, done: &str) -> Result<(), Fa
     let view: NodeView = ctx.named(answer, &[(Noun::Node, node)]).await?;
     if ctx.for_people() {
         ctx.print.note(&format!("{} {done}", view.metadata.name));
+        return Ok(());
+    }
+    show_one(ctx, &view)
+}
+
+/// Says that a silent node is off. A wrong word is a grain that runs twice, so it asks, and shows before what would happen.
+async fn confirm_off(ctx: &Ctx, args: &ConfirmOffArgs) -> Result<(), Failure> {
+    let node = &args.node.node;
+    let path = ["nodes", node.as_str(), "confirm-off"];
+    let by = ctx.settings.environment.person.clone();
+    let body = |dry_run| ConfirmOffBody { by: by.clone(), dry_run };
+    if args.dry_run {
+        let plan = ctx.client.value(&Call::post(&path).json(&body(true))).await;
+        let plan: DryRun = ctx.named(plan, &[(Noun::Node, node)]).await?;
+        return grain::show_plan(ctx, &plan);
+    }
+    match &args.yes_it_is_off {
+        Some(named) if named == node => (),
+        Some(named) => {
+            let message = format!("`--yes-it-is-off {named}` names another node than `{node}`");
+            let hint = Some("look once more which machine is off, then name it twice".to_owned());
+            return Err(Failure::Usage { message, hint });
+        }
+        None => {
+            let plan = ctx.client.value(&Call::post(&path).json(&body(true))).await;
+            let plan: DryRun = ctx.named(plan, &[(Noun::Node, node)]).await?;
+            grain::show_plan(ctx, &plan)?;
+            let question = format!(
+                "This starts what ran on {node} elsewhere. If {node} is not off, it may run twice then."
+            );
+            grain::confirm_as(ctx, &question, node.as_str(), &format!("--yes-it-is-off {node}"))?;
+        }
+    }
+    let answer = ctx.client.value(&Call::post(&path).json(&body(false))).await;
+    let view: NodeView = ctx.named(answer, &[(Noun::Node, node)]).await?;
+    if ctx.for_people() {
+        ctx.print.note(&format!("{} counts as off", view.metadata.name));
         return Ok(());
     }
     show_one(ctx, &view)

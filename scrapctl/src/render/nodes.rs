@@ -107,6 +107,9 @@ pub(crate) fn info(node: &NodeView, clock: &Clock, theme: Theme) -> String {
     if let Some(created) = node.metadata.created {
         field("member for", &clock.now.since(created).rounded());
     }
+    if let Some(by) = &status.off {
+        field("off", &format!("confirmed by {}", clean(&by.to_string())));
+    }
     if let Some(silent) = status.silent_ms {
         field("heard", &format!("{} ago", span(silent)));
     }

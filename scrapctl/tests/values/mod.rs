@@ -208,6 +208,7 @@ pub(crate) fn node(of: &str) -> NodeView {
             restarts: 0,
         },
         silent_ms: Some(400),
+        off: None,
         draining: false,
         grains: vec![name("blog")],
         copies: vec![name("mail-alice"), name("xmpp")],

@@ -13,6 +13,7 @@ mod nodes;
 mod operations;
 mod owners;
 mod policies;
+mod power;
 mod templates;
 
 use std::collections::BTreeSet;
@@ -97,6 +98,9 @@ fn dispatch(change: &mut Change<'_>, command: &Command) -> Result<Outcome, Refus
         | Command::UpdateNode { .. }
         | Command::UndrainNode { .. }
         | Command::RemoveNode { .. } => nodes::apply(change, command),
+        Command::ConfirmNodeOff { node, boot, until, by } => {
+            power::confirm_off(change, *node, *boot, *until, by)
+        }
         Command::PutPolicy { name, if_index, policy } => {
             policies::put(change, name, *if_index, policy)
         }

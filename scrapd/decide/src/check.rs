@@ -44,6 +44,8 @@ pub enum Contradiction {
     TemplateNameTwice { name: Name },
     /// A template is held by a node that is no member.
     HolderUnknown { node: NodeId },
+    /// A node is confirmed off and may still run something.
+    OffAndAlive { node: NodeId },
 }
 
 impl fmt::Display for Contradiction {
@@ -73,6 +75,9 @@ pub fn check(cluster: &Cluster) -> Vec<Contradiction> {
         }
         if !node_names.insert(&node.name) {
             found.push(Contradiction::NodeNameTwice { name: node.name.clone() });
+        }
+        if node.off.is_some() && !node.liveness.is_surely_stopped() {
+            found.push(Contradiction::OffAndAlive { node: node.id });
         }
     }
     found

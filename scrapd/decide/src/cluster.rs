@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use scrap_schema::event::Event;
+use scrap_schema::fence::OffBy;
 use scrap_schema::id::{BootId, ClusterId, Epoch, GrainId, Name, NodeId, OperationId, TemplateId};
 use scrap_schema::node::{Addresses, NodeFacts, NodeRole};
 use scrap_schema::operation::Operation;
@@ -97,12 +98,26 @@ pub struct Node {
     pub boot: Option<BootId>,
     /// Whether its lease is renewed.
     pub liveness: Liveness,
+    /// That it is off, as somebody has confirmed; `None` again when it registers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub off: Option<Off>,
     /// The drain that empties it or has emptied it, until undrained.
     pub drain: Option<OperationId>,
     /// Log index of its last change by people.
     pub modified: u64,
     /// When it became a member.
     pub created: Timestamp,
+}
+
+/// That a node is off: nothing of it runs, whether it needs a lease or not.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Off {
+    /// When it was said.
+    pub at: Timestamp,
+    /// What its own wall clock may have shown at most when it went off.
+    pub until: Timestamp,
+    /// Who says so.
+    pub by: OffBy,
 }
 
 /// Whether a node's lease is renewed.

@@ -252,7 +252,7 @@ fn all_heard(view: View<'_>, grain: &Grain) -> bool {
 /// Until when a node may have written to a grain at most, by its own wall clock.
 fn written_until(view: View<'_>, grain: &Grain, node: &Node) -> Timestamp {
     let timing = view.cluster.timing();
-    match node.liveness {
+    let silent = match node.liveness {
         // What runs under the lease is certainly dead by then.
         Liveness::Suspect { last_heard, .. } | Liveness::Fenced { last_heard } if grain.armed => {
             last_heard + timing.lease + timing.kill
@@ -263,7 +263,8 @@ fn written_until(view: View<'_>, grain: &Grain, node: &Node) -> Timestamp {
         | Liveness::Fenced { .. }
         | Liveness::Joining
         | Liveness::Online => view.observed.wall_of(node.id, view.now),
-    }
+    };
+    node.off.as_ref().map_or(silent, |off| silent.min(off.until))
 }
 
 /// Nodes that can be reached and were told to keep a copy, or owned it once: nobody else can have one that counts.

@@ -279,8 +279,8 @@ impl Waiting {
                 "free or undrain a node, or lower `spec.resources`; `scrapctl place` explains each node"
                     .to_owned(),
             ),
-            WaitReason::NeedsWord { .. } => Some(format!(
-                "if you have made sure that the node is off: scrapctl failover {name} --owner-is-off"
+            WaitReason::NeedsWord { owner } => Some(format!(
+                "if you have made sure that node {owner} is off: scrapctl node confirm-off {owner}; for this grain alone: scrapctl failover {name} --owner-is-off"
             )),
             WaitReason::ManualPolicy { .. } | WaitReason::Brake { .. } => {
                 Some(format!("scrapctl failover {name} --dry-run").replace("  ", " <grain> "))

@@ -184,6 +184,9 @@ pub fn brake(cluster: &Cluster) -> Option<(usize, usize)> {
     for node in data {
         all = all.saturating_add(1);
         match node.liveness {
+            // A person has looked: its silence says nothing about the others.
+            Liveness::Suspect { .. } | Liveness::Fenced { .. }
+                if node.off.as_ref().is_some_and(|off| off.by.is_person()) => {}
             Liveness::Suspect { .. } | Liveness::Fenced { .. } => silent = silent.saturating_add(1),
             Liveness::Joining | Liveness::Online | Liveness::Away { .. } => (),
         }

@@ -76,7 +76,8 @@ impl Observed {
     }
 
     /// What a node's wall clock may show by now at most: as far ahead of this leader's as it was when it last spoke.
-    pub(crate) fn wall_of(&self, node: NodeId, now: Now) -> Timestamp {
+    #[must_use]
+    pub fn wall_of(&self, node: NodeId, now: Now) -> Timestamp {
         let ahead = self.nodes.get(&node).map_or(Span::ZERO, |it| it.wall.since(it.received));
         now.wall + ahead
     }

@@ -154,6 +154,69 @@ pub fn failover(
     Preview { steps, loss: Some(copy.loss), expected_downtime_ms: None, refused, hint }
 }
 
+/// What becomes of the grains of a silent node when it is confirmed to be off by this command.
+///
+/// # Errors
+/// Why the state refuses the command.
+pub fn confirmed_off(
+    cluster: &Cluster,
+    observed: &Observed,
+    now: Now,
+    node: NodeId,
+    command: Command,
+) -> Result<Preview, Refusal> {
+    let after = tried(cluster, now, command)?;
+    let view = View { cluster: &after, observed, now };
+    let mut loads = Loads::of(&after, observed, None);
+    let mut preview = Preview::default();
+    let name = after.node_name(node);
+    preview
+        .steps
+        .push(format!("node {name} counts as off at once, without the rest of a countdown"));
+    for grain in after.grains.values().filter(|grain| grain.owner == Some(node)) {
+        let step = given_away(view, grain, node, &mut loads, &mut preview.loss);
+        preview.steps.push(step);
+    }
+    preview.steps.push(format!(
+        "when node {name} is back, it runs none of what was given away, and what it wrote since is kept aside there"
+    ));
+    Ok(preview)
+}
+
+/// What becomes of one grain whose owner is off. `loss` becomes the largest of all.
+fn given_away(
+    view: View<'_>,
+    grain: &Grain,
+    owner: NodeId,
+    loads: &mut Loads,
+    loss: &mut Option<Loss>,
+) -> String {
+    let name = &grain.name;
+    if !grain.wants_to_run() {
+        return format!("grain {name} stays where it is: it should not run");
+    }
+    match fail_over::choose(view, grain, owner, loads) {
+        Ok(copy) => {
+            loads.will_run(copy.node, grain);
+            let (to, epoch) = (view.cluster.node_name(copy.node), grain.epoch.next());
+            let (head, window) = (&copy.head, Span::from_ms(copy.loss.window_ms).rounded_up());
+            let step = format!(
+                "start grain {name} on node {to}, epoch {epoch}, from snapshot {} of {}: at most {window} of writes are lost",
+                head.guid, head.created
+            );
+            if loss.as_ref().is_none_or(|loss| loss.window_ms < copy.loss.window_ms) {
+                *loss = Some(copy.loss);
+            }
+            step
+        }
+        Err(reason) => {
+            let held = Waiting { subject: Subject::Grain(grain.id), reason };
+            let hint = held.hint(view.cluster).map(|hint| format!(" ({hint})"));
+            format!("grain {name} waits: {}{}", held.reason, hint.unwrap_or_default())
+        }
+    }
+}
+
 /// A copy of the state in which a person has asked for this work.
 ///
 /// # Errors

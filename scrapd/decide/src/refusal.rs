@@ -42,6 +42,9 @@ pub enum Refusal {
     /// A failover is not needed: the owner lives.
     #[error("the owner of grain `{name}`, node {owner}, is {is}")]
     OwnerAlive { name: Name, owner: String, is: String },
+    /// The node lives, so nobody can say that it is off.
+    #[error("node `{node}` is {is}")]
+    NodeAlive { node: String, is: String },
     /// Only the owner could do it, and it is not online.
     #[error("node {owner}, where grain `{name}` lives, is not online")]
     OwnerGone { name: Name, owner: String },

@@ -1,7 +1,7 @@
 //! The OpenAPI document: what the handlers say of themselves, and what is so for all of them.
 
 use scrap_schema::api::{
-    DryRun, GrainView, HEADER_AGE, HEADER_IDEMPOTENCY_KEY, HEADER_INDEX, OperationView,
+    DryRun, GrainView, HEADER_AGE, HEADER_IDEMPOTENCY_KEY, HEADER_INDEX, NodeView, OperationView,
 };
 use scrap_schema::problem::Problem;
 use utoipa::openapi::path::{HttpMethod, Operation, Parameter, ParameterBuilder, ParameterIn};
@@ -23,6 +23,15 @@ pub(super) enum PlanOrOperation {
     Operation(OperationView),
 }
 
+/// The answer of a change of a node that can be tried first.
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, clippy::large_enum_variant, reason = "only its schema is used")]
+pub(super) enum NodeOrPlan {
+    Node(NodeView),
+    Plan(DryRun),
+}
+
 /// The answer of a removal that can be tried first.
 #[derive(serde::Serialize, utoipa::ToSchema)]
 #[serde(untagged)]
@@ -33,8 +42,15 @@ pub(super) enum GrainOrPlan {
 }
 
 /// Schemas of one object: an answer of them has its ETag.
-const TAGGED: [&str; 6] =
-    ["GrainView", "GrainOrPlan", "NodeView", "PolicyView", "NetworkView", "TemplateView"];
+const TAGGED: [&str; 7] = [
+    "GrainView",
+    "GrainOrPlan",
+    "NodeView",
+    "NodeOrPlan",
+    "PolicyView",
+    "NetworkView",
+    "TemplateView",
+];
 /// Schemas of an operation: an answer of them has its address.
 const LOCATED: [&str; 2] = ["OperationView", "PlanOrOperation"];
 

@@ -238,6 +238,12 @@ impl From<Refusal> for Failure {
                 );
                 with(Code::WrongState, &hint)
             }
+            Refusal::NodeAlive { node, .. } => with(
+                Code::WrongState,
+                &format!(
+                    "a node that is shut down or unplugged falls silent first: `scrapctl node info {node}`; to empty one that runs: `scrapctl node drain {node}`"
+                ),
+            ),
             Refusal::NodeUnfit { node, why } if why == IS_DRAINED => with(
                 Code::WrongState,
                 &format!("it may take grains again after `scrapctl node undrain {node}`"),

@@ -43,7 +43,7 @@ pub(super) async fn get(State(api): State<Api>, Named(name): Named, head: Head) 
     show(&api, &name)
 }
 
-fn show(api: &Api, name: &str) -> Answer {
+pub(super) fn show(api: &Api, name: &str) -> Answer {
     api.look(|world| {
         let node = find_node(world.cluster, name)?;
         Ok(tagged(world.cluster.index, node.modified, view::node(world, node)))

@@ -230,6 +230,7 @@ impl Sim {
             Command::FenceNode { node, .. } | Command::LeaveNode { node, .. } => {
                 self.judge_fence(*node)
             }
+            Command::ConfirmNodeOff { node, .. } => self.judge_off(*node),
             Command::AssignGrain { grain, to, base: Some(base), cause, .. } => {
                 self.judge_assign(before, *grain, *to, base, cause);
             }
@@ -275,6 +276,13 @@ impl Sim {
                 format!("{} counts as fenced while {} runs there", machine.name, self.name(*grain));
             self.find(what);
         }
+    }
+
+    /// Whoever says that a node is off has made sure of it, also of what needs no lease.
+    fn judge_off(&mut self, node: NodeId) {
+        let Some(at) = self.machine_of(node).filter(|at| self.machines[*at].up) else { return };
+        let what = format!("{} counts as off and is up", self.machines[at].name);
+        self.find(what);
     }
 
     fn judge_assign(

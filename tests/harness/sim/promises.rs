@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use scrap_decide::cluster::{Cluster, Grain, Liveness, Stage};
+use scrap_decide::cluster::{Cluster, Grain, Liveness, Node, Stage};
 use scrap_decide::obey::DataRole;
 use scrap_schema::command::{AssignCause, Command};
 use scrap_schema::id::{BootId, Epoch, GrainId, NodeId};
@@ -29,7 +29,9 @@ impl Said {
     pub(super) fn hear(&mut self, command: &Command) {
         #[expect(clippy::wildcard_enum_match_arm, reason = "the others give nothing away")]
         match command {
-            Command::FenceNode { node, boot } | Command::LeaveNode { node, boot } => {
+            Command::FenceNode { node, boot }
+            | Command::LeaveNode { node, boot }
+            | Command::ConfirmNodeOff { node, boot, .. } => {
                 self.dead.insert((*node, *boot));
             }
             Command::GrainReleased { grain, epoch, .. }
@@ -92,8 +94,11 @@ fn given_up_by_a_person(cluster: &Cluster, grain: &Grain) -> bool {
 fn braked(cluster: &Cluster) -> bool {
     let data = cluster.nodes.values().filter(|node| node.role == NodeRole::Data);
     let known: Vec<_> = data.filter(|node| node.boot.is_some()).collect();
+    // A person who has looked at a node takes it out of the count.
+    let seen = |node: &&&Node| node.off.as_ref().is_some_and(|off| off.by.is_person());
     let silent = known
         .iter()
+        .filter(|node| !seen(node))
         .filter(|node| matches!(node.liveness, Liveness::Suspect { .. } | Liveness::Fenced { .. }));
     silent.count() * 2 > known.len()
 }

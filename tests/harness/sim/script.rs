@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, bail};
 use scrap_decide::obey::DataRole;
 use scrap_schema::command::{Command, GrainText};
+use scrap_schema::fence::OffBy;
 use scrap_schema::id::{GrainId, Name, NodeId, OperationId};
 use scrap_schema::operation::Work;
 use scrap_schema::snapshot::Purpose;
@@ -165,6 +166,13 @@ impl Sim {
                     ["no", "more"] => drop(self.machines[at].ill.remove(&grain)),
                     _ => drop(self.machines[at].ill.insert(grain, self.now)),
                 }
+            }
+            ["confirm-off", node] => {
+                let node = self.node_id(node)?;
+                let boot = self.truth.nodes[&node].boot.context("it never registered")?;
+                let (until, by) = (wall(self.now), "kim@desk".to_owned());
+                let by = OffBy::Person { by };
+                self.ask(Command::ConfirmNodeOff { node, boot, until, by });
             }
             ["remove", grain] => {
                 let (grain, keep_until) = (self.grain(grain)?, wall(self.now + 3_600_000));

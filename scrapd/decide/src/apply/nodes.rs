@@ -93,6 +93,7 @@ fn add(change: &mut Change<'_>, new: &NewNode) -> Result<Outcome, Refusal> {
         facts: new.facts.clone(),
         boot: None,
         liveness: Liveness::Joining,
+        off: None,
         drain: None,
         modified: change.index,
         created: change.at,
@@ -122,6 +123,7 @@ fn register(
     }
     let before = std::mem::replace(&mut node.liveness, Liveness::Online);
     node.boot = Some(boot);
+    node.off = None;
     node.addresses = addresses.clone();
     node.facts = facts.clone();
     let name = node.name.clone();
@@ -141,7 +143,11 @@ fn register(
 }
 
 /// The node, if the order is about its present start.
-fn present<'a>(change: &'a Change<'_>, id: NodeId, boot: BootId) -> Result<&'a Node, Refusal> {
+pub(super) fn present<'a>(
+    change: &'a Change<'_>,
+    id: NodeId,
+    boot: BootId,
+) -> Result<&'a Node, Refusal> {
     let node = change.cluster.nodes.get(&id).ok_or_else(|| Refusal::no_node(id))?;
     if node.boot == Some(boot) {
         Ok(node)

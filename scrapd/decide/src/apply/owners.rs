@@ -238,8 +238,13 @@ fn failover_of<'a>(cluster: &'a Cluster, grain: &Grain) -> Option<&'a Work> {
     is_one.then_some(&operation.work)
 }
 
-/// Whether a person has said, in a failover that is under way, that the old owner is off.
+/// Whether it is known that the old owner is off, and so that what needs no lease does not run there any more: by a proof of its own, or
+/// by a person's word in a failover that is under way.
 pub(crate) fn attested(cluster: &Cluster, grain: &Grain) -> bool {
+    let owner = grain.owner.and_then(|owner| cluster.nodes.get(&owner));
+    if owner.is_some_and(|owner| owner.off.is_some()) {
+        return true;
+    }
     let work = failover_of(cluster, grain);
     matches!(work, Some(Work::Failover { owner_is_off: true, .. }))
 }

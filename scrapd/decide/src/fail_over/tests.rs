@@ -1,6 +1,7 @@
 //! Table tests of failover: which copy, and every reason why not.
 
 use scrap_schema::command::{AssignCause, Command};
+use scrap_schema::fence::OffBy;
 use scrap_schema::id::{BootId, Epoch, GrainId, NodeId};
 use scrap_schema::operation::Work;
 use scrap_schema::spec::FailoverMode;
@@ -12,6 +13,8 @@ use crate::cluster::Tenure;
 use crate::fixture::{WEB, World, copy, copy_seen, data, snapshot};
 use crate::lead::View;
 use crate::place::Loads;
+use crate::preview;
+use crate::refusal::Refusal;
 
 /// The choice for the grain whose owner is n1, in words.
 fn choice(world: &mut World) -> String {
@@ -183,6 +186,55 @@ fn without_a_lease_a_person_must_know() {
     assert_eq!(choice(&mut unsure), needs);
     world.begin(ask(true));
     assert_eq!(choice(&mut world), "n3 from 109, loses 41 s");
+}
+
+#[test]
+fn a_node_that_is_confirmed_off_needs_no_other_word_and_wrote_nothing_after_it() {
+    let mut world = fenced("1.5", "1.9");
+    world.cluster.grains.get_mut(&WEB).unwrap().armed = false;
+    let by = OffBy::Person { by: "kim".to_owned() };
+    let (node, boot, until) = (NodeId(1), BootId(1), Timestamp(1_000_030_000));
+    world.done(Command::ConfirmNodeOff { node, boot, until, by });
+    // Without that it may have written until now, second 50.
+    assert_eq!(choice(&mut world), "n3 from 109, loses 21 s");
+    // Under the lease it was dead 13 s after it was last heard, at second 20: the earlier of both counts.
+    world.cluster.grains.get_mut(&WEB).unwrap().armed = true;
+    assert_eq!(choice(&mut world), "n3 from 109, loses 21 s");
+    let off = world.cluster.nodes.get_mut(&NodeId(1)).unwrap().off.as_mut().unwrap();
+    off.until = Timestamp(1_000_040_000);
+    assert_eq!(choice(&mut world), "n3 from 109, loses 24 s");
+    // Whose policy says so is still left to a person.
+    let prompt = world.cluster.policies.get_mut(&"prompt".parse().unwrap()).unwrap();
+    prompt.policy.failover.mode = FailoverMode::Manual;
+    assert!(choice(&mut world).contains("leaves the failover to you"));
+}
+
+#[test]
+fn a_dry_run_of_the_word_says_what_becomes_of_each_grain() {
+    let mut world = World::web(&[2, 3]);
+    world.now.wall = Timestamp(1_000_020_000);
+    world.grain(GrainId(2), "mail", 1, &[]);
+    world.hear(2, [(WEB, copy("1.9"))].into());
+    world.hear(3, [(WEB, copy("1.5"))].into());
+    let by = OffBy::Person { by: "kim".to_owned() };
+    let (node, boot, until) = (NodeId(1), BootId(1), world.now.wall);
+    let command = Command::ConfirmNodeOff { node, boot, until, by };
+    let tried = |world: &World| {
+        let (cluster, observed) = (&world.cluster, &world.observed);
+        preview::confirmed_off(cluster, observed, world.now, node, command.clone())
+    };
+    assert!(matches!(tried(&world), Err(Refusal::NodeAlive { .. })));
+    world.done(Command::SuspectNode { node, boot, last_heard: world.now.wall });
+    let before = world.cluster.clone();
+    let plan = tried(&world).unwrap();
+    assert_eq!(world.cluster, before, "a dry run changes nothing");
+    let says = |words: &str| plan.steps.iter().any(|step| step.starts_with(words));
+    assert!(says("start grain web on node n2, epoch 2, from snapshot"), "{:?}", plan.steps);
+    assert!(says("grain mail waits: no reachable node has a copy of it"), "{:?}", plan.steps);
+    assert_eq!(plan.loss.as_ref().map(|loss| loss.window_ms), Some(11_000));
+    // The deed does what was said.
+    world.done(command);
+    assert_eq!(choice(&mut world), "n2 from 109, loses 11 s");
 }
 
 #[test]

@@ -56,6 +56,7 @@ fn status(world: &World<'_>, node: &Node) -> NodeStatus {
         network: heard.map(|heard| heard.network.clone()).unwrap_or_default(),
         reserved: GrainUsage { cpu: load.cpu, memory: load.memory, disk: load.disk, restarts: 0 },
         silent_ms: heard.map(|heard| ms(world.now.boot.since(heard.last))),
+        off: node.off.as_ref().map(|off| off.by.clone()),
         draining: node.drain.is_some(),
         grains: owned(world, node.id),
         copies: kept(world, node.id),

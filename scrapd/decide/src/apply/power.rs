@@ -1,0 +1,46 @@
+//! Commands about the power of nodes: that a silent one is off.
+
+use scrap_schema::event::{Severity, Topic};
+use scrap_schema::fence::OffBy;
+use scrap_schema::id::{BootId, NodeId};
+use scrap_schema::time::Timestamp;
+
+use super::nodes::present;
+use super::{About, Change};
+use crate::cluster::{Liveness, Off, Outcome};
+use crate::refusal::Refusal;
+
+/// Somebody has made sure that a silent node is off. What is left of its countdown has nothing to wait for any more.
+pub(super) fn confirm_off(
+    change: &mut Change<'_>,
+    id: NodeId,
+    boot: BootId,
+    until: Timestamp,
+    by: &OffBy,
+) -> Result<Outcome, Refusal> {
+    let node = present(change, id, boot)?;
+    let alive =
+        |is: &str| Err(Refusal::NodeAlive { node: node.name.to_string(), is: is.to_owned() });
+    let liveness = match node.liveness {
+        Liveness::Online => return alive("online: its lease is renewed"),
+        Liveness::Joining => return alive("not registered yet: nothing runs there"),
+        Liveness::Suspect { last_heard, .. } | Liveness::Fenced { last_heard } => {
+            Liveness::Fenced { last_heard }
+        }
+        Liveness::Away { last_heard } => Liveness::Away { last_heard },
+    };
+    // A person's word says more than a program's: it lifts the brake, too.
+    if node.off.as_ref().is_some_and(|off| off.by.is_person() || !by.is_person()) {
+        return Ok(Outcome::Unchanged);
+    }
+    let (at, by) = (change.at, by.clone());
+    let node = change.node(id)?;
+    node.liveness = liveness;
+    let message = format!("node {} is confirmed off by {by}: nothing of it runs", node.name);
+    node.off = Some(Off { at, until, by });
+    change.tell(Topic::Node, Severity::Critical, About::node(id), message);
+    Ok(Outcome::Done)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,76 @@
+//! `/v1/nodes/{name}/confirm-off`: what people know of the power of a node.
+
+use axum::extract::State;
+use scrap_decide::preview;
+use scrap_schema::api::{ConfirmOffBody, DryRun};
+use scrap_schema::command::Command;
+use scrap_schema::fence::OffBy;
+use scrap_schema::problem::Code;
+
+use super::document::NodeOrPlan;
+use super::error::{Answer, Failure};
+use super::grain_actions::as_dry_run;
+use super::input::{Asked, Named};
+use super::nodes::show;
+use super::state::{Api, find_node, shown};
+use super::view::World;
+
+/// Longest name of a person.
+const BY_MAX: usize = 80;
+
+/// Somebody has made sure that a silent node is off: its grains may start elsewhere at once.
+#[utoipa::path(post, path = "/v1/nodes/{name}/confirm-off", tag = "nodes",
+    params(("name" = String, Path, description = "Its name")),
+    request_body(content = ConfirmOffBody, description = "May be left out"),
+    responses((status = 200, description = "What would happen with each of its grains (`dryRun`), or the node", body = NodeOrPlan)))]
+pub(super) async fn confirm_off(
+    State(api): State<Api>,
+    Named(name): Named,
+    asked: Asked,
+) -> Answer {
+    asked.query(&[])?;
+    let body: ConfirmOffBody = asked.json_or_default()?;
+    let by = who(body.by.as_deref())?;
+    if body.dry_run {
+        api.confirm().await?;
+        return api.look(|world| {
+            let plan = what_happens(world, &name, by)?;
+            Ok(shown(world.cluster.index, plan))
+        });
+    }
+    let command = api.look(|world| said(world, &name, by))?;
+    api.propose(&asked, command).await?;
+    show(&api, &name)
+}
+
+/// The command that says it, of the node's present start.
+fn said(world: &World<'_>, name: &str, by: OffBy) -> Answer<Command> {
+    let node = find_node(world.cluster, name)?;
+    // Of one that never registered nothing can run: any start is as good, it is refused.
+    let boot = node.boot.unwrap_or_default();
+    let until = world.observed.wall_of(node.id, world.now);
+    Ok(Command::ConfirmNodeOff { node: node.id, boot, until, by })
+}
+
+fn what_happens(world: &World<'_>, name: &str, by: OffBy) -> Answer<DryRun> {
+    let node = find_node(world.cluster, name)?.id;
+    let command = said(world, name, by)?;
+    let plan = preview::confirmed_off(world.cluster, world.observed, world.now, node, command);
+    Ok(match plan {
+        Ok(preview) => as_dry_run(preview),
+        Err(refusal) => {
+            let problem = Failure::from(refusal).problem;
+            DryRun { refused: Some(problem.detail), hint: problem.hint, ..DryRun::default() }
+        }
+    })
+}
+
+/// Who says it, as text for people.
+fn who(by: Option<&str>) -> Answer<OffBy> {
+    let by = by.unwrap_or("somebody").trim();
+    if by.is_empty() || by.len() > BY_MAX || by.chars().any(char::is_control) {
+        let detail = format!("`by` is a name of at most {BY_MAX} bytes, in one line");
+        return Err(Failure::bad_value(Code::BadRequest, "/by", &detail));
+    }
+    Ok(OffBy::Person { by: by.to_owned() })
+}
