@@ -23,8 +23,8 @@ mod systems;
 
 pub use bodies::{
     ApplyAction, ApplyResult, ApplyView, CandidateView, CloneBody, ConfirmOffBody, DrainBody,
-    DryRun, FailoverBody, FieldChange, MigrateBody, PlacementView, RestoreBody, ServiceActivity,
-    ServiceView, ServicesView, SnapshotBody,
+    DryRun, FailoverBody, FenceTest, FieldChange, MigrateBody, PlacementView, RestoreBody,
+    ServiceActivity, ServiceView, ServicesView, SnapshotBody,
 };
 
 pub use grains::{

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::fence::FenceSpec;
 use crate::id::Name;
 use crate::unit::{Bytes, MilliCpu, Span};
 
@@ -11,7 +12,7 @@ mod check;
 mod health;
 mod network;
 mod template;
-mod text;
+pub(crate) mod text;
 
 pub(crate) use check::bad_key;
 pub use check::{validate_labels, validate_program};
@@ -329,4 +330,7 @@ impl Policy {
 pub struct NodeSpec {
     /// No new grains or copies come here; what is here stays.
     pub cordoned: bool,
+    /// How its power is cut when it falls silent; nobody does if nothing is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fence: Option<FenceSpec>,
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use scrap_schema::command::{
     ApplyItem, AssignCause, Command, GrainText, IdempotencyKey, NewNode, Proposal,
 };
-use scrap_schema::fence::OffBy;
+use scrap_schema::fence::{FenceProtocol, FenceSpec, OffBy};
 use scrap_schema::id::{BootId, ClusterId, Epoch, GrainId, Name, NodeId, OperationId, TemplateId};
 use scrap_schema::node::{Addresses, NodeFacts, NodeRole};
 use scrap_schema::operation::{Loss, Phase, Summary, Work};
@@ -161,7 +161,7 @@ fn of_nodes() -> Vec<Command> {
             node: NODE,
             if_index: Some(9),
             labels: labels(),
-            spec: NodeSpec { cordoned: true },
+            spec: NodeSpec { cordoned: true, fence: None },
         },
         Command::UndrainNode { node: NODE },
         Command::RemoveNode { node: NODE, if_index: Some(7), leave_orphans: false },
@@ -173,7 +173,11 @@ fn of_people() -> Vec<Command> {
     let items = vec![
         ApplyItem::Grain { new_id: GRAIN, operation: OPERATION, text: text() },
         ApplyItem::Policy { name: name("gold"), policy: policy.clone() },
-        ApplyItem::Node { name: name("n2"), labels: labels(), spec: NodeSpec { cordoned: false } },
+        ApplyItem::Node {
+            name: name("n2"),
+            labels: labels(),
+            spec: NodeSpec { cordoned: false, fence: None },
+        },
     ];
     vec![
         Command::PutPolicy { name: name("gold"), if_index: None, policy },
@@ -372,6 +376,25 @@ fn of_systems() -> Vec<Command> {
             boot: BOOT,
             until: AT,
             by: OffBy::Person { by: "kim@desk".to_owned() },
+        },
+        Command::ConfirmNodeOff {
+            node: NODE,
+            boot: BOOT,
+            until: AT,
+            by: OffBy::Agent { program: "fence_ipmilan".parse().unwrap(), from: name("ada") },
+        },
+        Command::UpdateNode {
+            node: NODE,
+            if_index: None,
+            labels: labels(),
+            spec: NodeSpec {
+                cordoned: false,
+                fence: Some(FenceSpec {
+                    program: "fence_ipmilan".parse().unwrap(),
+                    protocol: FenceProtocol::Agent,
+                    timeout: Span::from_secs(20),
+                }),
+            },
         },
     ]
 }

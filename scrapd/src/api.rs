@@ -81,6 +81,7 @@ fn here() -> OpenApiRouter<Api> {
         .routes(routes!(orphans::diff))
         .routes(routes!(orphans::view, orphans::conceal))
         .routes(routes!(templates::import))
+        .routes(routes!(power::fence_test))
 }
 
 /// What the leader answers.

@@ -14,6 +14,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use scrap_host::fence::Places;
 use scrap_schema::id::{ClusterId, Name, NodeId};
 use scrap_schema::node::{Addresses, NodeRole};
 use scrap_schema::spec::Labels;
@@ -52,6 +53,8 @@ pub struct Config {
     pub host: HostConfig,
     /// Where its grains are reached.
     pub network: NetworkConfig,
+    /// Where programs and settings are that cut the power of other nodes.
+    pub fence: Places,
     /// What counts instead of measured facts.
     pub reserve: Reserve,
     /// What becomes of running grains when the daemon is asked to end.

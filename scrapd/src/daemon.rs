@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use scrap_host::any::{AnyDatasets, AnyRuntime};
+use scrap_host::fence::Places;
 use scrap_host::net::AnyNet;
 use scrap_schema::id::{ClusterId, Name, NodeId};
 use scrap_schema::node::Addresses;
@@ -44,6 +45,8 @@ pub struct Daemon {
     pub host: Arc<Host>,
     /// What runs grains here.
     pub runtime: RuntimeKind,
+    /// What this node needs to cut the power of others.
+    pub fence: Places,
     /// The way to other nodes.
     pub peers: Peers,
     /// HTTP client for requests that are passed on to other nodes.

@@ -3,6 +3,8 @@
 //! Reads the clock once per round. Decides nothing itself: what to commit comes from `scrap_decide::lead`, who votes from
 //! `scrap_decide::voters`.
 
+mod power;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,8 +13,10 @@ use futures_util::StreamExt;
 use futures_util::stream;
 use scrap_decide::lead::{Waiting, lead};
 use scrap_decide::observed::Observed;
+use scrap_decide::power::Cut;
 use scrap_decide::{lease, voters};
 use scrap_host::clock;
+use scrap_host::fence::Places;
 use scrap_schema::command::{Command, Proposal};
 use scrap_schema::id::NodeId;
 use scrap_schema::node::{Renewal, RenewalAnswer};
@@ -21,6 +25,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::raft::{Consensus, NotLeader};
+use power::Cutter;
+pub(crate) use power::said;
 
 /// How many commands of one round are on their way to the log at the same time.
 const PROPOSALS_AT_ONCE: usize = 64;
@@ -84,7 +90,13 @@ pub async fn renew(
 }
 
 /// Leads whenever this node is the leader, until `shutdown`.
-pub async fn run(consensus: Consensus, me: NodeId, memory: Memory, shutdown: CancellationToken) {
+pub async fn run(
+    consensus: Consensus,
+    me: NodeId,
+    memory: Memory,
+    places: Places,
+    shutdown: CancellationToken,
+) {
     let mut leadership = consensus.leadership();
     while !shutdown.is_cancelled() {
         if !leadership.borrow_and_update().me {
@@ -104,11 +116,13 @@ pub async fn run(consensus: Consensus, me: NodeId, memory: Memory, shutdown: Can
         info!(node = %me, term, "leading");
         // Silence counts from now: what was not said to this leader is not silence.
         memory.change(|heard| {
-            *heard = Heard { observed: Observed::from(clock::boot_time()), waiting: Vec::new() };
+            let observed = Observed { me: Some(me), ..Observed::from(clock::boot_time()) };
+            *heard = Heard { observed, waiting: Vec::new() };
         });
         let leading = shutdown.child_token();
         let members = tokio::spawn(keep_members(consensus.clone(), me, leading.clone()));
-        rounds(&consensus, &memory, term, &shutdown).await;
+        let cutter = Cutter::new(consensus.clone(), memory.clone(), me, places.clone());
+        rounds(&consensus, &memory, term, cutter, &shutdown).await;
         leading.cancel();
         if members.await.is_err() {
             warn!("the task that keeps the members has ended badly");
@@ -118,7 +132,13 @@ pub async fn run(consensus: Consensus, me: NodeId, memory: Memory, shutdown: Can
     }
 }
 
-async fn rounds(consensus: &Consensus, memory: &Memory, term: u64, shutdown: &CancellationToken) {
+async fn rounds(
+    consensus: &Consensus,
+    memory: &Memory,
+    term: u64,
+    mut cutter: Cutter,
+    shutdown: &CancellationToken,
+) {
     let mut leadership = consensus.leadership();
     let mut changes = consensus.changes();
     let mut told: BTreeMap<String, String> = BTreeMap::new();
@@ -130,7 +150,8 @@ async fn rounds(consensus: &Consensus, memory: &Memory, term: u64, shutdown: &Ca
             }
         }
         changes.mark_unchanged();
-        let plan = plan(consensus, memory);
+        let (plan, cuts) = plan(consensus, memory);
+        cutter.begin(cuts);
         tell_waiting(consensus, memory, &mut told);
         let busy = !plan.is_empty();
         propose(consensus, plan).await;
@@ -146,14 +167,14 @@ async fn rounds(consensus: &Consensus, memory: &Memory, term: u64, shutdown: &Ca
     }
 }
 
-fn plan(consensus: &Consensus, memory: &Memory) -> Vec<Command> {
+fn plan(consensus: &Consensus, memory: &Memory) -> (Vec<Command>, Vec<Cut>) {
     let now = clock::now();
     consensus.read(|cluster| {
         memory.change(|heard| {
             heard.observed.refresh(cluster, now);
             let plan = lead(cluster, &heard.observed, now);
             heard.waiting = plan.waiting;
-            plan.commands
+            (plan.commands, plan.cuts)
         })
     })
 }

@@ -103,6 +103,7 @@ async fn node(
         consensus.clone(),
         identity.node,
         daemon.leader.clone(),
+        daemon.fence.clone(),
         hands_stop.clone(),
     ));
     let renewals = core.spawn(agent::renewals(daemon.clone(), facts, hands_stop.clone()));
@@ -178,6 +179,7 @@ async fn assemble(
         agent: hands.agent,
         host: hands.host,
         runtime: config.host.runtime,
+        fence: config.fence.clone(),
         peers: Peers::new(consensus)?,
         http: reqwest::Client::builder()
             .no_proxy()

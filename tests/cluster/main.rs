@@ -9,5 +9,6 @@ mod lease;
 mod lifecycle;
 mod many;
 mod migrate;
+mod power;
 mod soak;
 mod two;

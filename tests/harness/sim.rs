@@ -9,6 +9,7 @@ pub mod judge;
 pub mod log;
 pub mod machine;
 pub mod network;
+pub mod power;
 pub mod promises;
 pub mod random;
 pub mod run;
@@ -34,6 +35,7 @@ use scrap_schema::operation::Work;
 use judge::Judge;
 use machine::{Machine, wall};
 use network::{Mail, Weather};
+use power::Cutting;
 use trace::Trace;
 
 /// Length of a step in milliseconds.
@@ -84,6 +86,7 @@ pub struct Sim {
     cut: BTreeSet<(usize, usize)>,
     streams_cut: BTreeSet<(usize, usize)>,
     mail: Vec<Mail>,
+    cuttings: Vec<Cutting>,
     leader: Option<usize>,
     leaderless: Option<u64>,
     random: u64,
@@ -121,6 +124,7 @@ impl Sim {
             cut: BTreeSet::new(),
             streams_cut: BTreeSet::new(),
             mail: Vec::new(),
+            cuttings: Vec::new(),
             leader: None,
             leaderless: None,
             random: seed,
@@ -163,6 +167,7 @@ impl Sim {
         self.now += STEP_MS;
         self.elect();
         self.deliver();
+        self.end_cuts();
         for at in 0..self.machines.len() {
             self.end_leases(at);
             self.catch_up(at);
@@ -320,6 +325,7 @@ impl Sim {
         leading.observed.refresh(&machine.cluster, clocks);
         let plan = lead(&machine.cluster, &leading.observed, clocks);
         self.hear_reasons(at, &plan.waiting);
+        self.begin_cuts(at, plan.cuts);
         let who = format!("{}/lead", self.machines[at].name);
         for command in plan.commands {
             // What it knew, the next leader may know better: nothing is forwarded.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::fence::{Power, ProgramName};
 use crate::id::{Name, OperationId};
 use crate::operation::Loss;
 use crate::unit::Span;
@@ -84,6 +85,22 @@ pub struct ConfirmOffBody {
     pub by: Option<String>,
     /// Only say what would happen with each of its grains.
     pub dry_run: bool,
+}
+
+/// Answer of `POST /v1/nodes/{name}/fence-test`: the device answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FenceTest {
+    /// The node whose power it is.
+    pub node: Name,
+    /// The node that asked.
+    pub from: Name,
+    /// The program that it asked with.
+    pub program: ProgramName,
+    /// Whether it has power.
+    pub power: Power,
+    /// How long the answer took.
+    pub took_ms: u64,
 }
 
 /// A plan that was not carried out: the answer to every `dryRun`.

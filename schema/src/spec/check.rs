@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::fence::{FenceProtocol, FenceSpec};
 use crate::problem::FieldError;
 use crate::spec::{
     FailoverMode, GrainSpec, Keep, Labels, NodeSpec, Placement, Policy, Replicate, Resources,
@@ -33,6 +34,8 @@ const STOP_TIMEOUT_MAX: Span = Span::from_secs(600);
 const REPLICATE_EVERY_MIN: Span = Span::from_secs(1);
 const COPIES_MAX: u32 = 8;
 const KEEP_MAX: u32 = 10_000;
+const FENCE_TIMEOUT_MIN: Span = Span::from_secs(1);
+const FENCE_TIMEOUT_MAX: Span = Span::from_secs(300);
 
 const NAME_A_PROGRAM: &str = "name a program, and its arguments after it";
 
@@ -279,9 +282,34 @@ impl Validate for Keep {
 
 impl Validate for NodeSpec {
     fn validate(&self) -> Vec<FieldError> {
-        // Every combination of its fields is sound; destructured so that a new field comes by here.
-        let Self { cordoned: _ } = self;
-        Vec::new()
+        // Destructured so that a new field comes by here.
+        let Self { cordoned: _, fence } = self;
+        fence.as_ref().map_or_else(Vec::new, |fence| within("/fence", fence.validate()))
+    }
+}
+
+impl Validate for FenceSpec {
+    fn validate(&self) -> Vec<FieldError> {
+        let mut faults = Vec::new();
+        let is_agent = self.program.as_str().starts_with("fence_");
+        match self.protocol {
+            // Anything else that is in their folder is no agent, and some of it is a shell.
+            FenceProtocol::Agent if !is_agent => {
+                let detail = format!(
+                    "`{}` is no fence agent: their names begin with `fence_`",
+                    self.program
+                );
+                let hint = "for a program of your own say `protocol: hook`";
+                faults.push(FieldError::new("/program", detail).with_hint(hint));
+            }
+            FenceProtocol::Agent | FenceProtocol::Hook => {}
+        }
+        if self.timeout < FENCE_TIMEOUT_MIN || self.timeout > FENCE_TIMEOUT_MAX {
+            let detail = format!("{} is no limit for a power cut", self.timeout);
+            let hint = format!("from {FENCE_TIMEOUT_MIN} to {FENCE_TIMEOUT_MAX}");
+            faults.push(FieldError::new("/timeout", detail).with_hint(hint));
+        }
+        faults
     }
 }
 

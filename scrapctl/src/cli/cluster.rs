@@ -34,6 +34,8 @@ pub(crate) enum NodeCommand {
     Uncordon(NodeArgs),
     /// Say that a silent node is off: its grains may start elsewhere at once, also those without a lease
     ConfirmOff(ConfirmOffArgs),
+    /// Ask the device that can cut a node's power whether it answers; changes nothing
+    FenceTest(NodeArgs),
     /// Remove an empty node from the cluster
     Rm(NodeRmArgs),
 }

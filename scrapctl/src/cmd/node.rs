@@ -1,6 +1,6 @@
 //! `node …`.
 
-use scrap_schema::api::{ConfirmOffBody, DrainBody, DryRun, NodeView};
+use scrap_schema::api::{ConfirmOffBody, DrainBody, DryRun, FenceTest, NodeView};
 use scrap_schema::id::Name;
 
 use super::names::Noun;
@@ -26,6 +26,7 @@ pub(crate) async fn run(ctx: &Ctx, command: NodeCommand) -> Result<(), Failure> 
             change(ctx, &args.node, "uncordon", "may take new grains and copies again").await
         }
         NodeCommand::ConfirmOff(args) => confirm_off(ctx, &args).await,
+        NodeCommand::FenceTest(args) => fence_test(ctx, &args.node).await,
         NodeCommand::Rm(args) => rm(ctx, &args).await,
     }
 }
@@ -104,6 +105,12 @@ async fn confirm_off(ctx: &Ctx, args: &ConfirmOffArgs) -> Result<(), Failure> {
         return Ok(());
     }
     show_one(ctx, &view)
+}
+
+async fn fence_test(ctx: &Ctx, node: &Name) -> Result<(), Failure> {
+    let answer = ctx.client.value(&Call::post(&["nodes", node.as_str(), "fence-test"])).await;
+    let test: FenceTest = ctx.named(answer, &[(Noun::Node, node)]).await?;
+    show::text(ctx, &test, |_| nodes::fence_test(&test))
 }
 
 async fn rm(ctx: &Ctx, args: &NodeRmArgs) -> Result<(), Failure> {

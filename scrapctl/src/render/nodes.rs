@@ -1,6 +1,7 @@
 //! Nodes as a table and in full.
 
-use scrap_schema::api::{NodeState, NodeView};
+use scrap_schema::api::{FenceTest, NodeState, NodeView};
+use scrap_schema::fence::FenceSpec;
 use scrap_schema::id::Name;
 use scrap_schema::node::{NodeRole, PoolFacts, PoolState};
 
@@ -107,6 +108,16 @@ pub(crate) fn info(node: &NodeView, clock: &Clock, theme: Theme) -> String {
     if let Some(created) = node.metadata.created {
         field("member for", &clock.now.since(created).rounded());
     }
+    if let Some(fence) = &node.spec.fence {
+        let FenceSpec { program, timeout, .. } = fence;
+        field(
+            "power",
+            &format!(
+                "cut by {program} within {timeout}: scrapctl node fence-test {}",
+                node.metadata.name
+            ),
+        );
+    }
     if let Some(by) = &status.off {
         field("off", &format!("confirmed by {}", clean(&by.to_string())));
     }
@@ -139,6 +150,12 @@ pub(crate) fn info(node: &NodeView, clock: &Clock, theme: Theme) -> String {
     field("grains", &names(&status.grains, theme));
     field("copies of", &names(&status.copies, theme));
     text
+}
+
+/// What the device that can cut a node's power has answered.
+pub(crate) fn fence_test(test: &FenceTest) -> String {
+    let FenceTest { node, from, program, power, took_ms } = test;
+    format!("{node}: power is {power}, says {program} on {from} after {}\n", span(*took_ms))
 }
 
 /// How its storage is, in one line.

@@ -217,7 +217,7 @@ pub(crate) fn node(of: &str) -> NodeView {
         api_version: "scrap/v1".to_owned(),
         kind: "Node".to_owned(),
         metadata: metadata(of, Some("1".to_owned())),
-        spec: NodeSpec { cordoned: false },
+        spec: NodeSpec { cordoned: false, fence: None },
         status,
     }
 }

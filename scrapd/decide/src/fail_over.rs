@@ -208,12 +208,9 @@ fn allowed(view: View<'_>, grain: &Grain, owner: NodeId) -> Result<Timestamp, Wa
         let before = grain.last_failover.as_ref().and_then(|failover| failover.loss.as_ref());
         return Ok(before.map_or(view.now.wall, |loss| loss.until));
     }
-    let last_heard = match node.liveness {
-        Liveness::Fenced { last_heard } | Liveness::Away { last_heard } => last_heard,
-        Liveness::Joining | Liveness::Online | Liveness::Suspect { .. } => {
-            return Err(WaitReason::OwnerSilent { owner: name });
-        }
-    };
+    if !node.liveness.is_surely_stopped() {
+        return Err(WaitReason::OwnerSilent { owner: name });
+    }
     let takes = mutant::is(Mutant::TakesUnarmed);
     if !grain.armed && !attested(view.cluster, grain) && !takes {
         return Err(WaitReason::NeedsWord { owner: name });
@@ -231,15 +228,31 @@ fn allowed(view: View<'_>, grain: &Grain, owner: NodeId) -> Result<Timestamp, Wa
     if let Some(silent) = brake(view.cluster) {
         return Err(WaitReason::Brake { silent });
     }
+    match patience(view, grain, node) {
+        Some(left) => Err(WaitReason::GraceOfPolicy { left }),
+        None => Ok(until),
+    }
+}
+
+/// How long the policy still gives the owner to come back, if it does.
+pub(crate) fn patience(view: View<'_>, grain: &Grain, owner: &Node) -> Option<Span> {
+    let after = view.cluster.policy_of(grain).failover.after;
+    let last_heard = match owner.liveness {
+        Liveness::Suspect { last_heard, .. }
+        | Liveness::Fenced { last_heard }
+        | Liveness::Away { last_heard } => last_heard,
+        Liveness::Joining | Liveness::Online => return Some(after),
+    };
     // By the wall clock, so that a change of leader does not start it anew; by this leader's own if that says more.
     let by_wall = view.now.wall.since(last_heard);
     let by_mark = view.observed.for_how_long(Mark::Ownerless(grain.id), view.now.boot);
     let gone = by_wall.max(by_mark);
-    if gone < policy.after {
-        let left = Span::from_ms(policy.after.ms().saturating_sub(gone.ms()));
-        return Err(WaitReason::GraceOfPolicy { left });
-    }
-    Ok(until)
+    (gone < after).then(|| Span::from_ms(after.ms().saturating_sub(gone.ms())))
+}
+
+/// Whether there is a copy at all that could be promoted if its owner were off.
+pub(crate) fn has_copy(view: View<'_>, grain: &Grain, owner: &Node) -> bool {
+    !copies(view, grain, written_until(view, grain, owner)).is_empty()
 }
 
 /// Whether every reachable node that should have a copy has told this leader everything, or has had time to.

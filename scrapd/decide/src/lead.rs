@@ -15,6 +15,7 @@ use crate::apply::may_run;
 use crate::cluster::{Cluster, Declined, Grain, Stage};
 use crate::observed::Observed;
 use crate::place::{Loads, Purpose, Wanted};
+use crate::power::{self, Cut};
 use crate::{drain, fail_over, lease, migrate, operate, replicate};
 
 /// What the leader should do now, and what it would do but does not yet.
@@ -24,6 +25,8 @@ pub struct Plan {
     pub commands: Vec<Command>,
     /// Everything that waits, with its reason.
     pub waiting: Vec<Waiting>,
+    /// Nodes whose power should be cut from outside.
+    pub cuts: Vec<Cut>,
 }
 
 /// Something that waits.
@@ -55,6 +58,10 @@ pub enum WaitReason {
     Brake { silent: (usize, usize) },
     /// A silent node's countdown runs.
     Countdown { left: u32, tick: Span },
+    /// A program cuts a silent node's power.
+    CutsPower { program: String },
+    /// A program could not cut a silent node's power.
+    CannotCutPower { program: String, why: String },
     /// No node can take it.
     NoPlace { refusals: String },
     /// No node can take one of the grains that must move.
@@ -116,6 +123,11 @@ impl fmt::Display for WaitReason {
                 let left = Span::from_ms(tick.ms().saturating_mul(u64::from(*left)));
                 write!(f, "silent; in {} its lease has surely ended", left.rounded_up())
             }
+            Self::CutsPower { program } => write!(f, "its power is being cut by {program}"),
+            Self::CannotCutPower { program, why } => write!(
+                f,
+                "{program} could not cut its power, and the countdown goes on without it: {why}"
+            ),
             Self::NoPlace { refusals } => no_place(f, "it", refusals),
             Self::NoPlaceFor { grain, refusals } => {
                 no_place(f, &format!("grain {grain}"), refusals)
@@ -226,6 +238,8 @@ impl WaitReason {
         match self {
             Self::Brake { .. } => "brake",
             Self::Countdown { .. } => "countdown",
+            Self::CutsPower { .. } => "cuts-power",
+            Self::CannotCutPower { .. } => "cannot-cut-power",
             Self::NoPlace { .. } | Self::NoPlaceFor { .. } => "no-place",
             Self::OwnerSilent { .. } => "owner-silent",
             Self::NeedsWord { .. } => "needs-word",
@@ -296,11 +310,15 @@ impl Waiting {
                 "make room or repair it: scrapctl node info {node}"
             )),
             WaitReason::Unwell { .. } => Some(format!("`scrapctl logs {name}` may say why")),
+            WaitReason::CannotCutPower { .. } => {
+                Some(format!("look at the device: scrapctl node fence-test {name}"))
+            }
             WaitReason::NoCopy { owner } => Some(format!("bring node {owner} back")),
             WaitReason::CameBack { grain } => Some(format!(
                 "`scrapctl logs {grain}` may say why; a stopped grain moves without starting: scrapctl stop {grain}"
             )),
             WaitReason::Countdown { .. }
+            | WaitReason::CutsPower { .. }
             | WaitReason::OwnerSilent { .. }
             | WaitReason::GraceOfPolicy { .. }
             | WaitReason::CopiesUnheard
@@ -348,6 +366,7 @@ pub fn lead(cluster: &Cluster, observed: &Observed, now: Now) -> Plan {
     }
     let view = View { cluster, observed, now };
     lease::watch(cluster, observed, now, &mut plan);
+    power::decide(view, &mut plan);
     operate::finish(view, &mut plan);
     let mut loads = Loads::of(cluster, observed, None);
     drain::finish(view, &mut plan);

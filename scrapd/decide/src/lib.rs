@@ -24,6 +24,7 @@ pub mod mutant;
 pub mod obey;
 pub mod observed;
 pub mod place;
+pub mod power;
 pub mod preview;
 pub mod reach;
 pub mod refusal;

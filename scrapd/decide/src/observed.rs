@@ -24,7 +24,55 @@ pub struct Observed {
     pub stands: BTreeMap<(GrainId, NodeId), Guid>,
     /// Since when something has been as it is, by this leader's clock.
     pub marks: BTreeMap<Mark, BootTime>,
+    /// The node that listens; `None`: it has not said.
+    pub me: Option<NodeId>,
+    /// What became of cutting the power of nodes that are silent.
+    pub attempts: BTreeMap<NodeId, Attempt>,
 }
+
+/// A try to cut the power of a silent node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Attempt {
+    /// It is under way, or done and not committed yet.
+    Running {
+        /// The start of the node's daemon that fell silent.
+        boot: BootId,
+        /// How many have failed before.
+        failed: u32,
+    },
+    /// It did not work.
+    Failed {
+        /// As above.
+        boot: BootId,
+        /// How many have failed in a row.
+        failed: u32,
+        /// Why, in words.
+        why: String,
+        /// Not again before.
+        retry_at: BootTime,
+    },
+}
+
+impl Attempt {
+    /// The start of the node's daemon that it is about.
+    #[must_use]
+    pub fn boot(&self) -> BootId {
+        match self {
+            Self::Running { boot, .. } | Self::Failed { boot, .. } => *boot,
+        }
+    }
+
+    fn failed(&self) -> u32 {
+        match self {
+            Self::Running { failed, .. } | Self::Failed { failed, .. } => *failed,
+        }
+    }
+}
+
+/// The first pause between two tries to cut a node's power; it doubles.
+const CUT_AGAIN_FIRST: Span = Span::from_secs(5);
+/// The longest one.
+const CUT_AGAIN_MAX: Span = Span::from_secs(60);
 
 /// What this leader has heard of one node.
 #[derive(Debug, Clone, PartialEq)]
@@ -82,6 +130,25 @@ impl Observed {
         now.wall + ahead
     }
 
+    /// A try to cut the power of a node begins.
+    pub fn cut_begins(&mut self, node: NodeId, boot: BootId) {
+        let before = self.attempts.get(&node).filter(|attempt| attempt.boot() == boot);
+        let failed = before.map_or(0, Attempt::failed);
+        self.attempts.insert(node, Attempt::Running { boot, failed });
+    }
+
+    /// It did not work. Returns whether it is the first one that has failed.
+    pub fn cut_failed(&mut self, node: NodeId, boot: BootId, why: String, now: BootTime) -> bool {
+        let Some(attempt) = self.attempts.get_mut(&node).filter(|it| it.boot() == boot) else {
+            return false;
+        };
+        let before = attempt.failed();
+        let pause = CUT_AGAIN_FIRST.ms().checked_shl(before.min(16)).unwrap_or(u64::MAX);
+        let retry_at = now + Span::from_ms(pause.min(CUT_AGAIN_MAX.ms()));
+        *attempt = Attempt::Failed { boot, failed: before.saturating_add(1), why, retry_at };
+        before == 0
+    }
+
     /// Takes a renewal in. Returns whether the reports of this node are complete.
     pub fn hear(&mut self, renewal: &Renewal, now: Now) -> bool {
         let known = self.nodes.get(&renewal.node).is_some_and(|heard| heard.boot == renewal.boot);
@@ -119,6 +186,11 @@ impl Observed {
     /// Forgets what is no more and begins to count what is new. Once per round, before deciding.
     pub fn refresh(&mut self, cluster: &Cluster, now: Now) {
         self.nodes.retain(|node, _| cluster.nodes.contains_key(node));
+        let silent = |node: &NodeId, attempt: &mut Attempt| {
+            let node = cluster.nodes.get(node);
+            node.is_some_and(|it| it.boot == Some(attempt.boot()) && !it.liveness.is_online())
+        };
+        self.attempts.retain(silent);
         self.stands.retain(|(grain, node), _| {
             cluster.grains.get(grain).is_some_and(|grain| grain.receivers().contains(node))
         });

@@ -10,6 +10,7 @@ mod cgroups;
 pub mod clock;
 pub mod datasets;
 pub mod dir;
+pub mod fence;
 pub mod keeper;
 mod keepers;
 mod log;

@@ -1,8 +1,9 @@
-//! `/v1/nodes/{name}/confirm-off`: what people know of the power of a node.
+//! `/v1/nodes/{name}/confirm-off` and `…/fence-test`: what people and devices know of the power of a node.
 
 use axum::extract::State;
 use scrap_decide::preview;
-use scrap_schema::api::{ConfirmOffBody, DryRun};
+use scrap_host::{clock, fence};
+use scrap_schema::api::{ConfirmOffBody, DryRun, FenceTest};
 use scrap_schema::command::Command;
 use scrap_schema::fence::OffBy;
 use scrap_schema::problem::Code;
@@ -63,6 +64,37 @@ fn what_happens(world: &World<'_>, name: &str, by: OffBy) -> Answer<DryRun> {
             DryRun { refused: Some(problem.detail), hint: problem.hint, ..DryRun::default() }
         }
     })
+}
+
+/// Asks the device of a node whether the node has power. The answering node asks, with its own settings; nothing is changed.
+#[utoipa::path(post, path = "/v1/nodes/{name}/fence-test", tag = "nodes",
+    params(("name" = String, Path, description = "Its name")),
+    responses((status = 200, description = "The device answers", body = FenceTest)))]
+pub(super) async fn fence_test(State(api): State<Api>, Named(name): Named, asked: Asked) -> Answer {
+    asked.query(&[])?;
+    asked.nothing()?;
+    let (index, node, spec) = api.read(|cluster| {
+        let node = find_node(cluster, &name)?;
+        Ok::<_, Failure>((cluster.index, node.name.clone(), node.spec.fence.clone()))
+    })?;
+    let Some(spec) = spec else {
+        let detail = format!("nobody has said how the power of node `{node}` is cut");
+        let hint = format!("write `spec.fence` into its manifest: `scrapctl edit node/{node}`");
+        return Err(Failure::new(Code::WrongState, detail).hint(hint));
+    };
+    let began = clock::boot_time();
+    match fence::look(&api.daemon.fence, &node, &spec).await {
+        Ok(power) => {
+            let took_ms = clock::boot_time().since(began).ms();
+            let (from, program) = (api.daemon.name.clone(), spec.program);
+            Ok(shown(index, FenceTest { node, from, program, power, took_ms }))
+        }
+        Err(error) => {
+            let from = &api.daemon.name;
+            let detail = format!("asked on node `{from}`: {}", crate::logging::chain(&error));
+            Err(Failure::new(Code::OperationFailed, detail).hint(error.hint()))
+        }
+    }
 }
 
 /// Who says it, as text for people.

@@ -72,9 +72,11 @@ fn is_stuck(reason: &WaitReason) -> bool {
         | WaitReason::LossTooLarge { .. }
         | WaitReason::NoTemplate { .. }
         | WaitReason::CopyStopped { .. }
+        | WaitReason::CannotCutPower { .. }
         | WaitReason::Unwell { .. }
         | WaitReason::TooFewCopies { .. } => true,
         WaitReason::Countdown { .. }
+        | WaitReason::CutsPower { .. }
         | WaitReason::OwnerSilent { .. }
         | WaitReason::GraceOfPolicy { .. }
         | WaitReason::CopiesUnheard

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use scrap_host::fence::Places;
 use scrap_host::zfs::bad_root;
 use scrap_schema::unit::Span;
 
@@ -79,6 +80,18 @@ pub(super) fn network(root: &mut Section<'_, '_>) -> NetworkConfig {
     });
     section.end();
     NetworkConfig { uplink }
+}
+
+pub(super) fn fence(root: &mut Section<'_, '_>) -> Places {
+    let mut section = root.section("fence");
+    let mut folder = |key, default: &str| absolute(&mut section, key).unwrap_or(default.into());
+    let places = Places {
+        settings: folder("settings", "/etc/scrap/fence"),
+        agents: folder("agents", "/usr/sbin"),
+        hooks: folder("hooks", "/etc/scrap/fence/hooks"),
+    };
+    section.end();
+    places
 }
 
 /// What has to fit together: a whole system needs hands of its own kind.

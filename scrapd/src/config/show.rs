@@ -50,6 +50,13 @@ impl fmt::Display for Config {
         if let Some(uplink) = &self.network.uplink {
             writeln!(f, "uplink = {}", quoted(uplink))?;
         }
+        writeln!(f, "\n[fence]")?;
+        let fence = &self.fence;
+        let folders =
+            [("settings", &fence.settings), ("agents", &fence.agents), ("hooks", &fence.hooks)];
+        for (key, folder) in folders {
+            writeln!(f, "{key} = {}", quoted(&folder.display().to_string()))?;
+        }
         writeln!(f, "\n[reserve]")?;
         if let Some(cpu) = self.reserve.cpu {
             writeln!(f, "cpu = {}", quoted(&cpu.to_string()))?;

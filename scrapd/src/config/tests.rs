@@ -55,6 +55,11 @@ fn two_keys_are_enough() {
 
         [network]
 
+        [fence]
+        settings = "/etc/scrap/fence"
+        agents = "/usr/sbin"
+        hooks = "/etc/scrap/fence/hooks"
+
         [reserve]
 
         [log]

@@ -61,6 +61,7 @@ fn config(root: &mut Section<'_, '_>) -> Option<Config> {
     let advertise = advertise(root, &trust, &listen);
     let host = hands::host(root, data_dir.as_ref());
     let network = hands::network(root);
+    let fence = hands::fence(root);
     let fitting = host.as_ref().is_none_or(|host| hands::fitting(root, host, &network));
     let host = host.filter(|_| fitting);
     let (reserve, log) = (reserve(root), log(root));
@@ -76,6 +77,7 @@ fn config(root: &mut Section<'_, '_>) -> Option<Config> {
         trust,
         host: host?,
         network,
+        fence,
         reserve,
         on_shutdown,
         log,

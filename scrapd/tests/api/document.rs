@@ -21,7 +21,7 @@ const CONTRACT: &[(&str, &str)] = &[
     ("GET", "/v1/nodes/{name}"), ("PUT", "/v1/nodes/{name}"), ("DELETE", "/v1/nodes/{name}"),
     ("POST", "/v1/nodes/{name}/drain"), ("POST", "/v1/nodes/{name}/undrain"),
     ("POST", "/v1/nodes/{name}/cordon"), ("POST", "/v1/nodes/{name}/uncordon"),
-    ("POST", "/v1/nodes/{name}/confirm-off"),
+    ("POST", "/v1/nodes/{name}/confirm-off"), ("POST", "/v1/nodes/{name}/fence-test"),
     ("GET", "/v1/policies"), ("GET", "/v1/policies/{name}"), ("PUT", "/v1/policies/{name}"), ("DELETE", "/v1/policies/{name}"),
     ("GET", "/v1/operations"), ("GET", "/v1/operations/{id}"), ("DELETE", "/v1/operations/{id}"),
     ("GET", "/v1/events"), ("POST", "/v1/apply"),

@@ -51,6 +51,7 @@ impl Node {
              [labels]\nzone = \"{name}\"\n\
              [listen]\napi = \"127.0.0.1:{api}\"\npeer = \"127.0.0.1:{peer}\"\n\
              [host]\nkeeper = \"{keeper}\"\n\
+             [fence]\nsettings = \"{root}/fence\"\nagents = \"{root}/agents\"\nhooks = \"{root}/hooks\"\n\
              [reserve]\ncpu = 64\nmemory = \"64GiB\"\ndisk = \"1024GiB\"\n\
              [log]\nfilter = \"{filter}\"\n\
              [timing]\nrenew = \"{renew}\"\nsuspect = \"{suspect}\"\nstop = \"{stop}\"\nlease = \"{lease}\"\n\
@@ -58,6 +59,7 @@ impl Node {
              [raft]\nheartbeat = \"{heartbeat}\"\nelection = \"{election}\"\n",
             data = self.data().display(),
             run = self.dir.join("run").display(),
+            root = self.dir.parent().context("a node has a folder in another one")?.display(),
             name = self.name,
             on_shutdown = spec.on_shutdown,
             api = self.api,

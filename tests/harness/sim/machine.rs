@@ -22,6 +22,7 @@ use scrap_schema::time::{BootTime, Now, Timestamp};
 use scrap_schema::unit::{Bytes, MilliCpu};
 
 use super::disk::{Aside, Dataset};
+use super::power::Plug;
 
 /// 2026-01-01T00:00:00Z, the wall clock at the beginning of every simulation.
 pub const EPOCH_MS: i64 = 1_767_225_600_000;
@@ -162,6 +163,8 @@ pub struct Machine {
     pub failed: BTreeMap<Lane, Failure>,
     /// Its memory as a leader, as long as it takes itself for one.
     pub leading: Option<Leading>,
+    /// What can cut its power from outside.
+    pub plug: Option<Plug>,
     /// Whether anything changed since it last decided.
     pub changed: bool,
     /// When it last decided.

@@ -10,8 +10,8 @@ use scrap_schema::id::{BootId, ClusterId, GrainId, Name, NodeId, OperationId, Te
 use scrap_schema::node::{NodeFacts, NodeRole, PoolState, RuntimeKind};
 use scrap_schema::snapshot::Guid;
 use scrap_schema::spec::{
-    Check, Egress, GrainNetwork, GrainSpec, Health, Labels, NetworkSpec, Placement, Policy,
-    Resources, Stop, TcpCheck, Template,
+    Check, Egress, GrainNetwork, GrainSpec, Health, Labels, NetworkSpec, NodeSpec, Placement,
+    Policy, Resources, Stop, TcpCheck, Template,
 };
 use scrap_schema::time::BootTime;
 use scrap_schema::timing::Timing;
@@ -20,6 +20,7 @@ use serde::Deserialize;
 
 use super::machine::{Clock, Machine};
 use super::network::addresses;
+use super::power::Plug;
 use super::{STEP_MS, Sim};
 
 /// `world.toml`.
@@ -64,6 +65,8 @@ pub struct NodeSetting {
     pub disk: Option<Bytes>,
     /// Ways of running grains beside programs of the machine.
     pub runtimes: BTreeSet<RuntimeKind>,
+    /// What can cut its power from outside.
+    pub plug: Option<Plug>,
 }
 
 /// A grain of the world.
@@ -191,6 +194,7 @@ pub fn machine(name: &Name, setting: &NodeSetting, apply: Span) -> Machine {
         flights: Vec::new(),
         failed: BTreeMap::new(),
         leading: None,
+        plug: setting.plug,
         changed: true,
         obeyed: 0,
         sick: BTreeSet::new(),
@@ -234,6 +238,12 @@ impl World {
                 if_index: None,
                 policy: policy.clone(),
             });
+        }
+        for name in self.node.iter().filter(|(_, it)| it.plug.is_some()).map(|(name, _)| name) {
+            let node = sim.node(name)?;
+            let labels = sim.truth.nodes[&node].labels.clone();
+            let spec = NodeSpec { fence: Plug::spec(), ..NodeSpec::default() };
+            sim.ask(Command::UpdateNode { node, if_index: None, labels, spec });
         }
         if self.from_the_beginning {
             return Ok(sim);

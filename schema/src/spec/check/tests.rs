@@ -40,6 +40,22 @@ fn policy(change: Value, expected: &[&str]) {
 }
 
 #[test]
+fn a_power_cut_names_a_program_and_nothing_that_could_be_a_shell() {
+    let node = |fence: Value| faults::<NodeSpec>(json!({}), json!({"fence": fence}));
+    let none: [&str; 0] = [];
+    assert_eq!(node(json!({"program": "fence_ipmilan"})), none);
+    assert_eq!(node(json!({"program": "cut-power.sh", "protocol": "hook", "timeout": "5m"})), none);
+    let shell = "/fence/program `sh` is no fence agent: their names begin with `fence_`";
+    assert_eq!(node(json!({"program": "sh"})), [shell]);
+    let limit = "/fence/timeout 999ms is no limit for a power cut";
+    assert_eq!(node(json!({"program": "fence_x", "timeout": "999ms"})), [limit]);
+    for path in ["/bin/sh", "../sh", "", ".x", "-x", "a b", "a\nb"] {
+        let spec = serde_json::from_value::<NodeSpec>(json!({"fence": {"program": path}}));
+        assert!(spec.is_err(), "{path}");
+    }
+}
+
+#[test]
 fn sound_specs_pass() {
     grain(json!({}), &[]);
     grain(json!({"command": ["run", "", "ä"]}), &[]);

@@ -129,7 +129,7 @@ fn nodes() -> BoxedStrategy<Command> {
         node().prop_map(|node| Command::UndrainNode { node }),
         node().prop_map(|node| Command::RemoveNode { node, if_index: None, leave_orphans: true }),
         node().prop_map(|node| {
-            let (labels, spec) = (Labels::new(), NodeSpec { cordoned: true });
+            let (labels, spec) = (Labels::new(), NodeSpec { cordoned: true, fence: None });
             Command::UpdateNode { node, if_index: None, labels, spec }
         }),
     ]
