@@ -171,6 +171,8 @@ pub enum Command {
         until: Timestamp,
         by: OffBy,
     },
+    /// Everything was off, and this node is not back yet: what it owned is given time, because it has the newest data.
+    AwaitNode { node: NodeId, boot: BootId },
     // --- policies
     /// Make or change a policy.
     PutPolicy { name: Name, if_index: Option<u64>, policy: Policy },
@@ -336,6 +338,7 @@ impl fmt::Display for Command {
             Self::UndrainNode { node } => write!(f, "undrain node {node}"),
             Self::RemoveNode { node, .. } => write!(f, "remove node {node}"),
             Self::ConfirmNodeOff { node, by, .. } => write!(f, "node {node} is off, says {by}"),
+            Self::AwaitNode { node, .. } => write!(f, "node {node} is given time to come back"),
             Self::PutPolicy { name, .. } => write!(f, "put policy {name}"),
             Self::DeletePolicy { name, .. } => write!(f, "delete policy {name}"),
             Self::CreateGrain { text, .. } => write!(f, "create grain {}", text.name),

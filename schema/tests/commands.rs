@@ -43,6 +43,7 @@ kinds! {
     UndrainNode "undrain-node"
     RemoveNode "remove-node"
     ConfirmNodeOff "confirm-node-off"
+    AwaitNode "await-node"
     PutPolicy "put-policy"
     DeletePolicy "delete-policy"
     CreateGrain "create-grain"
@@ -396,6 +397,7 @@ fn of_systems() -> Vec<Command> {
                 }),
             },
         },
+        Command::AwaitNode { node: NODE, boot: BOOT },
     ]
 }
 

@@ -106,6 +106,8 @@ pub async fn run(
             }
             continue;
         }
+        // Before anything that this leader commits: who registers after it was not there before it.
+        let began = consensus.read(|cluster| cluster.index);
         if consensus.confirm_leadership().await.is_err() {
             tokio::select! {
                 () = tokio::time::sleep(ROUND) => continue,
@@ -116,7 +118,8 @@ pub async fn run(
         info!(node = %me, term, "leading");
         // Silence counts from now: what was not said to this leader is not silence.
         memory.change(|heard| {
-            let observed = Observed { me: Some(me), ..Observed::from(clock::boot_time()) };
+            let (me, since) = (Some(me), clock::boot_time());
+            let observed = Observed { me, began: Some(began), ..Observed::from(since) };
             *heard = Heard { observed, waiting: Vec::new() };
         });
         let leading = shutdown.child_token();

@@ -154,6 +154,8 @@ fn member(id: u64) -> Node {
         boot: Some(BootId(1)),
         liveness: Liveness::Online,
         off: None,
+        registered: 1,
+        awaited: None,
         drain: None,
         modified: 1,
         created: NOW.wall,

@@ -101,6 +101,7 @@ fn dispatch(change: &mut Change<'_>, command: &Command) -> Result<Outcome, Refus
         Command::ConfirmNodeOff { node, boot, until, by } => {
             power::confirm_off(change, *node, *boot, *until, by)
         }
+        Command::AwaitNode { node, boot } => power::wait_for(change, *node, *boot),
         Command::PutPolicy { name, if_index, policy } => {
             policies::put(change, name, *if_index, policy)
         }

@@ -101,6 +101,12 @@ pub struct Node {
     /// That it is off, as somebody has confirmed; `None` again when it registers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub off: Option<Off>,
+    /// Log index of its newest registration.
+    #[serde(default)]
+    pub registered: u64,
+    /// Since when it is given time to come back after everything was off; `None` again when it registers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub awaited: Option<Timestamp>,
     /// The drain that empties it or has emptied it, until undrained.
     pub drain: Option<OperationId>,
     /// Log index of its last change by people.

@@ -26,6 +26,13 @@ const CHOOSE_AFTER: Span = Span::from_secs(5);
 /// How long a node is given to make its newer data a copy before an older one is taken, beyond the time of a countdown.
 const SETTLED_WITHIN: Span = Span::from_secs(30);
 
+/// How long an owner is waited for that is not back after everything was off.
+const RETURNS_WITHIN: Span = Span::from_secs(180);
+/// So many grains are started on one node at once after failovers: more would all be slow together.
+const PROMOTIONS_MAX: usize = 4;
+/// What has not answered so long after its failover holds up no other one.
+const PROMOTION_TAKES: Span = Span::from_secs(60);
+
 /// A copy that could be promoted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Copy {
@@ -65,6 +72,10 @@ pub(crate) fn decide(
         return;
     }
     match choose(view, grain, owner, loads) {
+        Ok(copy) if asked(view, grain).is_none() && is_crowded(view, copy.node, plan) => {
+            let node = view.cluster.node_name(copy.node);
+            plan.wait(Subject::Grain(grain.id), WaitReason::TakesTurn { node });
+        }
         Ok(copy) => {
             loads.will_run(copy.node, grain);
             plan.commands.push(Command::AssignGrain {
@@ -77,6 +88,19 @@ pub(crate) fn decide(
         }
         Err(reason) => plan.wait(Subject::Grain(grain.id), reason),
     }
+}
+
+/// Whether as many grains as is good are being started on a node because their owners are gone.
+fn is_crowded(view: View<'_>, node: NodeId, plan: &Plan) -> bool {
+    let begun = view.cluster.grains.values().filter(|grain| {
+        let failover = grain.last_failover.as_ref().filter(|it| it.epoch == grain.epoch);
+        let lately = failover.is_some_and(|it| view.now.wall.since(it.at) < PROMOTION_TAKES);
+        grain.owner == Some(node) && grain.started.is_none() && lately
+    });
+    let decided = plan.commands.iter().filter(|command| {
+        matches!(command, Command::AssignGrain { to, cause: AssignCause::Failover { .. }, .. } if *to == node)
+    });
+    begun.count().saturating_add(decided.count()) >= PROMOTIONS_MAX
 }
 
 /// The copy to promote now, or why none.
@@ -228,10 +252,27 @@ fn allowed(view: View<'_>, grain: &Grain, owner: NodeId) -> Result<Timestamp, Wa
     if let Some(silent) = brake(view.cluster) {
         return Err(WaitReason::Brake { silent });
     }
+    if let Some(left) = returning(view, grain, node) {
+        return Err(WaitReason::OwnerAwaited { owner: name, left });
+    }
     match patience(view, grain, node) {
         Some(left) => Err(WaitReason::GraceOfPolicy { left }),
         None => Ok(until),
     }
+}
+
+/// How long an owner is waited for that is not back after everything was off, if it still is: it has the newest data, and a copy is
+/// older by what was written last.
+pub(crate) fn returning(view: View<'_>, grain: &Grain, owner: &Node) -> Option<Span> {
+    let since = owner.awaited?;
+    // A person has seen that it does not come back.
+    if owner.off.is_some() {
+        return None;
+    }
+    let by_mark = view.observed.for_how_long(Mark::Ownerless(grain.id), view.now.boot);
+    let waited = view.now.wall.since(since).max(by_mark);
+    (waited < RETURNS_WITHIN)
+        .then(|| Span::from_ms(RETURNS_WITHIN.ms().saturating_sub(waited.ms())))
 }
 
 /// How long the policy still gives the owner to come back, if it does.

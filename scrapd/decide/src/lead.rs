@@ -74,6 +74,10 @@ pub enum WaitReason {
     ManualPolicy { owner: String },
     /// The policy grants the owner more time to come back.
     GraceOfPolicy { left: Span },
+    /// Everything was off, and its owner is not back yet.
+    OwnerAwaited { owner: String, left: Span },
+    /// As many others as is good are being started where it would be.
+    TakesTurn { node: String },
     /// No reachable node has a copy of it.
     NoCopy { owner: String },
     /// Not every reachable copy has reported to this leader yet.
@@ -170,6 +174,8 @@ impl fmt::Display for WaitReason {
                 write!(f, "{owner} starts it; it does not answer yet")
             }
             Self::TooFewCopies { .. }
+            | Self::OwnerAwaited { .. }
+            | Self::TakesTurn { .. }
             | Self::Working { .. }
             | Self::GrainBusy { .. }
             | Self::Fetching { .. }
@@ -198,6 +204,14 @@ impl WaitReason {
     #[expect(clippy::wildcard_enum_match_arm, reason = "the caller sends only these here")]
     fn of_what_goes_on(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::OwnerAwaited { owner, left } => write!(
+                f,
+                "everything was off, and node {owner}, which has the newest data, is given {} more to come back",
+                left.rounded_up()
+            ),
+            Self::TakesTurn { node } => {
+                write!(f, "it takes its turn: others are being started on {node}")
+            }
             Self::Fetching { owner, template, from } => {
                 write!(f, "{owner} gets template {template} from {from}")
             }
@@ -245,6 +259,8 @@ impl WaitReason {
             Self::NeedsWord { .. } => "needs-word",
             Self::ManualPolicy { .. } => "manual-policy",
             Self::GraceOfPolicy { .. } => "grace-of-policy",
+            Self::OwnerAwaited { .. } => "owner-awaited",
+            Self::TakesTurn { .. } => "takes-turn",
             Self::NoCopy { .. } => "no-copy",
             Self::CopiesUnheard => "copies-unheard",
             Self::CopyUnsettled { .. } => "copy-unsettled",
@@ -296,7 +312,9 @@ impl Waiting {
             WaitReason::NeedsWord { owner } => Some(format!(
                 "if you have made sure that node {owner} is off: scrapctl node confirm-off {owner}; for this grain alone: scrapctl failover {name} --owner-is-off"
             )),
-            WaitReason::ManualPolicy { .. } | WaitReason::Brake { .. } => {
+            WaitReason::ManualPolicy { .. }
+            | WaitReason::OwnerAwaited { .. }
+            | WaitReason::Brake { .. } => {
                 Some(format!("scrapctl failover {name} --dry-run").replace("  ", " <grain> "))
             }
             WaitReason::LossTooLarge { loss, .. } => {
@@ -321,6 +339,7 @@ impl Waiting {
             | WaitReason::CutsPower { .. }
             | WaitReason::OwnerSilent { .. }
             | WaitReason::GraceOfPolicy { .. }
+            | WaitReason::TakesTurn { .. }
             | WaitReason::CopiesUnheard
             | WaitReason::CopyUnsettled { .. }
             | WaitReason::Warming { .. }

@@ -125,10 +125,9 @@ impl Tenant {
 
 /// Watches every node's silence: suspicion, countdown, fence.
 pub(crate) fn watch(cluster: &Cluster, observed: &Observed, now: Now, plan: &mut Plan) {
-    let timing = cluster.timing();
     for node in cluster.nodes.values() {
         if let Some(boot) = node.boot {
-            watch_one(node, boot, timing, observed, now, plan);
+            watch_one(cluster, node, boot, observed, now, plan);
         }
     }
     if let Some(silent) = brake(cluster) {
@@ -137,13 +136,14 @@ pub(crate) fn watch(cluster: &Cluster, observed: &Observed, now: Now, plan: &mut
 }
 
 fn watch_one(
+    cluster: &Cluster,
     node: &Node,
     boot: BootId,
-    timing: Timing,
     observed: &Observed,
     now: Now,
     plan: &mut Plan,
 ) {
+    let timing = cluster.timing();
     match node.liveness {
         Liveness::Online => {
             if observed.silence(node.id, node.boot, now.boot) >= timing.suspect {
@@ -166,6 +166,9 @@ fn watch_one(
                 }
                 (_, false) => plan.commands.push(Command::FenceNode { node: node.id, boot }),
                 (false, true) => (),
+            }
+            if node.awaited.is_none() && observed.is_cold(cluster, node.id) {
+                plan.commands.push(Command::AwaitNode { node: node.id, boot });
             }
             let left = timing.ticks.saturating_sub(ticks);
             plan.wait(Subject::Node(node.id), WaitReason::Countdown { left, tick: timing.tick });

@@ -11,7 +11,7 @@ use scrap_schema::snapshot::Guid;
 use scrap_schema::time::{BootTime, Now, Timestamp};
 use scrap_schema::unit::{Bytes, Span};
 
-use crate::cluster::{Cluster, Grain, Liveness, Stage};
+use crate::cluster::{Cluster, Grain, Liveness, Node, Stage};
 
 /// What this leader has heard.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -26,6 +26,8 @@ pub struct Observed {
     pub marks: BTreeMap<Mark, BootTime>,
     /// The node that listens; `None`: it has not said.
     pub me: Option<NodeId>,
+    /// Log index that was applied when it began; `None`: it has not said.
+    pub began: Option<u64>,
     /// What became of cutting the power of nodes that are silent.
     pub attempts: BTreeMap<NodeId, Attempt>,
 }
@@ -128,6 +130,19 @@ impl Observed {
     pub fn wall_of(&self, node: NodeId, now: Now) -> Timestamp {
         let ahead = self.nodes.get(&node).map_or(Span::ZERO, |it| it.wall.since(it.received));
         now.wall + ahead
+    }
+
+    /// Whether this looks like the first minutes after everything was off: everybody whom this leader has heard has registered since it
+    /// began, and a node that it has never heard is missing. After the death of a leader alone the others are those that were there before.
+    #[must_use]
+    pub fn is_cold(&self, cluster: &Cluster, missing: NodeId) -> bool {
+        let Some(began) = self.began else { return false };
+        let spoke = |node: &Node| {
+            let heard = self.nodes.get(&node.id);
+            heard.is_some_and(|heard| Some(heard.boot) == node.boot)
+        };
+        let mut heard = cluster.nodes.values().filter(|node| spoke(node)).peekable();
+        heard.peek().is_some() && heard.all(|node| node.id != missing && node.registered > began)
     }
 
     /// A try to cut the power of a node begins.

@@ -77,6 +77,9 @@ fn could_start(view: View<'_>, grain: &Grain, node: &Node) -> bool {
     grain.wants_to_run()
         && policy.mode == FailoverMode::Auto
         && fail_over::patience(view, grain, node).is_none()
+        // A machine that boots after everything was off has its power for a reason.
+        && fail_over::returning(view, grain, node).is_none()
+        && !view.observed.is_cold(view.cluster, node.id)
         && fail_over::has_copy(view, grain, node)
 }
 

@@ -79,6 +79,8 @@ fn is_stuck(reason: &WaitReason) -> bool {
         | WaitReason::CutsPower { .. }
         | WaitReason::OwnerSilent { .. }
         | WaitReason::GraceOfPolicy { .. }
+        | WaitReason::OwnerAwaited { .. }
+        | WaitReason::TakesTurn { .. }
         | WaitReason::CopiesUnheard
         | WaitReason::CopyUnsettled { .. }
         | WaitReason::Warming { .. }

@@ -109,7 +109,8 @@ impl Sim {
         self.say(&self.machines[at].name.to_string(), "leads");
         let machine = &mut self.machines[at];
         let me = Some(machine.id);
-        let observed = Observed { me, ..Observed::from(machine.clock.read(self.now)) };
+        let began = Some(self.truth.index);
+        let observed = Observed { me, began, ..Observed::from(machine.clock.read(self.now)) };
         machine.leading =
             Some(Leading { observed, decided: 0, index: 0, waiting: Default::default() });
         self.catch_up(at);

@@ -94,6 +94,8 @@ fn add(change: &mut Change<'_>, new: &NewNode) -> Result<Outcome, Refusal> {
         boot: None,
         liveness: Liveness::Joining,
         off: None,
+        registered: 0,
+        awaited: None,
         drain: None,
         modified: change.index,
         created: change.at,
@@ -116,6 +118,7 @@ fn register(
     addresses: &Addresses,
     facts: &NodeFacts,
 ) -> Result<Outcome, Refusal> {
+    let index = change.index;
     let node = change.node(id)?;
     if node.boot == Some(boot) && node.liveness.is_online() {
         change.touched.remove(&Key::Node(id));
@@ -124,6 +127,8 @@ fn register(
     let before = std::mem::replace(&mut node.liveness, Liveness::Online);
     node.boot = Some(boot);
     node.off = None;
+    node.registered = index;
+    node.awaited = None;
     node.addresses = addresses.clone();
     node.facts = facts.clone();
     let name = node.name.clone();

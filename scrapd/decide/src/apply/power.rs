@@ -1,4 +1,4 @@
-//! Commands about the power of nodes: that a silent one is off.
+//! Commands about the power of nodes: that a silent one is off, and that all of them were.
 
 use scrap_schema::event::{Severity, Topic};
 use scrap_schema::fence::OffBy;
@@ -39,6 +39,33 @@ pub(super) fn confirm_off(
     let message = format!("node {} is confirmed off by {by}: nothing of it runs", node.name);
     node.off = Some(Off { at, until, by });
     change.tell(Topic::Node, Severity::Critical, About::node(id), message);
+    Ok(Outcome::Done)
+}
+
+/// Everything was off, and a node that has the newest data is not back yet.
+pub(super) fn wait_for(
+    change: &mut Change<'_>,
+    id: NodeId,
+    boot: BootId,
+) -> Result<Outcome, Refusal> {
+    let node = present(change, id, boot)?;
+    match node.liveness {
+        Liveness::Suspect { .. } => (),
+        Liveness::Joining | Liveness::Online | Liveness::Fenced { .. } | Liveness::Away { .. } => {
+            return Err(Refusal::out_of_date("it is not suspected"));
+        }
+    }
+    if node.awaited.is_some() {
+        return Ok(Outcome::Unchanged);
+    }
+    let at = change.at;
+    let node = change.node(id)?;
+    node.awaited = Some(at);
+    let message = format!(
+        "everything was off, and node {} is not back yet: what it owned waits for it, because it has the newest data",
+        node.name
+    );
+    change.tell(Topic::Node, Severity::Warning, About::node(id), message);
     Ok(Outcome::Done)
 }
 

@@ -210,6 +210,26 @@ fn a_node_that_is_confirmed_off_needs_no_other_word_and_wrote_nothing_after_it()
 }
 
 #[test]
+fn after_everything_was_off_the_owner_is_waited_for_unless_a_person_knows_better() {
+    let mut world = fenced("1.5", "1.9");
+    world.cluster.nodes.get_mut(&NodeId(1)).unwrap().awaited = Some(world.now.wall);
+    let waits = "everything was off, and node n1, which has the newest data, is given 180 s more to come back";
+    assert_eq!(choice(&mut world), waits);
+    let mut said = world.clone();
+    let by = OffBy::Person { by: "kim".to_owned() };
+    let (node, boot, until) = (NodeId(1), BootId(1), said.now.wall);
+    said.done(Command::ConfirmNodeOff { node, boot, until, by });
+    assert!(choice(&mut said).starts_with("n3 from 109"), "{}", choice(&mut said));
+    let mut asked = world.clone();
+    asked.begin(Work::Failover { grain: WEB, to: None, accept_loss: None, owner_is_off: false });
+    assert!(choice(&mut asked).starts_with("n3 from 109"), "{}", choice(&mut asked));
+    world.wait(179_999);
+    assert!(choice(&mut world).contains("given 1 s more"), "{}", choice(&mut world));
+    world.wait(1);
+    assert!(choice(&mut world).starts_with("n3 from 109"), "{}", choice(&mut world));
+}
+
+#[test]
 fn a_dry_run_of_the_word_says_what_becomes_of_each_grain() {
     let mut world = World::web(&[2, 3]);
     world.now.wall = Timestamp(1_000_020_000);

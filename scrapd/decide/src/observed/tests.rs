@@ -7,6 +7,24 @@ use scrap_schema::unit::Span;
 use crate::fixture::{WEB, World, copy, copy_seen, data};
 
 #[test]
+fn it_is_cold_when_all_that_were_heard_registered_under_this_leader_and_one_was_not() {
+    let mut world = World::nodes(3);
+    let cold = |world: &World| world.observed.is_cold(&world.cluster, NodeId(3));
+    assert!(!cold(&world), "it has not said when it began");
+    let last = world.cluster.index;
+    world.observed.began = Some(0);
+    assert!(!cold(&world), "nobody was heard");
+    world.hear(1, Default::default());
+    world.hear(2, Default::default());
+    assert!(cold(&world));
+    let mut before = world.clone();
+    before.observed.began = Some(last);
+    assert!(!cold(&before), "those that were heard were there before it");
+    world.hear(3, Default::default());
+    assert!(!cold(&world), "nobody is missing");
+}
+
+#[test]
 fn a_renewal_that_was_overtaken_says_nothing() {
     let mut world = World::web(&[2]);
     let late = world.now;

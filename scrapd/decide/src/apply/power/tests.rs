@@ -70,6 +70,22 @@ fn a_node_that_registers_again_is_off_no_more() {
 }
 
 #[test]
+fn a_node_is_given_time_once_while_it_is_suspected_and_until_it_is_back() {
+    let mut world = World::nodes(3);
+    let wait_for = |boot| Command::AwaitNode { node: NodeId(3), boot: BootId(boot) };
+    world.refused(wait_for(1));
+    suspect(&mut world, 3);
+    world.refused(wait_for(2));
+    assert_eq!(world.done(wait_for(1)), Outcome::Done);
+    assert_eq!(world.done(wait_for(1)), Outcome::Unchanged);
+    let node = world.cluster.nodes[&NodeId(3)].clone();
+    assert_eq!(node.awaited, Some(world.now.wall));
+    let (boot, addresses, facts) = (BootId(2), node.addresses, node.facts);
+    world.done(Command::RegisterNode { node: node.id, boot, addresses, facts });
+    assert_eq!(world.cluster.nodes[&NodeId(3)].awaited, None);
+}
+
+#[test]
 fn a_node_that_somebody_has_looked_at_is_no_reason_for_the_brake() {
     let mut world = World::nodes(3);
     (2..=3).for_each(|number| suspect(&mut world, number));
