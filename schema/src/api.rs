@@ -31,7 +31,7 @@ pub use grains::{
     Condition, CopyView, FailoverView, GrainState, GrainStatus, GrainUsage, GrainView,
 };
 
-pub use lease::LeaseView;
+pub use lease::{ArmBody, DisarmBody, DisarmedView, LeaseView};
 
 pub use systems::{
     AddressView, ChangeKind, ConsoleBody, NetworkStatus, NetworkView, OrphanChange, OrphanDiff,
@@ -119,6 +119,15 @@ pub struct ClusterView {
     /// The numbers of the lease.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub lease: Option<LeaseView>,
+    /// What does not fail over by itself because somebody works on it.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub disarmed: Vec<DisarmedView>,
+    /// Grains that still run under a lease which they do not need any more: until there is none, that work must not begin.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub disarming: Vec<Name>,
+    /// Grains that need a lease and do not run under it yet: they do not fail over by themselves.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub arming: Vec<Name>,
 }
 
 /// Something that the leader would do and does not yet, with the reason.

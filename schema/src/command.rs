@@ -173,6 +173,15 @@ pub enum Command {
     },
     /// Everything was off, and this node is not back yet: what it owned is given time, because it has the newest data.
     AwaitNode { node: NodeId, boot: BootId },
+    /// Nothing fails over by itself and nothing is ended by a lease, of one node's grains or of all, for work on network or machines.
+    Disarm {
+        node: Option<NodeId>,
+        /// It ends by itself then.
+        until: Option<Timestamp>,
+        by: String,
+    },
+    /// The end of that. `by`: `None`: its time is over.
+    Arm { node: Option<NodeId>, by: Option<String> },
     // --- policies
     /// Make or change a policy.
     PutPolicy { name: Name, if_index: Option<u64>, policy: Policy },
@@ -221,6 +230,8 @@ pub enum Command {
         base: Option<Snapshot>,
         cause: AssignCause,
     },
+    /// It is not given away by itself any more. Only then its owner may run it without a deadline.
+    UnarmGrain { grain: GrainId, epoch: Epoch },
     /// Which nodes keep copies.
     SetStandbys { grain: GrainId, epoch: Epoch, standbys: BTreeSet<NodeId> },
     /// Where the copy of a silent node stands, so that nobody prunes that; `None`: it has moved on, or is none any more. `silent`
@@ -338,6 +349,10 @@ impl fmt::Display for Command {
             Self::UndrainNode { node } => write!(f, "undrain node {node}"),
             Self::RemoveNode { node, .. } => write!(f, "remove node {node}"),
             Self::ConfirmNodeOff { node, by, .. } => write!(f, "node {node} is off, says {by}"),
+            Self::Disarm { node: Some(node), .. } => write!(f, "disarm node {node}"),
+            Self::Disarm { node: None, .. } => f.write_str("disarm the cluster"),
+            Self::Arm { node: Some(node), .. } => write!(f, "arm node {node}"),
+            Self::Arm { node: None, .. } => f.write_str("arm the cluster"),
             Self::AwaitNode { node, .. } => write!(f, "node {node} is given time to come back"),
             Self::PutPolicy { name, .. } => write!(f, "put policy {name}"),
             Self::DeletePolicy { name, .. } => write!(f, "delete policy {name}"),
@@ -365,6 +380,7 @@ impl fmt::Display for Command {
             Self::AssignGrain { grain, epoch, to, .. } => {
                 write!(f, "assign grain {grain} to node {to}, epoch {}", epoch.next())
             }
+            Self::UnarmGrain { grain, .. } => write!(f, "grain {grain} needs no lease any more"),
             Self::SetStandbys { grain, standbys, .. } => {
                 let nodes: Vec<_> = standbys.iter().map(ToString::to_string).collect();
                 write!(f, "copies of grain {grain} on nodes [{}]", nodes.join(", "))

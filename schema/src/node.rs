@@ -338,6 +338,9 @@ pub struct RunReport {
     pub epoch: Epoch,
     /// Whether its program runs now (it may be pausing before a restart).
     pub up: bool,
+    /// Whether it has a deadline, and ends by itself if that is not moved.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub armed: bool,
     /// Result of its last health check; `None` before the first or without any.
     pub healthy: Option<bool>,
     /// What the last failed check said, while it is not healthy.

@@ -44,6 +44,8 @@ kinds! {
     RemoveNode "remove-node"
     ConfirmNodeOff "confirm-node-off"
     AwaitNode "await-node"
+    Disarm "disarm"
+    Arm "arm"
     PutPolicy "put-policy"
     DeletePolicy "delete-policy"
     CreateGrain "create-grain"
@@ -57,6 +59,7 @@ kinds! {
     EnterPhase "enter-phase"
     FinishOperation "finish-operation"
     AssignGrain "assign-grain"
+    UnarmGrain "unarm-grain"
     SetStandbys "set-standbys"
     RememberCopy "remember-copy"
     BeginMigration "begin-migration"
@@ -372,6 +375,12 @@ fn of_systems() -> Vec<Command> {
             silent: true,
         },
         Command::GrainDeclined { grain: GRAIN, epoch: EPOCH, sure: true },
+    ]
+}
+
+/// Of the power of nodes, and of what fails over by itself.
+fn of_power() -> Vec<Command> {
+    vec![
         Command::ConfirmNodeOff {
             node: NODE,
             boot: BOOT,
@@ -398,12 +407,17 @@ fn of_systems() -> Vec<Command> {
             },
         },
         Command::AwaitNode { node: NODE, boot: BOOT },
+        Command::Disarm { node: None, until: Some(AT), by: "kim".to_owned() },
+        Command::Disarm { node: Some(NODE), until: None, by: "kim".to_owned() },
+        Command::Arm { node: None, by: None },
+        Command::Arm { node: Some(NODE), by: Some("kim".to_owned()) },
+        Command::UnarmGrain { grain: GRAIN, epoch: EPOCH },
     ]
 }
 
 fn samples() -> Vec<Proposal> {
     let key = IdempotencyKey { key: "k".to_owned(), fingerprint: "f00".to_owned() };
-    [of_nodes(), of_people(), of_operations(), of_owners(), of_facts(), of_systems()]
+    [of_nodes(), of_people(), of_operations(), of_owners(), of_facts(), of_systems(), of_power()]
         .concat()
         .into_iter()
         .enumerate()

@@ -197,6 +197,8 @@ pub(crate) enum Command {
     Restore(RestoreArgs),
     /// Make a new grain from another one's data
     Clone(CloneArgs),
+    /// Say whether everything is all right, and switch failing over off and on for all
+    Cluster(ClusterArgs),
     /// Machines of the cluster
     #[command(subcommand)]
     Node(NodeCommand),

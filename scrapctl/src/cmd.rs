@@ -1,7 +1,8 @@
 //! One function per verb. Here is what they share: the cluster, the printer, and how an answer is written.
 
 pub(crate) mod api;
-pub(crate) mod context;
+pub(crate) mod cluster;
+mod context;
 pub(crate) mod event;
 pub(crate) mod exec;
 pub(crate) mod files;
@@ -153,6 +154,7 @@ async fn dispatch(ctx: &Ctx, command: Command) -> Result<(), Failure> {
         Command::Snapshot(args) => inside::snapshot(ctx, args).await,
         Command::Restore(args) => inside::restore(ctx, args).await,
         Command::Clone(args) => inside::clone(ctx, args).await,
+        Command::Cluster(args) => cluster::run(ctx, args.command).await,
         Command::Node(command) => node::run(ctx, command).await,
         Command::Policy(command) => policy::run(ctx, command).await,
         Command::Template(command) => template::run(ctx, command).await,

@@ -4,6 +4,7 @@
 //! **Invariant:** a change is one entry of the log; a connection that breaks off never leaves half of one.
 
 mod apply;
+mod arm;
 mod array;
 mod cluster;
 mod document;
@@ -88,6 +89,8 @@ fn here() -> OpenApiRouter<Api> {
 fn led() -> OpenApiRouter<Api> {
     OpenApiRouter::default()
         .routes(routes!(cluster::cluster))
+        .routes(routes!(arm::disarm))
+        .routes(routes!(arm::arm))
         .routes(routes!(cluster::orphans))
         .routes(routes!(cluster::orphan))
         .routes(routes!(grains::list, grains::create))

@@ -132,10 +132,8 @@ pub async fn execute(daemon: &Arc<Daemon>, action: HostAction) -> Done {
             run::start(daemon, grain, epoch, deadline).await
         }
         HostAction::Stop { grain, grace, why } => run::stop(daemon, grain, grace, why).await,
-        HostAction::Arm { grain, deadline } => {
-            host.runtime.arm(grain, deadline).await?;
-            Ok(vec![Update::Armed(grain)])
-        }
+        HostAction::Arm { grain, deadline } => run::arm(host, grain, deadline).await,
+        HostAction::Disarm { grain } => run::disarm(host, grain).await,
         HostAction::Extend { deadline } => {
             let silent = host.runtime.extend(deadline).await?;
             let silent =

@@ -26,7 +26,6 @@ use tracing::{debug, info, warn};
 
 use crate::raft::{Consensus, NotLeader};
 use power::Cutter;
-pub(crate) use power::said;
 
 /// How many commands of one round are on their way to the log at the same time.
 const PROPOSALS_AT_ONCE: usize = 64;

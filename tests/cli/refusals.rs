@@ -75,7 +75,7 @@ async fn every_refusal_has_its_exit_status() -> anyhow::Result<()> {
     let huge = idle_grain("huge", "test").replace("4MiB", "900GiB");
     let other = idle_grain("idle", "standard");
     let failing = idle_grain("failing", "test").replace("[sleep, infinity]", "[/no/such/program]");
-    let cases: [(&str, i32, &[&str], &str); 21] = [
+    let cases: [(&str, i32, &[&str], &str); 25] = [
         ("no-command", 2, &[], ""),
         ("unknown-command", 2, &["migrat", "idle"], ""),
         ("unknown-option", 2, &["ls", "--colour"], ""),
@@ -93,6 +93,10 @@ async fn every_refusal_has_its_exit_status() -> anyhow::Result<()> {
         ("launch-twice", 5, &["launch", "process", "idle", "--", "sleep", "1"], ""),
         ("policy-in-use", 1, &["policy", "rm", "test"], ""),
         ("node-in-use", 1, &["node", "rm", "ada", "--yes"], ""),
+        ("confirm-off-alive", 5, &["node", "confirm-off", "cy", "--yes-it-is-off", "cy"], ""),
+        ("confirm-off-other", 2, &["node", "confirm-off", "cy", "--yes-it-is-off", "bob"], ""),
+        ("confirm-off-unasked", 1, &["node", "confirm-off", "cy"], ""),
+        ("fence-test-without", 5, &["node", "fence-test", "cy"], ""),
         ("unreachable", 6, &["--server", "127.0.0.1:1", "--timeout", "2s", "ls"], ""),
         ("no-place", 7, &["place", "-f", "-"], &huge),
         ("timeout", 124, &["--timeout", "1s", "wait", "grain/idle", "--for", "stopped"], ""),

@@ -100,6 +100,7 @@ fn world() -> (Cluster, Observed) {
         timing: Timing::default(),
         next_node: NODES + 1,
         formed: NOW.wall,
+        disarmed: None,
     });
     let mut policy = Policy::standard();
     policy.failover.max_data_loss = Span::from_secs(3600);
@@ -154,6 +155,7 @@ fn member(id: u64) -> Node {
         boot: Some(BootId(1)),
         liveness: Liveness::Online,
         off: None,
+        disarmed: None,
         registered: 1,
         awaited: None,
         drain: None,

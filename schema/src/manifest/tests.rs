@@ -148,11 +148,14 @@ fn explains_lists_words_and_free_keys() {
     check_explain(
         "node.spec",
         expect![[r#"
-        node.spec: a block
-          What people say about a node. Its facts are measured, not written.
+            node.spec: a block
+              What people say about a node. Its facts are measured, not written.
 
-          cordoned  `true` or `false`
-                      No new grains or copies come here; what is here stays."#]],
+              cordoned  `true` or `false`
+                          No new grains or copies come here; what is here stays.
+
+              fence     a block
+                          How its power is cut when it falls silent; nobody does if nothing is said."#]],
     );
 }
 

@@ -4,6 +4,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use clap_complete::ArgValueCandidates;
 use scrap_schema::event::Topic;
 use scrap_schema::id::{Name, OperationId};
+use scrap_schema::unit::Span;
 
 use super::{ListArgs, WaitArgs};
 use crate::complete;
@@ -79,6 +80,46 @@ pub(crate) struct NodeRmArgs {
     /// Only say what would happen
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+/// `cluster`.
+#[derive(Debug, Args)]
+pub(crate) struct ClusterArgs {
+    /// What to do; without a command, look
+    #[command(subcommand)]
+    pub(crate) command: Option<ClusterCommand>,
+}
+
+/// `cluster …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClusterCommand {
+    /// Switch failing over and leases off, for work on network or machines; waits until it is safe to begin
+    Disarm(DisarmArgs),
+    /// Switch them on again; waits until every grain is under the lease
+    Arm(ArmArgs),
+}
+
+/// `cluster disarm`.
+#[derive(Debug, Args)]
+pub(crate) struct DisarmArgs {
+    /// Only for what is on this node
+    #[arg(long, value_name = "NODE", add = ArgValueCandidates::new(complete::nodes))]
+    pub(crate) node: Option<Name>,
+    /// Switch them on again after so long, such as `2h`
+    #[arg(long = "for", value_name = "TIME")]
+    pub(crate) span: Option<Span>,
+    #[command(flatten)]
+    pub(crate) wait: WaitArgs,
+}
+
+/// `cluster arm`.
+#[derive(Debug, Args)]
+pub(crate) struct ArmArgs {
+    /// Only for this node
+    #[arg(long, value_name = "NODE", add = ArgValueCandidates::new(complete::nodes))]
+    pub(crate) node: Option<Name>,
+    #[command(flatten)]
+    pub(crate) wait: WaitArgs,
 }
 
 /// A policy.

@@ -34,6 +34,11 @@ pub(crate) fn text(cluster: &ClusterView, wide: bool, old: bool, theme: Theme) -
         true => (format!("NOT ANSWERING, was {word}"), Tone::Bad),
         false => (word.to_owned(), tone),
     };
+    // What nobody may overlook: a dead node stays dead.
+    let (word, tone) = match cluster.disarmed.is_empty() {
+        true => (word, tone),
+        false => (format!("{word}, DISARMED"), Tone::Bad),
+    };
     let worst = match (cluster.worst_lag_ms, &cluster.worst_lag_grain) {
         (Some(ms), Some(grain)) => format!("oldest copy {} ({grain})", span(ms)),
         (Some(ms), None) => format!("oldest copy {}", span(ms)),

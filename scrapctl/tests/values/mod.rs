@@ -249,6 +249,9 @@ pub(crate) fn cluster() -> ClusterView {
         waiting: Vec::new(),
         orphans: 0,
         lease: Some(Timing::default().into()),
+        disarmed: Vec::new(),
+        disarming: Vec::new(),
+        arming: Vec::new(),
     }
 }
 

@@ -3,6 +3,7 @@
 //! Total and deterministic: a command that does not fit is a refusal, never a panic, and changes nothing. Never reads a
 //! clock (`at` comes inside the entry), never makes an id.
 
+mod arm;
 mod facts;
 mod grains;
 mod items;
@@ -98,10 +99,10 @@ fn dispatch(change: &mut Change<'_>, command: &Command) -> Result<Outcome, Refus
         | Command::UpdateNode { .. }
         | Command::UndrainNode { .. }
         | Command::RemoveNode { .. } => nodes::apply(change, command),
-        Command::ConfirmNodeOff { node, boot, until, by } => {
-            power::confirm_off(change, *node, *boot, *until, by)
-        }
-        Command::AwaitNode { node, boot } => power::wait_for(change, *node, *boot),
+        Command::ConfirmNodeOff { .. }
+        | Command::AwaitNode { .. }
+        | Command::Disarm { .. }
+        | Command::Arm { .. } => power::apply(change, command),
         Command::PutPolicy { name, if_index, policy } => {
             policies::put(change, name, *if_index, policy)
         }
@@ -126,6 +127,7 @@ fn dispatch(change: &mut Change<'_>, command: &Command) -> Result<Outcome, Refus
         | Command::FinishOperation { .. }
         | Command::OperationStuck { .. } => operations::apply(change, command),
         Command::AssignGrain { .. }
+        | Command::UnarmGrain { .. }
         | Command::SetStandbys { .. }
         | Command::RememberCopy { .. }
         | Command::BeginMigration { .. }

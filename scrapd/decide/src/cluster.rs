@@ -75,6 +75,20 @@ pub struct Identity {
     pub next_node: u64,
     /// When it was formed.
     pub formed: Timestamp,
+    /// That nothing fails over by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disarmed: Option<Disarmed>,
+}
+
+/// That grains run without a lease and are not given away by themselves, because people work on network or machines.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disarmed {
+    /// Since when.
+    pub since: Timestamp,
+    /// When that ends by itself; `None`: when somebody says so.
+    pub until: Option<Timestamp>,
+    /// Who wanted it.
+    pub by: String,
 }
 
 /// A member.
@@ -101,6 +115,9 @@ pub struct Node {
     /// That it is off, as somebody has confirmed; `None` again when it registers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub off: Option<Off>,
+    /// That nothing of it fails over by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disarmed: Option<Disarmed>,
     /// Log index of its newest registration.
     #[serde(default)]
     pub registered: u64,
@@ -365,11 +382,28 @@ impl Cluster {
     /// so nothing needs to stop by itself.
     #[must_use]
     pub fn needs_lease(&self, grain: &Grain) -> bool {
+        self.needs_lease_on(grain, grain.owner)
+    }
+
+    /// The same if it had this owner.
+    #[must_use]
+    pub fn needs_lease_on(&self, grain: &Grain, owner: Option<NodeId>) -> bool {
+        if self.disarmed(owner).is_some() {
+            return false;
+        }
         let members = self.nodes.values().filter(|node| node.boot.is_some()).count();
         match self.policy_of(grain).failover.mode {
             FailoverMode::Auto => members >= LEASE_MEMBERS,
             FailoverMode::Manual => false,
         }
+    }
+
+    /// Why nothing of a node fails over by itself, if that was said of it or of the whole cluster.
+    #[must_use]
+    pub fn disarmed(&self, node: Option<NodeId>) -> Option<&Disarmed> {
+        let whole = self.identity.as_ref().and_then(|identity| identity.disarmed.as_ref());
+        let node = node.and_then(|node| self.nodes.get(&node));
+        whole.or_else(|| node.and_then(|node| node.disarmed.as_ref()))
     }
 
     /// Rebuilds what is derived. After loading rows.

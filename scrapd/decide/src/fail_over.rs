@@ -224,6 +224,9 @@ fn allowed(view: View<'_>, grain: &Grain, owner: NodeId) -> Result<Timestamp, Wa
     let Some(node) = view.cluster.nodes.get(&owner) else {
         return Err(WaitReason::NoCopy { owner: name });
     };
+    if view.cluster.disarmed(Some(owner)).is_some() && asked(view, grain).is_none() {
+        return Err(WaitReason::Disarmed { owner: name });
+    }
     if grain.declined == Declined::Sure {
         if let Some(silent) = brake(view.cluster).filter(|_| asked(view, grain).is_none()) {
             return Err(WaitReason::Brake { silent });

@@ -16,7 +16,7 @@ use crate::cluster::{Cluster, Declined, Grain, Stage};
 use crate::observed::Observed;
 use crate::place::{Loads, Purpose, Wanted};
 use crate::power::{self, Cut};
-use crate::{drain, fail_over, lease, migrate, operate, replicate};
+use crate::{arm, drain, fail_over, lease, migrate, operate, replicate};
 
 /// What the leader should do now, and what it would do but does not yet.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -76,6 +76,8 @@ pub enum WaitReason {
     GraceOfPolicy { left: Span },
     /// Everything was off, and its owner is not back yet.
     OwnerAwaited { owner: String, left: Span },
+    /// People work on network or machines, and want nothing to fail over by itself.
+    Disarmed { owner: String },
     /// As many others as is good are being started where it would be.
     TakesTurn { node: String },
     /// No reachable node has a copy of it.
@@ -127,11 +129,6 @@ impl fmt::Display for WaitReason {
                 let left = Span::from_ms(tick.ms().saturating_mul(u64::from(*left)));
                 write!(f, "silent; in {} its lease has surely ended", left.rounded_up())
             }
-            Self::CutsPower { program } => write!(f, "its power is being cut by {program}"),
-            Self::CannotCutPower { program, why } => write!(
-                f,
-                "{program} could not cut its power, and the countdown goes on without it: {why}"
-            ),
             Self::NoPlace { refusals } => no_place(f, "it", refusals),
             Self::NoPlaceFor { grain, refusals } => {
                 no_place(f, &format!("grain {grain}"), refusals)
@@ -176,6 +173,9 @@ impl fmt::Display for WaitReason {
             Self::TooFewCopies { .. }
             | Self::OwnerAwaited { .. }
             | Self::TakesTurn { .. }
+            | Self::Disarmed { .. }
+            | Self::CutsPower { .. }
+            | Self::CannotCutPower { .. }
             | Self::Working { .. }
             | Self::GrainBusy { .. }
             | Self::Fetching { .. }
@@ -200,7 +200,7 @@ fn no_place(f: &mut fmt::Formatter<'_>, what: &str, refusals: &str) -> fmt::Resu
 }
 
 impl WaitReason {
-    /// What has to do with copies, templates and health: the other half of `Display`.
+    /// What has to do with copies, templates, health and power: the other half of `Display`.
     #[expect(clippy::wildcard_enum_match_arm, reason = "the caller sends only these here")]
     fn of_what_goes_on(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -209,6 +209,14 @@ impl WaitReason {
                 "everything was off, and node {owner}, which has the newest data, is given {} more to come back",
                 left.rounded_up()
             ),
+            Self::CutsPower { program } => write!(f, "its power is being cut by {program}"),
+            Self::CannotCutPower { program, why } => write!(
+                f,
+                "{program} could not cut its power, and the countdown goes on without it: {why}"
+            ),
+            Self::Disarmed { owner } => {
+                write!(f, "node {owner} is gone, and failing over is switched off")
+            }
             Self::TakesTurn { node } => {
                 write!(f, "it takes its turn: others are being started on {node}")
             }
@@ -261,6 +269,7 @@ impl WaitReason {
             Self::GraceOfPolicy { .. } => "grace-of-policy",
             Self::OwnerAwaited { .. } => "owner-awaited",
             Self::TakesTurn { .. } => "takes-turn",
+            Self::Disarmed { .. } => "disarmed",
             Self::NoCopy { .. } => "no-copy",
             Self::CopiesUnheard => "copies-unheard",
             Self::CopyUnsettled { .. } => "copy-unsettled",
@@ -314,6 +323,7 @@ impl Waiting {
             )),
             WaitReason::ManualPolicy { .. }
             | WaitReason::OwnerAwaited { .. }
+            | WaitReason::Disarmed { .. }
             | WaitReason::Brake { .. } => {
                 Some(format!("scrapctl failover {name} --dry-run").replace("  ", " <grain> "))
             }
@@ -386,6 +396,7 @@ pub fn lead(cluster: &Cluster, observed: &Observed, now: Now) -> Plan {
     let view = View { cluster, observed, now };
     lease::watch(cluster, observed, now, &mut plan);
     power::decide(view, &mut plan);
+    arm::decide(view, &mut plan);
     operate::finish(view, &mut plan);
     let mut loads = Loads::of(cluster, observed, None);
     drain::finish(view, &mut plan);
@@ -421,6 +432,8 @@ fn lead_grain(
             let Some(owner) = grain.owner else { return };
             if !view.is_online(owner) || grain.declined == Declined::Sure {
                 fail_over::decide(view, grain, owner, loads, plan);
+            } else if arm::unarm(view, grain, plan) {
+                // Its owner hears of that first.
             } else if grain.stage == Stage::Settled {
                 settled(view, grain, owner, loads, moving, plan);
             }

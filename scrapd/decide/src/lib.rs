@@ -31,6 +31,7 @@ pub mod refusal;
 pub mod replicate;
 pub mod voters;
 
+mod arm;
 mod drain;
 mod fail_over;
 mod operate;

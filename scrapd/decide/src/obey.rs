@@ -65,6 +65,8 @@ pub enum HostAction {
     Stop { grain: GrainId, grace: Span, why: StopReason },
     /// Put a running grain under the lease.
     Arm { grain: GrainId, deadline: BootTime },
+    /// Take the deadline from a running grain that needs no lease any more.
+    Disarm { grain: GrainId },
     /// Move the deadline of everything that runs under the lease.
     Extend { deadline: BootTime },
     /// Get a template from another node.
@@ -152,6 +154,7 @@ impl fmt::Display for HostAction {
             Self::Start { grain, epoch, .. } => write!(f, "start {grain}, epoch {epoch}"),
             Self::Stop { grain, why, .. } => write!(f, "stop {grain}: {why}"),
             Self::Arm { grain, .. } => write!(f, "put {grain} under the lease"),
+            Self::Disarm { grain } => write!(f, "let {grain} run without the lease"),
             Self::Extend { .. } => f.write_str("extend the lease"),
             Self::Fetch { template, from } => {
                 write!(f, "get template {template} from node {from}")
@@ -204,9 +207,10 @@ impl HostAction {
             Self::Ask { grain, node }
             | Self::Send { grain, node, .. }
             | Self::Hold { grain, node, .. } => Lane::Copy(*grain, *node),
-            Self::Start { grain, .. } | Self::Stop { grain, .. } | Self::Arm { grain, .. } => {
-                Lane::Run(*grain)
-            }
+            Self::Start { grain, .. }
+            | Self::Stop { grain, .. }
+            | Self::Arm { grain, .. }
+            | Self::Disarm { grain } => Lane::Run(*grain),
             Self::Extend { .. } => Lane::Lease,
             Self::Fetch { template, .. } | Self::DropTemplate { template } => {
                 Lane::Template(*template)

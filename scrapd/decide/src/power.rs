@@ -61,6 +61,10 @@ fn helps(view: View<'_>, node: &Node) -> bool {
     if view.observed.me == Some(node.id) || node.off.is_some() {
         return false;
     }
+    // People work on it, or on what lies between.
+    if view.cluster.disarmed(Some(node.id)).is_some() {
+        return false;
+    }
     let mut grains = view.cluster.grains.values().filter(|grain| grain.owner == Some(node.id));
     match node.liveness {
         Liveness::Suspect { .. } => grains.any(|grain| could_start(view, grain, node)),

@@ -141,6 +141,7 @@ impl Runtime for AnyRuntime {
         fn start(&self, order: Start) -> runtime::Result<()>;
         fn stop(&self, grain: GrainId, grace: Span) -> runtime::Result<()>;
         fn arm(&self, grain: GrainId, deadline: BootTime) -> runtime::Result<()>;
+        fn disarm(&self, grain: GrainId) -> runtime::Result<()>;
         fn extend(&self, deadline: BootTime) -> runtime::Result<Vec<RuntimeError>>;
         fn usage(&self, grain: GrainId) -> runtime::Result<Usage>;
         fn logs(

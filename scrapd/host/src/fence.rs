@@ -25,6 +25,16 @@ pub struct Places {
     pub hooks: PathBuf,
 }
 
+impl Default for Places {
+    fn default() -> Self {
+        Self {
+            settings: "/etc/scrap/fence".into(),
+            agents: "/usr/sbin".into(),
+            hooks: "/etc/scrap/fence/hooks".into(),
+        }
+    }
+}
+
 /// Why a node's power is not confirmed to be off, or nobody knows how it is.
 #[derive(Debug, Error)]
 pub enum FenceError {

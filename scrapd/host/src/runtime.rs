@@ -302,6 +302,9 @@ pub trait Runtime: Send + Sync + 'static {
     /// One that does not run is refused with [`RuntimeCause::NotRunning`].
     fn arm(&self, grain: GrainId, deadline: BootTime) -> impl Future<Output = Result<()>> + Send;
 
+    /// Takes the deadline from a running instance; one without: fine. One whose deadline has passed stays dead.
+    fn disarm(&self, grain: GrainId) -> impl Future<Output = Result<()>> + Send;
+
     /// What an instance uses now.
     fn usage(&self, grain: GrainId) -> impl Future<Output = Result<Usage>> + Send;
 

@@ -59,6 +59,7 @@ fn run(state: &State, id: GrainId) -> Option<RunReport> {
     Some(RunReport {
         epoch: run.epoch,
         up: run.up,
+        armed: run.armed,
         healthy: run.healthy,
         ailment: run.ailment.clone(),
         restarts,

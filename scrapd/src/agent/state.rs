@@ -158,6 +158,8 @@ pub enum Update {
     Started(GrainId, Epoch, bool),
     /// A running grain has a deadline from now on.
     Armed(GrainId),
+    /// A running grain has no deadline any more.
+    Disarmed(GrainId),
     /// The order to stop it was given.
     Stopping(GrainId, Timestamp),
     /// It is verified stopped, for this reason.
@@ -229,6 +231,11 @@ impl State {
             Update::Armed(grain) => {
                 if let Some(run) = self.facts.runs.get_mut(&grain) {
                     run.armed = true;
+                }
+            }
+            Update::Disarmed(grain) => {
+                if let Some(run) = self.facts.runs.get_mut(&grain) {
+                    run.armed = false;
                 }
             }
             Update::Stopping(grain, at) => {

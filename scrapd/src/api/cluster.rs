@@ -38,6 +38,10 @@ fn not_formed() -> Failure {
     responses((status = 200, description = "Health with its reasons", body = ClusterView)))]
 pub(super) async fn cluster(State(api): State<Api>, head: Head) -> Answer {
     head.query(&["stale"])?.flag("stale")?;
+    show(&api)
+}
+
+pub(super) fn show(api: &Api) -> Answer {
     api.look(|world| {
         let view = view::cluster(world).ok_or_else(not_formed)?;
         Ok(shown(world.cluster.index, view))

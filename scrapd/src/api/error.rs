@@ -241,16 +241,10 @@ impl From<Refusal> for Failure {
             Refusal::NodeAlive { node, .. } => with(
                 Code::WrongState,
                 &format!(
-                    "a node that is shut down or unplugged falls silent first: `scrapctl node info {node}`; to empty one that runs: `scrapctl node drain {node}`"
+                    "what is shut down or unplugged falls silent first: `scrapctl node info {node}`; to empty a node that runs: `scrapctl node drain {node}`"
                 ),
             ),
-            Refusal::NodeUnfit { node, why } if why == IS_DRAINED => with(
-                Code::WrongState,
-                &format!("it may take grains again after `scrapctl node undrain {node}`"),
-            ),
-            Refusal::NodeUnfit { .. } => {
-                with(Code::WrongState, "`scrapctl node ls` shows the nodes")
-            }
+            Refusal::NodeUnfit { node, why } => with(Code::WrongState, &unfit_hint(&node, &why)),
             Refusal::LastNode { .. } => with(Code::LastNode, "add another node first"),
             Refusal::NodeNeeded { .. } => {
                 with(Code::InUse, "bring the others back first: `scrapctl status` names them")
@@ -272,6 +266,13 @@ impl From<Refusal> for Failure {
                 with(code, &hint)
             }
         }
+    }
+}
+
+fn unfit_hint(node: &str, why: &str) -> String {
+    match why {
+        IS_DRAINED => format!("it may take grains again after `scrapctl node undrain {node}`"),
+        _ => "`scrapctl node ls` shows the nodes".to_owned(),
     }
 }
 

@@ -97,12 +97,17 @@ pub(super) async fn fence_test(State(api): State<Api>, Named(name): Named, asked
     }
 }
 
-/// Who says it, as text for people.
+/// Who says it.
 fn who(by: Option<&str>) -> Answer<OffBy> {
+    named(by).map(|by| OffBy::Person { by })
+}
+
+/// A person's name, as text for people.
+pub(super) fn named(by: Option<&str>) -> Answer<String> {
     let by = by.unwrap_or("somebody").trim();
     if by.is_empty() || by.len() > BY_MAX || by.chars().any(char::is_control) {
         let detail = format!("`by` is a name of at most {BY_MAX} bytes, in one line");
         return Err(Failure::bad_value(Code::BadRequest, "/by", &detail));
     }
-    Ok(OffBy::Person { by: by.to_owned() })
+    Ok(by.to_owned())
 }

@@ -1,5 +1,6 @@
 //! Views: what the API shows, made of facts that were read before. Pure: no clock, no I/O, no choice of status.
 
+mod arm;
 mod cluster;
 mod conditions;
 mod grain;
@@ -73,6 +74,7 @@ fn is_stuck(reason: &WaitReason) -> bool {
         | WaitReason::NoTemplate { .. }
         | WaitReason::CopyStopped { .. }
         | WaitReason::CannotCutPower { .. }
+        | WaitReason::Disarmed { .. }
         | WaitReason::Unwell { .. }
         | WaitReason::TooFewCopies { .. } => true,
         WaitReason::Countdown { .. }

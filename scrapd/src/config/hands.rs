@@ -84,11 +84,11 @@ pub(super) fn network(root: &mut Section<'_, '_>) -> NetworkConfig {
 
 pub(super) fn fence(root: &mut Section<'_, '_>) -> Places {
     let mut section = root.section("fence");
-    let mut folder = |key, default: &str| absolute(&mut section, key).unwrap_or(default.into());
+    let default = Places::default();
     let places = Places {
-        settings: folder("settings", "/etc/scrap/fence"),
-        agents: folder("agents", "/usr/sbin"),
-        hooks: folder("hooks", "/etc/scrap/fence/hooks"),
+        settings: absolute(&mut section, "settings").unwrap_or(default.settings),
+        agents: absolute(&mut section, "agents").unwrap_or(default.agents),
+        hooks: absolute(&mut section, "hooks").unwrap_or(default.hooks),
     };
     section.end();
     places

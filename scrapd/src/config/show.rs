@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use scrap_schema::timing::Timing;
+
 use super::Config;
 use super::values::{DATASETS, FORMATS, ON_SHUTDOWN, ROLES, RUNTIMES};
 
@@ -70,25 +72,28 @@ impl fmt::Display for Config {
         writeln!(f, "\n[log]")?;
         writeln!(f, "format = {}", quoted(word(&FORMATS, self.log.format)))?;
         writeln!(f, "filter = {}", quoted(&self.log.filter))?;
-        let timing = &self.timing;
-        writeln!(f, "\n[timing]")?;
-        if let Some(preset) = timing.preset() {
-            writeln!(f, "preset = {}", quoted(preset.word()))?;
-        }
-        let spans = [
-            ("renew", timing.renew),
-            ("suspect", timing.suspect),
-            ("stop", timing.stop),
-            ("lease", timing.lease),
-            ("kill", timing.kill),
-            ("tick", timing.tick),
-        ];
-        for (key, span) in spans {
-            writeln!(f, "{key} = {}", quoted(&span.to_string()))?;
-        }
-        writeln!(f, "ticks = {}", timing.ticks)?;
+        timing(f, &self.timing)?;
         writeln!(f, "\n[raft]")?;
         writeln!(f, "heartbeat = {}", quoted(&self.raft.heartbeat.to_string()))?;
         writeln!(f, "election = {}", quoted(&self.raft.election.to_string()))
     }
+}
+
+fn timing(f: &mut fmt::Formatter<'_>, timing: &Timing) -> fmt::Result {
+    writeln!(f, "\n[timing]")?;
+    if let Some(preset) = timing.preset() {
+        writeln!(f, "preset = {}", quoted(preset.word()))?;
+    }
+    let spans = [
+        ("renew", timing.renew),
+        ("suspect", timing.suspect),
+        ("stop", timing.stop),
+        ("lease", timing.lease),
+        ("kill", timing.kill),
+        ("tick", timing.tick),
+    ];
+    for (key, span) in spans {
+        writeln!(f, "{key} = {}", quoted(&span.to_string()))?;
+    }
+    writeln!(f, "ticks = {}", timing.ticks)
 }

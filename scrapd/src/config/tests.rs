@@ -185,8 +185,18 @@ fn a_preset_gives_the_numbers_and_single_ones_override_it() {
 
 #[test]
 fn a_preset_that_is_none_or_made_unsafe_is_refused() {
-    refused(&format!("{SMALLEST}\n[timing]\npreset = \"swif\""), &expect![[r#""#]]);
-    refused(&format!("{SMALLEST}\n[timing]\npreset = \"swift\"\nticks = 7"), &expect![[r#""#]]);
+    refused(
+        &format!("{SMALLEST}\n[timing]\npreset = \"swif\""),
+        &expect![[r#"
+        line 5: `timing.preset`: `swif` is not one of `calm`, `standard`, `swift`
+            hint: did you mean `swift`?"#]],
+    );
+    refused(
+        &format!("{SMALLEST}\n[timing]\npreset = \"swift\"\nticks = 7"),
+        &expect![[r#"
+        line 6: `timing.*`: the countdown of 7 × 1s must be longer than lease 5s + kill 2s at 1 % clock drift: 6930 ms is not more than 7050 ms
+            hint: a grain could run twice with these numbers; every `preset` is safe as it is"#]],
+    );
 }
 
 #[test]

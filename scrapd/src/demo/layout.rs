@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use scrap_host::fence::Places;
 use scrap_schema::api::API_PORT;
 use scrap_schema::id::Name;
 use scrap_schema::node::{Addresses, NodeRole};
@@ -219,6 +220,7 @@ impl DemoNode {
                 zfs: None,
             },
             network: NetworkConfig::default(),
+            fence: Places::default(),
             // What the machine uses is measured for the whole machine: so are the facts.
             reserve: Reserve::default(),
             on_shutdown: OnShutdown::Stop,

@@ -13,7 +13,19 @@ use scrap_schema::unit::Span;
 
 use super::{Done, Trouble};
 use crate::agent::{Update, after_start, before_start};
-use crate::daemon::Daemon;
+use crate::daemon::{Daemon, Host};
+
+/// Gives what runs a deadline.
+pub(super) async fn arm(host: &Host, grain: GrainId, deadline: BootTime) -> Done {
+    host.runtime.arm(grain, deadline).await?;
+    Ok(vec![Update::Armed(grain)])
+}
+
+/// Takes it away.
+pub(super) async fn disarm(host: &Host, grain: GrainId) -> Done {
+    host.runtime.disarm(grain).await?;
+    Ok(vec![Update::Disarmed(grain)])
+}
 
 pub(super) async fn start(
     daemon: &Arc<Daemon>,

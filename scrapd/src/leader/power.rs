@@ -62,7 +62,7 @@ async fn one(consensus: &Consensus, memory: &Memory, me: NodeId, places: &Places
 }
 
 /// With what is behind it and what to do.
-pub(crate) fn said(error: &FenceError) -> String {
+fn said(error: &FenceError) -> String {
     format!("{} ({})", chain(error), error.hint())
 }
 

@@ -227,6 +227,7 @@ impl Node {
             runtime: scrapd::config::RuntimeKind::Mem,
             peers: Peers::new(consensus.clone()).unwrap(),
             http: reqwest::Client::builder().no_proxy().build().unwrap(),
+            fence: Default::default(),
             scrub_every: Span::ZERO,
             started: clock::boot_time(),
             addresses,

@@ -62,6 +62,7 @@ impl Sim {
             | HostAction::Describe { .. }
             | HostAction::Extend { .. }
             | HostAction::Arm { .. }
+            | HostAction::Disarm { .. }
             | HostAction::Snapshot { .. }
             | HostAction::Tell { .. } => 50,
             HostAction::Promote { .. }
@@ -201,8 +202,7 @@ impl Sim {
                 if self.machines[at].datasets.contains_key(&grain) {
                     return Err("it exists already".to_owned());
                 }
-                let dataset = Dataset::new(DataRole::Owner, epoch);
-                self.machines[at].datasets.insert(grain, dataset);
+                self.machines[at].datasets.insert(grain, Dataset::new(DataRole::Owner, epoch));
                 Ok(())
             }
             HostAction::Promote { grain, epoch } => self.promote(at, grain, epoch),
@@ -260,6 +260,7 @@ impl Sim {
             HostAction::Start { .. }
             | HostAction::Stop { .. }
             | HostAction::Arm { .. }
+            | HostAction::Disarm { .. }
             | HostAction::Extend { .. } => self.land_run(at, &action),
             HostAction::Tell { command } => self.report(at, *command),
         }

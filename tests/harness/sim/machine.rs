@@ -290,6 +290,7 @@ impl Machine {
         let run = self.runs.get(&grain).filter(|run| run.alive).map(|run| RunReport {
             epoch: run.epoch,
             up: run.up,
+            armed: run.armed,
             healthy: run.healthy,
             ailment: run.ailment.clone(),
             restarts: 0,

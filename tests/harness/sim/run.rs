@@ -56,6 +56,16 @@ impl Sim {
                 }
                 Ok(())
             }
+            HostAction::Disarm { grain } => {
+                let machine = &mut self.machines[at];
+                if let (Some(instance), Some(run)) =
+                    (machine.instances.get_mut(grain), machine.runs.get_mut(grain))
+                {
+                    instance.deadline = None;
+                    run.armed = false;
+                }
+                Ok(())
+            }
             HostAction::Extend { deadline } => {
                 let machine = &mut self.machines[at];
                 for instance in machine.instances.values_mut() {

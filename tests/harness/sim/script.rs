@@ -167,6 +167,20 @@ impl Sim {
                     _ => drop(self.machines[at].ill.insert(grain, self.now)),
                 }
             }
+            ["disarm", rest @ ..] => {
+                let (mut node, mut until) = (None, None);
+                for word in rest {
+                    match word.strip_prefix("for=") {
+                        Some(span) => until = Some(wall(self.now) + span.parse::<Span>()?),
+                        None => node = Some(self.node_id(word)?),
+                    }
+                }
+                self.ask(Command::Disarm { node, until, by: "kim@desk".to_owned() });
+            }
+            ["arm", rest @ ..] => {
+                let node = rest.first().map(|node| self.node_id(node)).transpose()?;
+                self.ask(Command::Arm { node, by: Some("kim@desk".to_owned()) });
+            }
             ["confirm-off", node] => {
                 let node = self.node_id(node)?;
                 let boot = self.truth.nodes[&node].boot.context("it never registered")?;

@@ -13,6 +13,7 @@ pub fn action(name: impl Fn(GrainId) -> String, action: &HostAction) -> Option<S
         }
         HostAction::Stop { grain, why, .. } => Some(format!("stop {}: {why}", name(*grain))),
         HostAction::Arm { grain, .. } => Some(format!("put {} under the lease", name(*grain))),
+        HostAction::Disarm { grain } => Some(format!("let {} run without a lease", name(*grain))),
         HostAction::Promote { grain, epoch } => {
             Some(format!("promote the copy of {}, epoch {epoch}", name(*grain)))
         }

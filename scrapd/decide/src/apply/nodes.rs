@@ -57,8 +57,14 @@ fn form(
         return Err(Refusal::out_of_date("the cluster is formed already"));
     }
     timing.check().map_err(|reason| Refusal::Invalid { why: reason.to_string() })?;
-    change.cluster.identity =
-        Some(Identity { id, name: name.clone(), timing, next_node: 1, formed: change.at });
+    change.cluster.identity = Some(Identity {
+        id,
+        name: name.clone(),
+        timing,
+        next_node: 1,
+        formed: change.at,
+        disarmed: None,
+    });
     change.touch(Key::Identity);
     for (name, policy) in Policy::built_in() {
         change.touch(Key::Policy(name.clone()));
@@ -94,6 +100,7 @@ fn add(change: &mut Change<'_>, new: &NewNode) -> Result<Outcome, Refusal> {
         boot: None,
         liveness: Liveness::Joining,
         off: None,
+        disarmed: None,
         registered: 0,
         awaited: None,
         drain: None,

@@ -28,6 +28,7 @@ pub(super) fn apply(change: &mut Change<'_>, command: &Command) -> Result<Outcom
         Command::AssignGrain { grain, epoch, to, base, cause } => {
             assign(change, *grain, *epoch, *to, base.as_ref(), cause)
         }
+        Command::UnarmGrain { grain, epoch } => unarm(change, *grain, *epoch),
         Command::SetStandbys { grain, epoch, standbys } => {
             set_standbys(change, *grain, *epoch, standbys)
         }
@@ -151,7 +152,7 @@ fn take_over(
     stage: Stage,
 ) -> Result<(), Refusal> {
     // Decided here, on the same state everywhere: whoever starts it in this epoch knows whether it needs the lease.
-    let armed = change.look(id).map(|grain| change.cluster.needs_lease(grain))?;
+    let armed = change.look(id).map(|grain| change.cluster.needs_lease_on(grain, Some(to)))?;
     let members: BTreeSet<NodeId> = change.cluster.nodes.keys().copied().collect();
     let grain = change.grain(id)?;
     grain.epoch = grain.epoch.next();
@@ -312,6 +313,19 @@ fn remember_copy(
         Some(stands) => away.insert(node, stands),
         None => away.remove(&node),
     };
+    Ok(Outcome::Done)
+}
+
+/// From now on it is not given away by itself, so its owner may take its deadline away: never the other way round.
+fn unarm(change: &mut Change<'_>, id: GrainId, epoch: Epoch) -> Result<Outcome, Refusal> {
+    let grain = change.look_in(id, epoch)?;
+    if !grain.armed {
+        return Ok(Outcome::Unchanged);
+    }
+    if change.cluster.needs_lease(grain) {
+        return Err(Refusal::out_of_date("it needs its lease"));
+    }
+    change.grain(id)?.armed = false;
     Ok(Outcome::Done)
 }
 

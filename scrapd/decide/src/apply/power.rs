@@ -1,17 +1,31 @@
-//! Commands about the power of nodes: that a silent one is off, and that all of them were.
+//! Commands about the power of nodes: that a silent one is off, and that all of them were. Also those for work on them.
 
+use scrap_schema::command::Command;
 use scrap_schema::event::{Severity, Topic};
 use scrap_schema::fence::OffBy;
 use scrap_schema::id::{BootId, NodeId};
 use scrap_schema::time::Timestamp;
 
 use super::nodes::present;
-use super::{About, Change};
+use super::{About, Change, arm};
 use crate::cluster::{Liveness, Off, Outcome};
 use crate::refusal::Refusal;
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "the dispatcher sends only these commands here")]
+pub(super) fn apply(change: &mut Change<'_>, command: &Command) -> Result<Outcome, Refusal> {
+    match command {
+        Command::ConfirmNodeOff { node, boot, until, by } => {
+            confirm_off(change, *node, *boot, *until, by)
+        }
+        Command::AwaitNode { node, boot } => wait_for(change, *node, *boot),
+        Command::Disarm { node, until, by } => arm::disarm(change, *node, *until, by),
+        Command::Arm { node, by } => arm::arm(change, *node, by.as_deref()),
+        _ => Err(Refusal::out_of_date("not a command about power")),
+    }
+}
+
 /// Somebody has made sure that a silent node is off. What is left of its countdown has nothing to wait for any more.
-pub(super) fn confirm_off(
+fn confirm_off(
     change: &mut Change<'_>,
     id: NodeId,
     boot: BootId,
@@ -43,11 +57,7 @@ pub(super) fn confirm_off(
 }
 
 /// Everything was off, and a node that has the newest data is not back yet.
-pub(super) fn wait_for(
-    change: &mut Change<'_>,
-    id: NodeId,
-    boot: BootId,
-) -> Result<Outcome, Refusal> {
+fn wait_for(change: &mut Change<'_>, id: NodeId, boot: BootId) -> Result<Outcome, Refusal> {
     let node = present(change, id, boot)?;
     match node.liveness {
         Liveness::Suspect { .. } => (),

@@ -224,7 +224,7 @@ fn after_everything_was_off_the_owner_is_waited_for_unless_a_person_knows_better
     asked.begin(Work::Failover { grain: WEB, to: None, accept_loss: None, owner_is_off: false });
     assert!(choice(&mut asked).starts_with("n3 from 109"), "{}", choice(&mut asked));
     world.wait(179_999);
-    assert!(choice(&mut world).contains("given 1 s more"), "{}", choice(&mut world));
+    assert!(choice(&mut world).contains("given 1 ms more"), "{}", choice(&mut world));
     world.wait(1);
     assert!(choice(&mut world).starts_with("n3 from 109"), "{}", choice(&mut world));
 }

@@ -135,11 +135,15 @@ fn is_resting(here: Here<'_>) -> bool {
     here.now.boot < stopped + Span::from_ms(rest.min(REST_MAX.ms()))
 }
 
-/// A grain that was started without the lease and needs one now (`docs/decisions/0005`).
+/// A grain that was started without the lease and needs one now (`docs/decisions/0005`), or the other way round.
 fn arm(here: Here<'_>, actions: &mut Vec<HostAction>) {
     let timing = here.cluster.timing();
     let armed = here.run.is_some_and(|run| run.armed);
     let held = here.host.lease.is_held(timing, here.now.boot);
+    // Nobody gives it away by himself any more, and that is known here: it may outlive the lease.
+    if armed && !under_lease(here) {
+        actions.push(HostAction::Disarm { grain: here.grain.id });
+    }
     if under_lease(here)
         && !armed
         && held

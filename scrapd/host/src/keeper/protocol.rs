@@ -71,6 +71,8 @@ pub(crate) enum Request {
     Extend { deadline: BootTime },
     /// Live no longer than until then, from now on.
     Arm { deadline: BootTime },
+    /// Live on without a deadline.
+    Disarm,
     /// End it; the keeper ends last.
     Stop { grace_ms: u64 },
 }

@@ -298,6 +298,7 @@ impl Keeper {
             Request::Note => self.note(),
             Request::Extend { deadline } => self.extend(deadline),
             Request::Arm { deadline } => self.arm(deadline),
+            Request::Disarm => self.disarm(),
             Request::Stop { grace_ms } => self.end(Span::from_ms(grace_ms)),
         }
         let status = Status { state: self.state(), ..self.record.status.clone() };
@@ -318,6 +319,13 @@ impl Keeper {
         match self.record.status.deadline {
             None => self.record.status.deadline = Some(deadline),
             Some(_) => self.extend(deadline),
+        }
+    }
+
+    /// Takes its deadline away, unless that has passed: dead stays dead.
+    fn disarm(&mut self) {
+        if self.record.status.deadline.is_some_and(|held| held > clock::boot_time()) {
+            self.record.status.deadline = None;
         }
     }
 

@@ -200,6 +200,15 @@ impl Keepers {
         asked.map(|_| ()).map_err(|error| io_cause("its keeper does not answer", error))
     }
 
+    /// See [`crate::runtime::Runtime::disarm`].
+    pub(crate) async fn disarm(&self, grain: GrainId) -> Found<()> {
+        self.live(grain).await?;
+        let asked: std::io::Result<Status> = call::ask(&self.folder(grain), &Request::Disarm).await;
+        let status = asked.map_err(|error| io_cause("its keeper does not answer", error))?;
+        // It had passed already.
+        if status.deadline.is_some() { Err(RuntimeCause::NotRunning) } else { Ok(()) }
+    }
+
     /// The record of a grain that runs.
     pub(crate) async fn live(&self, grain: GrainId) -> Found<Record> {
         match self.known(grain).await? {

@@ -275,6 +275,15 @@ impl Runtime for MemRuntime {
         })
     }
 
+    async fn disarm(&self, grain: GrainId) -> Result<()> {
+        self.with(|rows| {
+            let row = rows.get_mut(&grain).filter(|row| row.is_live());
+            let row = row.ok_or_else(|| not_running("disarm", grain))?;
+            row.instance.deadline = None;
+            Ok(())
+        })
+    }
+
     async fn extend(&self, deadline: BootTime) -> Result<Vec<RuntimeError>> {
         self.with(|rows| {
             for row in rows

@@ -91,6 +91,10 @@ impl Runtime for ProcessRuntime {
         self.keepers.arm(grain, deadline).await.map_err(error("arm", grain))
     }
 
+    async fn disarm(&self, grain: GrainId) -> Result<()> {
+        self.keepers.disarm(grain).await.map_err(error("disarm", grain))
+    }
+
     async fn usage(&self, grain: GrainId) -> Result<Usage> {
         self.measure(grain).await.map_err(error("measure", grain))
     }

@@ -37,6 +37,7 @@ macro_rules! suite {
             a_start_after_its_deadline_is_refused
             without_a_deadline_none_is_given
             arming_gives_a_deadline
+            disarming_takes_it_away
             an_empty_command_is_refused
             the_log_can_be_followed
             exec_runs_beside_the_program
@@ -228,6 +229,24 @@ pub(crate) async fn arming_gives_a_deadline<B: Bench>() {
     }
     r.stop(WEB, GRACE).await.unwrap();
     assert_cause!(r.arm(WEB, soon(1000)).await, RuntimeCause::NotRunning);
+}
+
+pub(crate) async fn disarming_takes_it_away<B: Bench>() {
+    let bench = B::new().await;
+    let r = bench.runtime();
+    assert_cause!(r.disarm(WEB).await, RuntimeCause::NotRunning);
+    let armed = scrap_host::runtime::Start { deadline: Some(soon(600_000)), ..bench.order(1) };
+    r.start(armed).await.unwrap();
+    for _ in 0..2 {
+        r.disarm(WEB).await.unwrap();
+        assert_eq!(instance(r).await.unwrap().deadline, None);
+        r.extend(soon(700_000)).await.unwrap();
+        assert_eq!(instance(r).await.unwrap().deadline, None);
+    }
+    let again = soon(600_000);
+    r.arm(WEB, again).await.unwrap();
+    assert_eq!(instance(r).await.unwrap().deadline, Some(again));
+    r.stop(WEB, GRACE).await.unwrap();
 }
 
 pub(crate) async fn an_empty_command_is_refused<B: Bench>() {

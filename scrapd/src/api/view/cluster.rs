@@ -9,7 +9,7 @@ use scrap_schema::node::PoolState;
 use scrap_schema::unit::Span;
 
 use super::grain::state;
-use super::{World, conditions, count, is_stuck, ms, names};
+use super::{World, arm, conditions, count, is_stuck, ms, names};
 
 /// A sentence and how much it matters.
 struct Reason {
@@ -63,6 +63,9 @@ pub(crate) fn cluster(world: &World<'_>) -> Option<ClusterView> {
         waiting: world.held.iter().map(|held| world.waiting(held)).collect(),
         orphans: number(world.cluster.orphans.len()),
         lease: Some(identity.timing.into()),
+        disarmed: arm::disarmed(world),
+        disarming: arm::disarming(world),
+        arming: arm::arming(world),
     })
 }
 
@@ -138,6 +141,9 @@ fn reasons(world: &World<'_>, grains: &[(&Grain, GrainState)]) -> Vec<Reason> {
         }
     }
     for text in grains.iter().filter_map(|(grain, _)| over_quota(world, grain)) {
+        add(ClusterHealth::Degraded, text);
+    }
+    for text in arm::reasons(world) {
         add(ClusterHealth::Degraded, text);
     }
     if let Some(text) = thin_quorum(world) {

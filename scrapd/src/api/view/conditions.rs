@@ -277,6 +277,11 @@ fn protected(world: &World<'_>, grain: &Grain) -> Verdict {
     }
     let message = format!("at most the last {} of writes would be lost", lag.rounded_up());
     match failover.mode {
+        FailoverMode::Auto if world.cluster.disarmed(grain.owner).is_some() => (
+            Some(true),
+            "Disarmed",
+            format!("{message}; while it is disarmed only a person starts it elsewhere"),
+        ),
         FailoverMode::Auto if !world.cluster.needs_lease(grain) => (
             Some(true),
             "NeedsAPerson",

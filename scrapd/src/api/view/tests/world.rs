@@ -83,6 +83,7 @@ pub(super) fn running() -> GrainReport {
             dirty: Bytes(0),
         }),
         run: Some(RunReport {
+            armed: true,
             epoch: Epoch(1),
             up: true,
             healthy: Some(true),
