@@ -131,7 +131,15 @@ pub enum Command {
     /// A node becomes a member.
     AddNode { node: NewNode },
     /// A node's daemon has started: clears suspicion and fence, makes earlier starts of it invalid.
-    RegisterNode { node: NodeId, boot: BootId, addresses: Addresses, facts: NodeFacts },
+    RegisterNode {
+        node: NodeId,
+        boot: BootId,
+        addresses: Addresses,
+        facts: NodeFacts,
+        /// What the node's guard can prove the end of this start with, sealed. `None`: it has no guard.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seal: Option<String>,
+    },
     /// A node is silent: its renewals are refused from now on, the countdown starts.
     SuspectNode { node: NodeId, boot: BootId, last_heard: Timestamp },
     /// One step of the countdown.
@@ -326,6 +334,9 @@ pub enum Command {
     TemplateLost { template: TemplateId, node: NodeId },
     /// Remove a template that no grain began from, with its data on every node.
     RemoveTemplate { template: TemplateId, if_index: Option<u64> },
+    // --- what guards say
+    /// The guard of a silent node has proven that nothing of this start of its daemon that needs the lease runs, or ever will.
+    AttestNode { node: NodeId, boot: BootId },
 }
 
 impl fmt::Display for Command {
@@ -453,6 +464,9 @@ impl fmt::Display for Command {
                 write!(f, "node {node} has template {template} no longer")
             }
             Self::RemoveTemplate { template, .. } => write!(f, "remove template {template}"),
+            Self::AttestNode { node, .. } => {
+                write!(f, "the guard of node {node} has stopped everything")
+            }
         }
     }
 }

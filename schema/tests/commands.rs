@@ -84,6 +84,7 @@ kinds! {
     TemplateHeld "template-held"
     TemplateLost "template-lost"
     RemoveTemplate "remove-template"
+    AttestNode "attest-node"
 }
 
 const GRAIN: GrainId = GrainId(0x0190_1234_5678_9abc_def0_1234_5678_9abc);
@@ -155,7 +156,7 @@ fn of_nodes() -> Vec<Command> {
             node: new_node(),
         },
         Command::AddNode { node: new_node() },
-        Command::RegisterNode { node: NODE, boot: BOOT, addresses, facts },
+        Command::RegisterNode { node: NODE, boot: BOOT, addresses, facts, seal: None },
         Command::SuspectNode { node: NODE, boot: BOOT, last_heard: AT },
         Command::TickNode { node: NODE, boot: BOOT, tick: 4 },
         Command::FenceNode { node: NODE, boot: BOOT },
@@ -336,7 +337,7 @@ fn of_systems() -> Vec<Command> {
     let text = GrainText { spec, ..text() };
     let items = vec![ApplyItem::Network { name: name("grains"), network: network.clone() }];
     vec![
-        Command::RegisterNode { node: NODE, boot: BOOT, addresses, facts },
+        Command::RegisterNode { node: NODE, boot: BOOT, addresses, facts, seal: None },
         Command::CreateGrain { grain: GRAIN, operation: OPERATION, text },
         Command::Apply { items, prune: None, keep_until: AT, unchanged_after: None },
         Command::PutNetwork { name: network_name.clone(), if_index: Some(1), network },
@@ -412,6 +413,7 @@ fn of_power() -> Vec<Command> {
         Command::Arm { node: None, by: None },
         Command::Arm { node: Some(NODE), by: Some("kim".to_owned()) },
         Command::UnarmGrain { grain: GRAIN, epoch: EPOCH },
+        Command::AttestNode { node: NODE, boot: BOOT },
     ]
 }
 

@@ -5,6 +5,7 @@
 //! and its registration applied here: an older picture of the cluster never starts anything.
 
 mod alarm;
+mod guard;
 mod health;
 mod reach;
 mod renew;
@@ -30,6 +31,7 @@ use crate::daemon::{Daemon, Host};
 use crate::execute::{self, Trouble};
 use crate::transfer::Turns;
 
+pub use guard::hear as hear_guards;
 pub(crate) use reach::{after_start, ask_early, before_start};
 pub use renew::renewals;
 pub use state::{Checked, Reading, Sending, State, Update};
@@ -139,6 +141,8 @@ pub async fn run(daemon: Arc<Daemon>, shutdown: CancellationToken) -> bool {
     let mut measured = BootTime::default();
     let mut look = None::<tokio::task::JoinHandle<()>>;
     let mut measurement = None::<tokio::task::JoinHandle<()>>;
+    let mut told = guard::Told::default();
+    tasks.spawn(guard::keep(daemon.clone(), shutdown.clone()));
     tasks.spawn(reach::keep(daemon.clone(), shutdown.clone()));
     tasks.spawn(survey::keep(daemon.clone(), shutdown.clone()));
     tasks.spawn(scrub::keep(daemon.clone(), shutdown.clone()));
@@ -158,6 +162,8 @@ pub async fn run(daemon: Arc<Daemon>, shutdown: CancellationToken) -> bool {
         }
         changes.mark_unchanged();
         let (freezes, others) = execute::freezes(plan(&daemon, now));
+        // Before anything of it is done: the guard must not think that the lease is over while something begins under it.
+        guard::tell(&daemon, &mut told);
         if !freezes.is_empty() {
             tasks.spawn(freeze(daemon.clone(), freezes));
         }

@@ -93,6 +93,10 @@ pub struct HostConfig {
     /// The program that stays beside each grain of the `process` runtime.
     /// `None`: `scrap-keeper` beside the running `scrapd`.
     pub keeper: Option<PathBuf>,
+    /// `None`: `scrap-guard` beside the running `scrapd`.
+    pub guard: Option<PathBuf>,
+    /// The machine's watchdog, which its guard pets. `None`: none.
+    pub watchdog: Option<PathBuf>,
     /// Where the `zfs` backend keeps its datasets; nothing for the others.
     pub zfs: Option<ZfsConfig>,
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use scrap_host::any::{AnyDatasets, AnyRuntime};
 use scrap_host::fence::Places;
+use scrap_host::guard::AnyGuard;
 use scrap_host::net::AnyNet;
 use scrap_schema::id::{ClusterId, Name, NodeId};
 use scrap_schema::node::Addresses;
@@ -25,6 +26,8 @@ pub struct Host {
     pub runtime: AnyRuntime,
     /// The network of its grains.
     pub net: AnyNet,
+    /// Who sees to it that nothing runs here longer than it may.
+    pub guard: AnyGuard,
 }
 
 /// One daemon. Shared by everything that runs in it.

@@ -12,6 +12,9 @@ use anyhow::Context;
 use scrap_host::any::{AnyDatasets, AnyRuntime};
 use scrap_host::datasets::{Cause, DatasetError, Datasets as _};
 use scrap_host::dir::DirDatasets;
+use scrap_host::guard::{AnyGuard, GuardError};
+#[cfg(target_os = "linux")]
+use scrap_host::guard::{Guard, Settings};
 use scrap_host::lxc::{LxcRuntime, OpenError};
 use scrap_host::mem::{MemDatasets, MemRuntime};
 use scrap_host::net::AnyNet;
@@ -19,6 +22,7 @@ use scrap_host::net::AnyNet;
 use scrap_host::net::{HostNet, NetSettings};
 use scrap_host::process::ProcessRuntime;
 use scrap_host::zfs::{ZfsDatasets, ZfsSettings};
+use scrap_schema::timing::Timing;
 use scrap_schema::unit::Bytes;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -169,10 +173,10 @@ impl Drop for Waiting {
 }
 
 async fn try_open(config: &Config, consensus: &Consensus) -> Result<Hands, NotOpen> {
-    let host = Arc::new(backends(config).await.map_err(sorted)?);
+    let timing = consensus.read(|cluster| cluster.timing());
+    let host = Arc::new(backends(config, timing).await.map_err(sorted)?);
     let space = host.datasets.space().await.map_err(|error| sorted(error.into()))?.total;
     let agent = agent::Handle::default();
-    let timing = consensus.read(|cluster| cluster.timing());
     agent::gather(&host, &agent, timing).await.map_err(|error| {
         let error = anyhow::anyhow!(chain(error.as_ref()));
         NotOpen::ForNow(error.context("cannot read what is on this host"))
@@ -187,13 +191,13 @@ fn sorted(error: anyhow::Error) -> NotOpen {
         Some(OpenError::PathTooLong { .. } | OpenError::NoKeeper { .. } | OpenError::NotRoot) => {
             false
         }
-        None => error.is::<Cause>() || error.is::<DatasetError>(),
+        None => error.is::<Cause>() || error.is::<DatasetError>() || error.is::<GuardError>(),
     };
     if passes { NotOpen::ForNow(error) } else { NotOpen::ForGood(error) }
 }
 
 /// The backends that the configuration names.
-async fn backends(config: &Config) -> anyhow::Result<Host> {
+async fn backends(config: &Config, timing: Timing) -> anyhow::Result<Host> {
     let datasets = match config.host.datasets {
         DatasetsKind::Dir => {
             let root = config.data_dir.join("pool");
@@ -216,14 +220,35 @@ async fn backends(config: &Config) -> anyhow::Result<Host> {
         }
         RuntimeKind::Mem => AnyRuntime::Mem(MemRuntime::new()),
     };
-    Ok(Host { datasets, runtime, net: net(config)? })
+    Ok(Host { datasets, runtime, net: net(config)?, guard: guard(config, timing).await? })
 }
 
 fn keeper(config: &Config) -> anyhow::Result<std::path::PathBuf> {
     match &config.host.keeper {
         Some(keeper) => Ok(keeper.clone()),
-        None => beside_me("scrap-keeper"),
+        None => beside_me("scrap-keeper", "keeper"),
     }
+}
+
+/// Who watches over what the runtime starts.
+#[cfg(target_os = "linux")]
+async fn guard(config: &Config, timing: Timing) -> anyhow::Result<AnyGuard> {
+    match config.host.runtime {
+        RuntimeKind::Mem => return Ok(AnyGuard::Off),
+        RuntimeKind::Process | RuntimeKind::Lxc => (),
+    }
+    let program = match &config.host.guard {
+        Some(guard) => guard.clone(),
+        None => beside_me("scrap-guard", "guard")?,
+    };
+    let watchdog = config.host.watchdog.clone().map(|device| (device, timing.kill));
+    let settings = Settings { run_dir: config.run_dir.clone(), program, watchdog };
+    Ok(AnyGuard::On(Guard::open(settings).await?))
+}
+
+#[cfg(not(target_os = "linux"))]
+async fn guard(_: &Config, _: Timing) -> anyhow::Result<AnyGuard> {
+    Ok(AnyGuard::Off)
 }
 
 /// The network of grains, if the configuration names one.
@@ -241,12 +266,12 @@ fn net(_: &Config) -> anyhow::Result<AnyNet> {
 }
 
 /// A program that is installed beside this one.
-fn beside_me(name: &str) -> anyhow::Result<std::path::PathBuf> {
+fn beside_me(name: &str, key: &str) -> anyhow::Result<std::path::PathBuf> {
     let me = std::env::current_exe().context("cannot find out where this program is")?;
     let program = me.with_file_name(name);
     if program.exists() {
         return Ok(program);
     }
-    let hint = "install it there, or name it with `keeper` under `[host]`";
+    let hint = format!("install it there, or name it with `{key}` under `[host]`");
     anyhow::bail!("`{}` is missing\n  hint: {hint}", program.display())
 }

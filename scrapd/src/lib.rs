@@ -46,6 +46,7 @@ use scrap_host::clock;
 use scrap_schema::command::{Command, Proposal};
 use scrap_schema::node::{NodeFacts, NodeRole};
 use tokio::net::TcpListener;
+use tokio::net::UdpSocket;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -91,6 +92,7 @@ async fn node(
         api: listen(config.listen.api, "the API").await?,
         peer: listen(config.listen.peer, "other nodes").await?,
     };
+    let guards = hear_guards(config.listen.peer).await?;
     let assembled = assemble(&config, &identity, &doors, &core, shutdown.clone()).await?;
     let Some((daemon, facts)) = assembled else { return Ok(()) };
     let consensus = daemon.consensus.clone();
@@ -99,6 +101,7 @@ async fn node(
     let doors_stop = CancellationToken::new();
     let peer_routes = consensus.routes().merge(peer::routes(daemon.clone()));
     let peers = core.spawn(api::serve(same(&doors.peer)?, peer_routes, doors_stop.clone()));
+    core.spawn(agent::hear_guards(daemon.clone(), guards, doors_stop.clone()));
     let leader = core.spawn(leader::run(
         consensus.clone(),
         identity.node,
@@ -199,6 +202,12 @@ async fn listen(
 ) -> anyhow::Result<std::net::TcpListener> {
     let taken = || format!("cannot listen for {whom} on {address}");
     TcpListener::bind(address).await.and_then(TcpListener::into_std).with_context(taken)
+}
+
+/// Where guards of other nodes are heard: at the same address, in datagrams.
+async fn hear_guards(address: std::net::SocketAddr) -> anyhow::Result<UdpSocket> {
+    let taken = || format!("cannot listen for guards of other nodes on {address} (UDP)");
+    UdpSocket::bind(address).await.with_context(taken)
 }
 
 /// Stops the grains of this node and says so: they may be started elsewhere at once. `at_rest`: nothing is under way that

@@ -99,6 +99,53 @@ async fn a_daemon_that_hangs_loses_its_grain_and_nothing_runs_twice() -> anyhow:
     cluster.end().await
 }
 
+/// A countdown that nobody lives to see the end of: what fails over has been proven dead.
+fn endless_countdown() -> Timing {
+    let ms = Span::from_ms;
+    Timing {
+        renew: ms(200),
+        suspect: ms(1500),
+        stop: ms(3000),
+        lease: ms(5000),
+        kill: ms(2000),
+        tick: ms(600_000),
+        ticks: 8,
+    }
+}
+
+#[tokio::test]
+async fn the_guard_of_a_node_whose_daemon_and_keepers_hang_ends_its_grains_and_the_countdown()
+-> anyhow::Result<()> {
+    let mut cluster = Cluster::start(Spec::new(3).timing(endless_countdown())).await?;
+    let book = cluster.guestbook("bob", 2).await?;
+    let watch = cluster.watch();
+    let writer = Writer::start(&book);
+    writer.more(20, SOON).await?;
+    let bob = cluster.node("bob")?;
+    bob.signal(Signal::STOP);
+    for keeper in bob.keepers() {
+        keeper.signal(Signal::STOP);
+    }
+    cluster
+        .grain_is("book", "runs elsewhere", |grain| {
+            grain.status.state == GrainState::Running
+                && grain.status.node.as_ref().is_some_and(|node| node.as_str() != "bob")
+        })
+        .await?;
+    let bob = cluster.node("bob")?;
+    assert!(bob.grain_processes().is_empty() && bob.keepers().is_empty());
+    writer.more(20, SOON).await?;
+    // It wakes up with a lease that it believes in, and everything is over.
+    bob.signal(Signal::CONT);
+    cluster.node_is("bob", NodeState::Online).await?;
+    writer.more(20, SOON).await?;
+    cluster.is_protected("book", 2).await?;
+    writer.end().await?;
+    crate::migrate::epochs(&book.entries().await?)?;
+    watch.end()?;
+    cluster.end().await
+}
+
 #[tokio::test]
 async fn a_leader_that_hangs_is_replaced_and_does_not_act_on_what_it_knew() -> anyhow::Result<()> {
     let mut cluster = Cluster::start(Spec::new(3)).await?;

@@ -93,6 +93,7 @@ fn dispatch(change: &mut Change<'_>, command: &Command) -> Result<Outcome, Refus
         | Command::SuspectNode { .. }
         | Command::TickNode { .. }
         | Command::FenceNode { .. }
+        | Command::AttestNode { .. }
         | Command::LeaveNode { .. }
         | Command::AlarmNode { .. }
         | Command::SetCordon { .. }
@@ -145,10 +146,9 @@ fn dispatch(change: &mut Change<'_>, command: &Command) -> Result<Outcome, Refus
         | Command::GrainHealth { .. }
         | Command::GrainDeclined { .. }
         | Command::OrphanKept { .. } => facts::apply(change, command),
-        Command::PutNetwork { name, if_index, network } => {
-            networks::put(change, name, *if_index, network)
+        Command::PutNetwork { .. } | Command::DeleteNetwork { .. } => {
+            networks::apply(change, command)
         }
-        Command::DeleteNetwork { name, if_index } => networks::delete(change, name, *if_index),
         Command::AddTemplate { .. }
         | Command::TemplateHeld { .. }
         | Command::TemplateLost { .. }

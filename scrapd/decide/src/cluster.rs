@@ -110,6 +110,9 @@ pub struct Node {
     pub facts: NodeFacts,
     /// The newest registered start of its daemon; `None` before the first.
     pub boot: Option<BootId>,
+    /// What its guard can prove the end of that start with, sealed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seal: Option<String>,
     /// Whether its lease is renewed.
     pub liveness: Liveness,
     /// That it is off, as somebody has confirmed; `None` again when it registers.

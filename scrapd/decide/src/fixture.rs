@@ -66,7 +66,7 @@ impl World {
         };
         self.done(command);
         let (node, boot) = (NodeId(number), BootId(1));
-        self.done(Command::RegisterNode { node, boot, addresses, facts });
+        self.done(Command::RegisterNode { node, boot, addresses, facts, seal: None });
     }
 
     /// A grain that answers on a node, with copies on others.

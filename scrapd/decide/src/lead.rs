@@ -185,9 +185,8 @@ impl fmt::Display for WaitReason {
             | Self::CopiesUnheard
             | Self::CopyUnsettled { .. }
             | Self::CameBack { .. }
+            | Self::Moving { .. }
             | Self::Unwell { .. } => self.of_what_goes_on(f),
-            Self::Moving { left: 1 } => f.write_str("1 grain is left to move"),
-            Self::Moving { left } => write!(f, "{left} grains are left to move"),
         }
     }
 }
@@ -250,6 +249,8 @@ impl WaitReason {
             Self::CameBack { grain } => {
                 write!(f, "grain {grain} did not answer where it was moved to and came back")
             }
+            Self::Moving { left: 1 } => f.write_str("1 grain is left to move"),
+            Self::Moving { left } => write!(f, "{left} grains are left to move"),
             _ => f.write_str(self.kind()),
         }
     }

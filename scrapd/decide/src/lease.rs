@@ -123,6 +123,21 @@ impl Tenant {
     }
 }
 
+/// What follows from a guard's word that nothing runs under a registration any more, which it has proven with what was sealed
+/// as `seal`. `None`: nothing, because it is about another start, or nobody waits for it.
+#[must_use]
+pub fn attested(cluster: &Cluster, node: NodeId, boot: BootId, seal: &str) -> Option<Command> {
+    let known = cluster.nodes.get(&node)?;
+    let proven = known.boot == Some(boot) && known.seal.as_deref() == Some(seal);
+    let waited_for = match known.liveness {
+        Liveness::Suspect { .. } => true,
+        Liveness::Joining | Liveness::Online | Liveness::Fenced { .. } | Liveness::Away { .. } => {
+            false
+        }
+    };
+    (proven && waited_for).then_some(Command::AttestNode { node, boot })
+}
+
 /// Watches every node's silence: suspicion, countdown, fence.
 pub(crate) fn watch(cluster: &Cluster, observed: &Observed, now: Now, plan: &mut Plan) {
     for node in cluster.nodes.values() {

@@ -12,6 +12,7 @@ use crate::processes::{self, Process};
 mod halt;
 pub(crate) mod lock;
 pub(crate) mod log;
+mod place;
 pub(crate) mod protocol;
 mod spawn;
 mod system;
@@ -20,6 +21,7 @@ mod watch;
 
 use lock::Lock;
 use log::LogWriter;
+use place::Place;
 use protocol::{Begun, Order, socket_path};
 pub(crate) use spawn::TERMINAL;
 use watch::Keeper;
@@ -90,5 +92,12 @@ fn begin(order: Order) -> Result<Keeper, Begun> {
     listener.set_nonblocking(true).map_err(failed("cannot listen"))?;
     let log = LogWriter::open(&order.folder).map_err(failed("cannot open the log"))?;
     let boot = processes::boot_id().map_err(failed("cannot read the boot's identity"))?;
-    Keeper::begin(order, Process::me(), boot, listener, log, lock)
+    let me = Process::me();
+    // Before anything of the grain begins: from now on the guard knows of it.
+    let place = Place::enter(&order, me).map_err(failed("cannot enter it on the guard's board"))?;
+    if order.deadline.is_some() && place.is_over() {
+        place.leave();
+        return Err(Begun::TooLate);
+    }
+    Keeper::begin(order, me, boot, listener, log, (lock, place))
 }

@@ -11,6 +11,7 @@ pub mod clock;
 pub mod datasets;
 pub mod dir;
 pub mod fence;
+pub mod guard;
 pub mod keeper;
 mod keepers;
 mod log;

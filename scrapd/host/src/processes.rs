@@ -37,17 +37,18 @@ pub(crate) struct Stat {
     pub(crate) resident_pages: u64,
 }
 
-/// Reads one line of `/proc/<pid>/stat`. The name in it may contain anything, also `)` and newlines.
-fn parse(text: &str) -> Option<Stat> {
+/// Reads one line of `/proc/<pid>/stat`. The name in it may contain anything, also `)` and newlines. Asks for no memory.
+pub(crate) fn parse(text: &str) -> Option<Stat> {
     let pid = text.split(' ').next()?.parse().ok()?;
-    let fields: Vec<&str> = text.rsplit_once(')')?.1.split_ascii_whitespace().collect();
-    let number = |at: usize| fields.get(at)?.parse::<u64>().ok();
+    let rest = text.rsplit_once(')')?.1;
+    let field = |at: usize| rest.split_ascii_whitespace().nth(at);
+    let number = |at: usize| field(at)?.parse::<u64>().ok();
     let sum = |a: u64, b: u64| a.saturating_add(b);
     Some(Stat {
         process: Process { pid, started: number(19)? },
-        parent: fields.get(1)?.parse().ok()?,
-        session: fields.get(3)?.parse().ok()?,
-        ended: matches!(*fields.first()?, "Z" | "X" | "x"),
+        parent: field(1)?.parse().ok()?,
+        session: field(3)?.parse().ok()?,
+        ended: matches!(field(0)?, "Z" | "X" | "x"),
         own_ticks: sum(number(11)?, number(12)?),
         waited_ticks: sum(number(13)?, number(14)?),
         resident_pages: number(21)?,
@@ -156,14 +157,14 @@ impl Cage {
 }
 
 /// Whether the text of `/proc/<pid>/status` names a user of these: real, effective, saved or of files.
-fn has_user_of(status: &str, ids: IdRange) -> bool {
+pub(crate) fn has_user_of(status: &str, ids: IdRange) -> bool {
     let users = status.lines().find_map(|line| line.strip_prefix("Uid:"));
     let mut users = users.unwrap_or_default().split_ascii_whitespace();
     users.any(|user| user.parse().is_ok_and(|user| ids.contains(user)))
 }
 
 /// Whether the text of `/proc/<pid>/uid_map`, read from outside, leads to these users.
-fn maps_to(map: &str, ids: IdRange) -> bool {
+pub(crate) fn maps_to(map: &str, ids: IdRange) -> bool {
     let mut outside = map.lines().filter_map(|line| line.split_ascii_whitespace().nth(1));
     outside.any(|outside| outside.parse().is_ok_and(|outside| ids.contains(outside)))
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use scrap_host::clock;
+use scrap_host::guard::Token;
 use scrap_schema::command::{Command, Proposal};
 use scrap_schema::id::{BootId, GrainId, NodeId};
 use scrap_schema::node::{GrainReport, NodeFacts, Renewal, RenewalAnswer, Verdict};
@@ -36,6 +37,11 @@ pub async fn renewals(daemon: Arc<Daemon>, facts: NodeFacts, shutdown: Cancellat
     let mut told = Told::default();
     while !shutdown.is_cancelled() {
         let Some(boot) = registered(&daemon, &facts, &shutdown).await else { return };
+        if daemon.host.guard.is_over(boot) {
+            info!("the guard has said that nothing runs here any more: registering again");
+            daemon.agent.with(|state| state.boot = None);
+            continue;
+        }
         let timing = daemon.consensus.read(|cluster| cluster.timing());
         match renew_once(&daemon, boot, timing, &mut told).await {
             Some(Verdict::Granted) | None => (),
@@ -65,16 +71,27 @@ async fn registered(
             return Some(boot);
         }
         let boot = BootId(fresh());
+        let token = match Token::draw() {
+            Ok(token) => token,
+            Err(why) => {
+                warn!(%why, "no random numbers");
+                tokio::time::sleep(RETRY).await;
+                continue;
+            }
+        };
         let command = Command::RegisterNode {
             node: daemon.me,
             boot,
             addresses: daemon.addresses.clone(),
             facts: facts.clone(),
+            seal: daemon.host.guard.is_on().then(|| token.seal()),
         };
         let proposal = Proposal { at: clock::wall(), key: None, command };
         match daemon.consensus.propose(proposal).await {
             Ok(committed) if committed.outcome.is_ok() => {
                 info!(node = %daemon.me, index = committed.index, "registered");
+                // First: until then nothing that needs the lease begins.
+                daemon.host.guard.register(daemon.me, boot, &token);
                 daemon.agent.with(|state| {
                     state.boot = Some(boot);
                     state.registered = Some(committed.index);

@@ -20,9 +20,11 @@ pub(super) fn host(root: &mut Section<'_, '_>, data_dir: Option<&PathBuf>) -> Op
     let datasets = section.word("datasets", &DATASETS).unwrap_or(DatasetsKind::Dir);
     let runtime = section.word("runtime", &RUNTIMES).unwrap_or(RuntimeKind::Process);
     let keeper = absolute(&mut section, "keeper");
+    let guard = absolute(&mut section, "guard");
+    let watchdog = absolute(&mut section, "watchdog");
     let zfs = zfs(&mut section, datasets, data_dir);
     section.end();
-    Some(HostConfig { datasets, runtime, keeper, zfs: zfs? })
+    Some(HostConfig { datasets, runtime, keeper, guard, watchdog, zfs: zfs? })
 }
 
 /// The outer `None`: a fault was noted.

@@ -4,8 +4,8 @@ use std::fmt;
 
 use scrap_schema::timing::Timing;
 
-use super::Config;
 use super::values::{DATASETS, FORMATS, ON_SHUTDOWN, ROLES, RUNTIMES};
+use super::{Config, HostConfig};
 
 /// The word of a value.
 fn word<T: PartialEq + Copy>(words: &[(&'static str, T)], value: T) -> &'static str {
@@ -15,6 +15,17 @@ fn word<T: PartialEq + Copy>(words: &[(&'static str, T)], value: T) -> &'static 
 /// A text in TOML's quotes.
 fn quoted(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
+}
+
+/// The programs and devices of a node's hands.
+fn paths(f: &mut fmt::Formatter<'_>, host: &HostConfig) -> fmt::Result {
+    let paths = [("keeper", &host.keeper), ("guard", &host.guard), ("watchdog", &host.watchdog)];
+    for (key, path) in paths {
+        if let Some(path) = path {
+            writeln!(f, "{key} = {}", quoted(&path.display().to_string()))?;
+        }
+    }
+    Ok(())
 }
 
 impl fmt::Display for Config {
@@ -40,9 +51,7 @@ impl fmt::Display for Config {
         writeln!(f, "\n[host]")?;
         writeln!(f, "datasets = {}", quoted(word(&DATASETS, self.host.datasets)))?;
         writeln!(f, "runtime = {}", quoted(word(&RUNTIMES, self.host.runtime)))?;
-        if let Some(keeper) = &self.host.keeper {
-            writeln!(f, "keeper = {}", quoted(&keeper.display().to_string()))?;
-        }
+        paths(f, &self.host)?;
         if let Some(zfs) = &self.host.zfs {
             writeln!(f, "dataset = {}", quoted(&zfs.dataset))?;
             writeln!(f, "mount = {}", quoted(&zfs.mount.display().to_string()))?;

@@ -109,7 +109,7 @@ fn the_example_has_the_defaults_where_it_says_so() {
     let plain = Config {
         labels: Labels::new(),
         reserve: Reserve::default(),
-        host: HostConfig { keeper: None, ..example.host.clone() },
+        host: HostConfig { keeper: None, guard: None, watchdog: None, ..example.host.clone() },
         ..example.clone()
     };
     assert_eq!(plain, accepted(SMALLEST));

@@ -217,6 +217,8 @@ impl DemoNode {
                 datasets: DatasetsKind::Dir,
                 runtime: RuntimeKind::Process,
                 keeper: None,
+                guard: None,
+                watchdog: None,
                 zfs: None,
             },
             network: NetworkConfig::default(),

@@ -2,8 +2,10 @@
 //! that was opened before the look, so that a reused pid is never hit.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -153,7 +155,15 @@ fn recorded_keepers(run_dir: &Path) -> impl Iterator<Item = u32> {
         .filter_map(|keeper| (start_time(keeper.pid) == Some(keeper.started)).then_some(keeper.pid))
 }
 
-/// Keepers and grains of a node, and everything that they have started: a grain has `SCRAP_INSTANCE` and a path below
+/// Whether it is the guard of a node: its first argument lies in the node's folder.
+fn is_guard(pid: u32, run_dir: &Path) -> bool {
+    let line = read(pid, "cmdline");
+    let mut words = line.split(|byte| *byte == 0).map(|word| Path::new(OsStr::from_bytes(word)));
+    let program = words.next().is_some_and(|program| program.ends_with("scrap-guard"));
+    program && words.next().is_some_and(|board| board.parent() == Some(run_dir))
+}
+
+/// Keepers and grains of a node, its guard, and everything that they have started: a grain has `SCRAP_INSTANCE` and a path below
 /// one of the folders in its environment, a keeper has a record or is the parent of such a grain.
 pub(super) fn grains(data_dir: &Path, run_dir: &Path) -> Vec<Process> {
     let me = std::process::id();
@@ -173,6 +183,7 @@ pub(super) fn grains(data_dir: &Path, run_dir: &Path) -> Vec<Process> {
         }),
     );
     found.extend(recorded_keepers(run_dir));
+    found.extend(everybody.iter().copied().filter(|pid| is_guard(*pid, run_dir)));
     // A grain may have wiped the environment of its children.
     loop {
         let before = found.len();

@@ -212,6 +212,7 @@ impl Node {
         let settings = Settings { timers, ..Settings::new(dir, me, CLUSTER) };
         let consensus = Consensus::open(settings).await.unwrap();
         let host = Host {
+            guard: scrap_host::guard::AnyGuard::Off,
             datasets: AnyDatasets::Mem(MemDatasets::new(number)),
             runtime: AnyRuntime::Mem(MemRuntime::new()),
             net: AnyNet::Off,

@@ -77,7 +77,9 @@ impl Process {
     fn belongs_to(self, folder: &Path) -> bool {
         let proc = PathBuf::from(format!("/proc/{}", self.pid));
         let inside = fs::read_link(proc.join("cwd")).is_ok_and(|cwd| cwd.starts_with(folder));
-        inside || fs::read(proc.join("environ")).is_ok_and(|bytes| mentions(&bytes, folder))
+        inside
+            || fs::read(proc.join("environ")).is_ok_and(|bytes| mentions(&bytes, folder))
+            || guards(self, folder)
     }
 }
 
@@ -132,6 +134,14 @@ fn find(folder: &Path, depth: u32, records: &mut Vec<PathBuf>) {
             find(&path, depth - 1, records);
         }
     }
+}
+
+/// Whether a process is the guard of a folder in this one, which its first argument says.
+fn guards(process: Process, folder: &Path) -> bool {
+    let line = fs::read(format!("/proc/{}/cmdline", process.pid)).unwrap_or_default();
+    let board = line.split(|byte| *byte == 0).nth(1).unwrap_or_default();
+    process.program().as_deref() == Some("scrap-guard")
+        && Path::new(String::from_utf8_lossy(board).as_ref()).starts_with(folder)
 }
 
 /// Kills everything that belongs to a folder and waits until it is gone.

@@ -24,14 +24,15 @@ pub(super) fn apply(change: &mut Change<'_>, command: &Command) -> Result<Outcom
             form(change, *cluster, name, *timing, node)
         }
         Command::AddNode { node } => add(change, node),
-        Command::RegisterNode { node, boot, addresses, facts } => {
-            register(change, *node, *boot, addresses, facts)
+        Command::RegisterNode { node, boot, addresses, facts, seal } => {
+            register(change, *node, (*boot, seal.as_ref()), addresses, facts)
         }
         Command::SuspectNode { node, boot, last_heard } => {
             suspect(change, *node, *boot, *last_heard)
         }
         Command::TickNode { node, boot, tick } => tick_on(change, *node, *boot, *tick),
         Command::FenceNode { node, boot } => fence(change, *node, *boot),
+        Command::AttestNode { node, boot } => attest(change, *node, *boot),
         Command::LeaveNode { node, boot } => leave(change, *node, *boot),
         Command::AlarmNode { node, boot, what, well } => alarm(change, *node, *boot, what, *well),
         Command::SetCordon { node, cordoned } => cordon(change, *node, *cordoned),
@@ -98,6 +99,7 @@ fn add(change: &mut Change<'_>, new: &NewNode) -> Result<Outcome, Refusal> {
         addresses: new.addresses.clone(),
         facts: new.facts.clone(),
         boot: None,
+        seal: None,
         liveness: Liveness::Joining,
         off: None,
         disarmed: None,
@@ -121,7 +123,7 @@ fn add(change: &mut Change<'_>, new: &NewNode) -> Result<Outcome, Refusal> {
 fn register(
     change: &mut Change<'_>,
     id: NodeId,
-    boot: BootId,
+    (boot, seal): (BootId, Option<&String>),
     addresses: &Addresses,
     facts: &NodeFacts,
 ) -> Result<Outcome, Refusal> {
@@ -136,6 +138,7 @@ fn register(
     node.off = None;
     node.registered = index;
     node.awaited = None;
+    node.seal = seal.cloned();
     node.addresses = addresses.clone();
     node.facts = facts.clone();
     let name = node.name.clone();
@@ -224,6 +227,21 @@ fn fence(change: &mut Change<'_>, id: NodeId, boot: BootId) -> Result<Outcome, R
     let node = change.node(id)?;
     node.liveness = Liveness::Fenced { last_heard };
     let message = format!("node {} is fenced: its lease has surely ended", node.name);
+    change.tell(Topic::Node, Severity::Critical, About::node(id), message);
+    Ok(Outcome::Done)
+}
+
+/// The node's guard has ended what needs the lease, and lets nothing begin under this registration any more.
+fn attest(change: &mut Change<'_>, id: NodeId, boot: BootId) -> Result<Outcome, Refusal> {
+    let last_heard = match present(change, id, boot)?.liveness {
+        Liveness::Suspect { last_heard, .. } => last_heard,
+        Liveness::Joining | Liveness::Online | Liveness::Fenced { .. } | Liveness::Away { .. } => {
+            return Err(Refusal::out_of_date("no countdown of it runs"));
+        }
+    };
+    let node = change.node(id)?;
+    node.liveness = Liveness::Fenced { last_heard };
+    let message = format!("node {} is fenced: its guard has stopped its grains", node.name);
     change.tell(Topic::Node, Severity::Critical, About::node(id), message);
     Ok(Outcome::Done)
 }

@@ -6,7 +6,8 @@ use scrap_schema::node::{RenewalAnswer, Verdict};
 use scrap_schema::time::BootTime;
 use scrap_schema::timing::Timing;
 
-use super::{Lease, Tenant, answer, brake};
+use super::{Lease, Tenant, answer, attested, brake};
+use crate::cluster::Liveness;
 use crate::fixture::World;
 use crate::lead::lead;
 
@@ -172,10 +173,47 @@ fn a_node_that_has_just_registered_is_not_silent_yet() {
     (1..=2).for_each(|number| world.hear(number, Default::default()));
     let facts = world.cluster.nodes[&NodeId(3)].facts.clone();
     let addresses = world.cluster.nodes[&NodeId(3)].addresses.clone();
-    world.done(Command::RegisterNode { node: NodeId(3), boot: BootId(2), addresses, facts });
+    world.done(Command::RegisterNode {
+        node: NodeId(3),
+        boot: BootId(2),
+        addresses,
+        facts,
+        seal: None,
+    });
     assert_eq!(after(&mut world, 0), Vec::<String>::new());
     (1..=2).for_each(|number| world.hear(number, Default::default()));
     assert_eq!(after(&mut world, 3_000), ["suspect node 1", "suspect node 2", "suspect node 3"]);
+}
+
+#[test]
+fn a_guards_word_ends_the_countdown_of_the_start_that_it_is_about() {
+    let mut world = World::nodes(3);
+    let (node, boot) = (NodeId(3), BootId(2));
+    let known = world.cluster.nodes[&node].clone();
+    let seal = Some("sealed".to_owned());
+    world.done(Command::RegisterNode {
+        node,
+        boot,
+        addresses: known.addresses,
+        facts: known.facts,
+        seal,
+    });
+    let word = |world: &World, boot, seal| attested(&world.cluster, node, boot, seal);
+    // As long as nobody waits for it, it changes nothing.
+    assert_eq!(word(&world, boot, "sealed"), None);
+    world.refused(Command::AttestNode { node, boot });
+    world.done(Command::SuspectNode { node, boot, last_heard: world.now.wall });
+    assert_eq!(word(&world, boot, "another"), None);
+    assert_eq!(word(&world, BootId(1), "sealed"), None);
+    assert_eq!(attested(&world.cluster, NodeId(2), BootId(1), "sealed"), None);
+    assert_eq!(attested(&world.cluster, NodeId(9), boot, "sealed"), None);
+    world.refused(Command::AttestNode { node, boot: BootId(1) });
+    let command = word(&world, boot, "sealed").unwrap();
+    assert_eq!(command, Command::AttestNode { node, boot });
+    world.done(command.clone());
+    assert!(matches!(world.cluster.nodes[&node].liveness, Liveness::Fenced { .. }));
+    assert_eq!(word(&world, boot, "sealed"), None);
+    world.refused(command);
 }
 
 #[test]

@@ -12,6 +12,7 @@ use scrap_schema::unit::Span;
 
 use super::lock::Lock;
 use super::log::LogWriter;
+use super::place::Place;
 use super::protocol::{self, Begun, Order, Record, Request, Stable, State, Status};
 use super::spawn;
 use super::system::{Asked, System};
@@ -72,6 +73,8 @@ pub(super) struct Keeper {
     phase: Phase,
     main: Option<Main>,
     pause: Span,
+    /// Left when nothing of the grain is left.
+    place: Place,
     /// Let go of by the system when this process has ended, after the last word in the record.
     _lock: Lock,
 }
@@ -118,7 +121,7 @@ impl Keeper {
         boot: String,
         listener: UnixListener,
         log: LogWriter,
-        lock: Lock,
+        (lock, place): (Lock, Place),
     ) -> Result<Self, Begun> {
         let failed = |what: &str, error: &io::Error| Begun::Failed {
             what: what.to_owned(),
@@ -163,6 +166,7 @@ impl Keeper {
             phase,
             main,
             pause,
+            place,
             _lock,
         };
         match keeper.spawn() {
@@ -311,13 +315,22 @@ impl Keeper {
             && held > clock::boot_time()
         {
             self.record.status.deadline = Some(held.max(deadline));
+            self.place.live_until(self.record.status.deadline);
         }
     }
 
-    /// Gives it a deadline if it has none.
+    /// Gives it a deadline if it has none. Not when the guard may have said that nothing here has one any more: it asks for
+    /// deadlines after it has closed the door, and this looks at the door after it has entered one, so one sees the other.
     fn arm(&mut self, deadline: BootTime) {
         match self.record.status.deadline {
-            None => self.record.status.deadline = Some(deadline),
+            None => {
+                self.place.live_until(Some(deadline));
+                if self.place.is_over() {
+                    self.place.live_until(None);
+                } else {
+                    self.record.status.deadline = Some(deadline);
+                }
+            }
             Some(_) => self.extend(deadline),
         }
     }
@@ -326,6 +339,7 @@ impl Keeper {
     fn disarm(&mut self) {
         if self.record.status.deadline.is_some_and(|held| held > clock::boot_time()) {
             self.record.status.deadline = None;
+            self.place.live_until(None);
         }
     }
 
@@ -472,6 +486,7 @@ impl Keeper {
         self.phase = Phase::Ended;
         let _ = std::fs::remove_file(protocol::socket_path(&self.order.folder));
         self.note();
+        self.place.leave();
     }
 }
 

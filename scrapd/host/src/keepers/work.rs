@@ -12,7 +12,7 @@ use super::{Keepers, Known, call, error, io_cause, start};
 use crate::keeper::log;
 use crate::keeper::protocol::{Order, Record, Request, State, Status, SystemOrder};
 use crate::runtime::{
-    Instance, InstanceState, Listing, LogChunk, Result, RuntimeCause, RuntimeError, Start,
+    self, Instance, InstanceState, Listing, LogChunk, Result, RuntimeCause, RuntimeError, Start,
 };
 
 /// How long an extension is tried. Far shorter than a lease: the others wait for the next one until then.
@@ -197,7 +197,9 @@ impl Keepers {
         self.live(grain).await?;
         let asked: std::io::Result<Status> =
             call::ask(&self.folder(grain), &Request::Arm { deadline }).await;
-        asked.map(|_| ()).map_err(|error| io_cause("its keeper does not answer", error))
+        let status = asked.map_err(|error| io_cause("its keeper does not answer", error))?;
+        // The guard has said meanwhile that nothing here has a deadline.
+        status.deadline.map(|_| ()).ok_or_else(runtime::deadline_passed)
     }
 
     /// See [`crate::runtime::Runtime::disarm`].

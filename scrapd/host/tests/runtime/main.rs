@@ -8,6 +8,8 @@ mod contract;
 #[cfg(target_os = "linux")]
 mod debian;
 #[cfg(target_os = "linux")]
+mod guard;
+#[cfg(target_os = "linux")]
 mod lxc;
 #[cfg(target_os = "linux")]
 mod process;

@@ -295,6 +295,7 @@ async fn a_node_that_comes_back_elsewhere_makes_itself_known() {
         boot: BootId(1),
         addresses: new_node(moved.0, lab.nodes[&moved].address).addresses,
         facts: NodeFacts::default(),
+        seal: None,
     };
     let done = change(&lab.nodes[&moved].consensus, register).await;
     lab.agree_at(done.index).await;

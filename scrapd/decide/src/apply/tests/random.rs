@@ -108,7 +108,7 @@ fn nodes() -> BoxedStrategy<Command> {
         (node(), boot()).prop_map(|(node, boot)| {
             let new = new_node(node.0, NodeRole::Data);
             let (addresses, facts) = (new.addresses, new.facts);
-            Command::RegisterNode { node, boot, addresses, facts }
+            Command::RegisterNode { node, boot, addresses, facts, seal: None }
         }),
         (node(), boot()).prop_map(|(node, boot)| Command::SuspectNode {
             node,
@@ -121,6 +121,7 @@ fn nodes() -> BoxedStrategy<Command> {
             tick
         }),
         (node(), boot()).prop_map(|(node, boot)| Command::FenceNode { node, boot }),
+        (node(), boot()).prop_map(|(node, boot)| Command::AttestNode { node, boot }),
         (node(), boot()).prop_map(|(node, boot)| Command::LeaveNode { node, boot }),
         (node(), boot()).prop_map(|(node, boot)| {
             Command::AlarmNode { node, boot, what: "a table is gone".to_owned(), well: false }

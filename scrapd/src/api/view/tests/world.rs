@@ -160,7 +160,13 @@ impl Fixture {
     pub(super) fn register(&mut self, node: NodeId) {
         let member = &self.cluster.nodes[&node];
         let (addresses, facts) = (member.addresses.clone(), member.facts.clone());
-        self.run(Command::RegisterNode { node, boot: BootId(node.0), addresses, facts });
+        self.run(Command::RegisterNode {
+            node,
+            boot: BootId(node.0),
+            addresses,
+            facts,
+            seal: None,
+        });
     }
 
     /// The owner reports, at this moment.
