@@ -25,6 +25,9 @@ const PATH: usize = 1024;
 /// A process that was missed because it changed its parent while one looked is found by looking again.
 const LOOKS_MAX: u32 = 64;
 
+/// Whether a file of a process names one of these users.
+type Check = fn(&str, IdRange) -> bool;
+
 /// What is looked for.
 #[derive(Debug)]
 pub(super) struct Target<'a> {
@@ -316,7 +319,7 @@ impl Sweep {
         let Some(ids) = target.ids.filter(|_| !cgroups::is_of_a_grain(lines)) else {
             return Ok(false);
         };
-        let checks: [(&[u8], fn(&str, IdRange) -> bool); 2] =
+        let checks: [(&[u8], Check); 2] =
             [(b"status", processes::has_user_of), (b"uid_map", processes::maps_to)];
         for (file, check) in checks {
             if let Some(length) = Self::read(&self.proc, pid, file, &mut self.text)?
