@@ -153,6 +153,7 @@ fn member(id: u64) -> Node {
             version: "0.1.0".to_owned(),
         },
         boot: Some(BootId(1)),
+        seal: None,
         liveness: Liveness::Online,
         off: None,
         disarmed: None,
