@@ -19,6 +19,7 @@ use crate::unit::Bytes;
 mod bodies;
 mod grains;
 mod lease;
+mod quorum;
 mod systems;
 
 pub use bodies::{
@@ -32,6 +33,7 @@ pub use grains::{
 };
 
 pub use lease::{ArmBody, DisarmBody, DisarmedView, LeaseView};
+pub use quorum::{MemberView, QuorumView};
 
 pub use systems::{
     AddressView, ChangeKind, ConsoleBody, NetworkStatus, NetworkView, OrphanChange, OrphanDiff,
@@ -414,6 +416,9 @@ pub struct Joined {
     pub cluster: Name,
     /// The cluster's identity.
     pub cluster_id: String,
+    /// The cluster's generation: how often it was begun anew from one node.
+    #[serde(default)]
+    pub generation: u64,
     /// Everybody's addresses by node.
     pub members: BTreeMap<NodeId, Addresses>,
 }

@@ -190,6 +190,8 @@ pub enum Command {
     },
     /// The end of that. `by`: `None`: its time is over.
     Arm { node: Option<NodeId>, by: Option<String> },
+    /// The majority is gone for good: the cluster begins anew from this node alone, as this generation.
+    RecoverCluster { generation: u64, node: NodeId },
     // --- policies
     /// Make or change a policy.
     PutPolicy { name: Name, if_index: Option<u64>, policy: Policy },
@@ -365,6 +367,9 @@ impl fmt::Display for Command {
             Self::Arm { node: Some(node), .. } => write!(f, "arm node {node}"),
             Self::Arm { node: None, .. } => f.write_str("arm the cluster"),
             Self::AwaitNode { node, .. } => write!(f, "node {node} is given time to come back"),
+            Self::RecoverCluster { generation, node } => {
+                write!(f, "begin anew from node {node} as generation {generation}")
+            }
             Self::PutPolicy { name, .. } => write!(f, "put policy {name}"),
             Self::DeletePolicy { name, .. } => write!(f, "delete policy {name}"),
             Self::CreateGrain { text, .. } => write!(f, "create grain {}", text.name),

@@ -46,6 +46,7 @@ kinds! {
     AwaitNode "await-node"
     Disarm "disarm"
     Arm "arm"
+    RecoverCluster "recover-cluster"
     PutPolicy "put-policy"
     DeletePolicy "delete-policy"
     CreateGrain "create-grain"
@@ -414,6 +415,7 @@ fn of_power() -> Vec<Command> {
         Command::Arm { node: Some(NODE), by: Some("kim".to_owned()) },
         Command::UnarmGrain { grain: GRAIN, epoch: EPOCH },
         Command::AttestNode { node: NODE, boot: BOOT },
+        Command::RecoverCluster { generation: 1, node: NODE },
     ]
 }
 

@@ -197,7 +197,7 @@ pub(crate) enum Command {
     Restore(RestoreArgs),
     /// Make a new grain from another one's data
     Clone(CloneArgs),
-    /// Say whether everything is all right, and switch failing over off and on for all
+    /// Show who votes and what one more loss would mean; switch failing over off and on
     Cluster(ClusterArgs),
     /// Machines of the cluster
     #[command(subcommand)]

@@ -14,6 +14,7 @@ pub(crate) mod orphans;
 pub(crate) mod place;
 pub(crate) mod plan;
 pub(crate) mod policies;
+pub(crate) mod quorum;
 pub(crate) mod services;
 pub(crate) mod status;
 pub(crate) mod templates;

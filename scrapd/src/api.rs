@@ -91,6 +91,7 @@ fn led() -> OpenApiRouter<Api> {
         .routes(routes!(cluster::cluster))
         .routes(routes!(arm::disarm))
         .routes(routes!(arm::arm))
+        .routes(routes!(cluster::quorum))
         .routes(routes!(cluster::orphans))
         .routes(routes!(cluster::orphan))
         .routes(routes!(grains::list, grains::create))

@@ -25,6 +25,8 @@ pub enum Command {
     Init(Init),
     /// Become a node of a cluster that runs
     Join(Join),
+    /// Begin the cluster anew from this node, because a majority of its voters is gone for good
+    Recover(Recover),
     /// Run the daemon until SIGTERM or SIGINT; a second signal ends it at once
     Run(Run),
     /// Read a configuration and print what it means, or everything that is wrong with it
@@ -68,6 +70,29 @@ pub struct Join {
     /// How long to try
     #[arg(long, value_name = "TIME", default_value = "60s")]
     pub timeout: Span,
+    /// This machine was a node before: it becomes a new one, what it was is set aside, its data of grains stay
+    #[arg(long)]
+    pub again: bool,
+}
+
+/// Arguments of `scrapd recover`.
+#[derive(Debug, Args)]
+pub struct Recover {
+    /// The node's configuration
+    #[command(flatten)]
+    pub config: ConfigPath,
+    /// Only print what this node has of the log, to compare survivors
+    #[arg(long, conflicts_with_all = ["other", "dry_run", "confirm"])]
+    pub show: bool,
+    /// What `--show` has printed on another survivor; once for each
+    #[arg(long, value_name = "FILE")]
+    pub other: Vec<PathBuf>,
+    /// Only say what would be done
+    #[arg(long)]
+    pub dry_run: bool,
+    /// The cluster's name: says that you mean it
+    #[arg(long, value_name = "NAME")]
+    pub confirm: Option<Name>,
 }
 
 /// Arguments of `scrapd run`.

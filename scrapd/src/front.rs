@@ -12,7 +12,7 @@ use scrap_schema::timing::Preset;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::args::{CheckConfig, Cli, Command, ConfigPath, Init, Join, Run};
+use crate::args::{CheckConfig, Cli, Command, ConfigPath, Init, Join, Recover, Run};
 use crate::config::{BadConfig, Config};
 use crate::data_dir::{DataDir, DataDirError};
 use crate::identity::{Identity, IdentityError};
@@ -32,6 +32,7 @@ pub fn main(cli: Cli) -> ExitCode {
         Command::CheckConfig(args) => check_config(&args),
         Command::Init(args) => block_on(init(args)),
         Command::Join(args) => block_on(join(args)),
+        Command::Recover(args) => block_on(recover(args)),
         Command::Run(args) => block_on(daemon(args)),
         #[cfg(target_os = "linux")]
         Command::Demo(args) => block_on(crate::demo::main(args)),
@@ -149,9 +150,16 @@ async fn join(args: Join) -> anyhow::Result<()> {
         let exit = Exit::Usage;
         servers.push(config.server(text).map_err(|(what, hint)| Refused { what, hint, exit })?);
     }
-    setup::join(&config, &servers, Duration::from_millis(args.timeout.ms())).await?;
+    let limit = Duration::from_millis(args.timeout.ms());
+    setup::join(&config, &servers, limit, args.again).await?;
     say(format!("node `{}` is a member; start it with `scrapd run`", config.name));
     Ok(())
+}
+
+async fn recover(args: Recover) -> anyhow::Result<()> {
+    let config = load(&args.config)?;
+    let Recover { show, other: others, dry_run, confirm, .. } = args;
+    setup::recover(&config, &setup::Wish { show, others, dry_run, confirm }).await
 }
 
 async fn daemon(args: Run) -> anyhow::Result<()> {

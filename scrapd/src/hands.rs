@@ -22,6 +22,7 @@ use scrap_host::net::AnyNet;
 use scrap_host::net::{HostNet, NetSettings};
 use scrap_host::process::ProcessRuntime;
 use scrap_host::zfs::{ZfsDatasets, ZfsSettings};
+use scrap_schema::node::NodeRole;
 use scrap_schema::timing::Timing;
 use scrap_schema::unit::Bytes;
 use tokio::net::TcpListener;
@@ -198,6 +199,16 @@ fn sorted(error: anyhow::Error) -> NotOpen {
 
 /// The backends that the configuration names.
 async fn backends(config: &Config, timing: Timing) -> anyhow::Result<Host> {
+    if config.role == NodeRole::Witness {
+        // It only votes: it needs neither storage nor containers nor a keeper, whatever `[host]` says.
+        let datasets = AnyDatasets::Mem(MemDatasets::new(std::process::id().into()));
+        return Ok(Host {
+            datasets,
+            runtime: AnyRuntime::Mem(MemRuntime::new()),
+            net: AnyNet::Off,
+            guard: AnyGuard::Off,
+        });
+    }
     let datasets = match config.host.datasets {
         DatasetsKind::Dir => {
             let root = config.data_dir.join("pool");

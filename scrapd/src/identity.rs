@@ -1,4 +1,4 @@
-//! Who this node is: one file in its data folder, written once by `init` or `join`. Never changed, never guessed.
+//! Who this node is: one file in its data folder, written by `init`, `join` or `recover` as their last step. Never guessed.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,11 @@ use crate::config::Config;
 use crate::data_dir::{DataDir, DataDirError};
 
 /// Name of the file in the data folder.
-const FILE: &str = "node.json";
+pub(crate) const FILE: &str = "node.json";
+/// Says that the cluster was begun anew without this node.
+pub(crate) const LEFT_BEHIND: &str = "left.behind";
+/// Marks a folder that `recover` works in.
+pub(crate) const RECOVERING: &str = "recover.unfinished";
 
 /// Who this node is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +28,9 @@ pub struct Identity {
     pub node: NodeId,
     /// Its name.
     pub name: Name,
+    /// The generation of the cluster that it belongs to.
+    #[serde(default)]
+    pub generation: u64,
 }
 
 /// Why a node does not know who it is.
@@ -63,6 +70,20 @@ pub enum IdentityError {
         /// What the configuration says.
         wanted: Name,
     },
+    /// The cluster was begun anew without it.
+    #[error("node `{name}` was left behind: its cluster was begun anew without it")]
+    LeftBehind {
+        /// Which node.
+        name: Name,
+    },
+    /// `scrapd recover` was interrupted.
+    #[error(
+        "`scrapd recover` was interrupted on node `{name}`: its cluster is neither the old nor the new one"
+    )]
+    Recovering {
+        /// Which node.
+        name: Name,
+    },
     /// The log is gone, but this node may have promised something in it.
     #[error("node `{name}` has its identity but not its log: `{log}` is missing")]
     LogMissing {
@@ -90,9 +111,15 @@ impl IdentityError {
             Self::OtherName { is, .. } => {
                 format!("a node keeps its name: write `name = \"{is}\"`, or use another `data_dir`")
             }
+            Self::LeftBehind { .. } => "join again as a new node, its data are kept: \
+                 `scrapd join --again --server http://ADDRESS:7272`"
+                .to_owned(),
+            Self::Recovering { .. } => {
+                "run `scrapd recover` again: it goes on where it was".to_owned()
+            }
             Self::LogMissing { name, .. } => format!(
                 "without its log it could break a promise, so it never runs again: remove it from the \
-                 cluster with `scrapctl node rm {name}`, move its data folder aside, join again"
+                 cluster with `scrapctl node rm {name}`, then `scrapd join --again`: its data are kept"
             ),
         }
     }
@@ -126,8 +153,15 @@ impl Identity {
             let (is, wanted) = (identity.name, config.name.clone());
             return Err(IdentityError::OtherName { path, is, wanted });
         }
+        if data_dir_has(config, LEFT_BEHIND) {
+            return Err(IdentityError::LeftBehind { name: identity.name });
+        }
+        if data_dir_has(config, RECOVERING) {
+            return Err(IdentityError::Recovering { name: identity.name });
+        }
         let log = config.raft_db_path();
-        if !log.exists() {
+        // An empty file is none: SQLite would make a new log of it without a word.
+        if std::fs::metadata(&log).map_or(0, |file| file.len()) == 0 {
             return Err(IdentityError::LogMissing { name: identity.name, log });
         }
         Ok(identity)
@@ -147,6 +181,10 @@ impl Identity {
     }
 }
 
+fn data_dir_has(config: &Config, name: &str) -> bool {
+    config.data_dir.join(name).exists()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,6 +201,7 @@ mod tests {
             cluster_id: ClusterId(7),
             node: NodeId(3),
             name: name.parse().unwrap(),
+            generation: 0,
         };
         identity.write(&DataDir::take(dir).unwrap()).unwrap();
         identity
@@ -177,7 +216,33 @@ mod tests {
         let identity = written(dir.path(), "ada");
         assert!(matches!(of_daemon(), Err(IdentityError::LogMissing { .. })));
         std::fs::write(config.raft_db_path(), "").unwrap();
+        assert!(
+            matches!(of_daemon(), Err(IdentityError::LogMissing { .. })),
+            "an empty file is none"
+        );
+        std::fs::write(config.raft_db_path(), "SQLite").unwrap();
         assert_eq!(of_daemon().unwrap(), identity);
+    }
+
+    #[test]
+    fn who_was_left_behind_or_is_half_recovered_does_not_run_and_is_told_what_to_do() {
+        for (mark, advice) in [(LEFT_BEHIND, "scrapd join --again"), (RECOVERING, "scrapd recover")]
+        {
+            let dir = tempfile::tempdir().unwrap();
+            let config = config(dir.path());
+            written(dir.path(), "ada");
+            std::fs::write(config.raft_db_path(), "SQLite").unwrap();
+            std::fs::write(dir.path().join(mark), "1").unwrap();
+            let hint = Identity::of_daemon(&config).unwrap_err().hint();
+            assert!(hint.contains(advice), "{hint}");
+        }
+    }
+
+    #[test]
+    fn an_identity_of_before_generations_is_of_the_first() {
+        let old = r#"{"cluster":"home","cluster_id":"CLUSTER","node":3,"name":"ada"}"#;
+        let old = old.replace("CLUSTER", &ClusterId(7).to_string());
+        assert_eq!(serde_json::from_str::<Identity>(&old).unwrap().generation, 0);
     }
 
     #[test]

@@ -222,11 +222,11 @@ async fn propose(consensus: &Consensus, commands: Vec<Command>) {
 /// Makes the members of the consensus follow the members of the cluster, one change at a time.
 async fn keep_members(consensus: Consensus, me: NodeId, leading: CancellationToken) {
     loop {
-        let present = consensus.members();
+        let (present, caught_up) = (consensus.members(), consensus.caught_up());
         let now = clock::now();
         let (voters, all) = consensus.read(|cluster| {
-            let voters = voters::choose(cluster, &present.voters, me, now);
-            let peers = cluster.nodes.values().map(|node| (node.id, node.addresses.peer.clone()));
+            let voters = voters::choose(cluster, &present.voters, me, &caught_up, now);
+            let peers = cluster.present_nodes().map(|node| (node.id, node.addresses.peer.clone()));
             (voters, peers.collect::<BTreeMap<NodeId, String>>())
         });
         let learners: BTreeMap<NodeId, String> = all;
@@ -238,6 +238,12 @@ async fn keep_members(consensus: Consensus, me: NodeId, leading: CancellationTok
                 Ok(()) => info!(voters = ?voters, "members of the consensus changed"),
                 Err(error) => warn!(%error, "members of the consensus not changed yet"),
             }
+        }
+        let heir = consensus
+            .read(|cluster| voters::heir(cluster, &consensus.members().voters, me, &caught_up));
+        if let Some(heir) = heir {
+            info!(node = %heir, "this node is being emptied: another one shall lead");
+            consensus.hand_over(Some(heir)).await;
         }
         tokio::select! {
             () = tokio::time::sleep(MEMBERS_EVERY) => (),

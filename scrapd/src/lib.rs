@@ -122,35 +122,42 @@ async fn node(
     let failed = tokio::select! {
         () = shutdown.cancelled() => None,
         why = consensus.failed() => Some(why),
+        newer = consensus.left_behind() => {
+            hands_stop.cancel();
+            agent.await.context("the agent has ended badly")?;
+            return left_behind(&config, &daemon, newer).await;
+        }
     };
     if let Some(why) = failed {
         // What is in memory may be newer than what is on disk: nothing more is promised.
         error!(why, "the consensus of this node has failed");
         anyhow::bail!("the consensus of this node has failed: {why}");
     }
-    let on_shutdown = match config.role {
-        NodeRole::Data => config.on_shutdown,
-        NodeRole::Storage | NodeRole::Witness => OnShutdown::Keep,
-    };
     info!(node = %identity.name, "ending");
+    // First of all: whoever takes over decides while this node still stops what runs here.
+    consensus.may_lead(false);
+    consensus.hand_over(None).await;
     hands_stop.cancel();
     let at_rest = agent.await.context("the agent has ended badly")?;
-    match on_shutdown {
-        OnShutdown::Keep => (),
-        OnShutdown::Stop => leave(&daemon, at_rest).await,
+    if config.role == NodeRole::Data && config.on_shutdown == OnShutdown::Stop {
+        leave(&daemon, at_rest).await;
     }
     renewals.await.context("the renewals have ended badly")?;
     leader.await.context("the leader's loop has ended badly")?;
-    consensus.hand_over(None).await;
     doors_stop.cancel();
-    for (door, task) in [("API", api), ("peer", peers)] {
+    closed([("API", api), ("peer", peers)]).await;
+    consensus.close().await;
+    info!(node = %identity.name, "ended");
+    Ok(())
+}
+
+/// Waits until the doors have closed, and not for ever.
+async fn closed<T>(doors: [(&str, tokio::task::JoinHandle<T>); 2]) {
+    for (door, task) in doors {
         if tokio::time::timeout(GOODBYE, task).await.is_err() {
             warn!(door, "open connections were cut off");
         }
     }
-    consensus.close().await;
-    info!(node = %identity.name, "ended");
-    Ok(())
 }
 
 /// Opens the databases and the hands, and looks at what is on this host. `None`: `shutdown` came before there were hands.
@@ -163,12 +170,13 @@ async fn assemble(
 ) -> anyhow::Result<Option<(Arc<Daemon>, NodeFacts)>> {
     let mut facts = facts::measure(config)?;
     let settings = config.raft_settings(identity.node, identity.cluster_id);
+    let settings = settings.of_generation(identity.generation);
     let consensus = core.spawn(Consensus::open(settings)).await??;
     let Some(hands) = hands::open(config, &consensus, doors, core, &shutdown).await? else {
         consensus.close().await;
         return Ok(None);
     };
-    if config.reserve.disk.is_none() {
+    if config.reserve.disk.is_none() && config.role != NodeRole::Witness {
         // Where the datasets are is not always where the databases are.
         facts.disk = hands.space;
     }
@@ -219,6 +227,19 @@ async fn leave(daemon: &Daemon, at_rest: bool) {
     } else {
         warn!("no goodbye: not every grain is surely stopped; the lease will run out");
     }
+}
+
+/// The cluster was begun anew without this node: nothing may run here any more, and the next start has to know.
+async fn left_behind(config: &Config, daemon: &Daemon, newer: u64) -> anyhow::Result<()> {
+    let stopped = agent::stop_everything(daemon).await;
+    daemon.consensus.close().await;
+    let mark = config.data_dir.join(identity::LEFT_BEHIND);
+    std::fs::write(&mark, format!("{newer}\n"))
+        .with_context(|| format!("cannot write `{}`", mark.display()))?;
+    if !stopped {
+        error!("not every grain of this node is surely stopped: look at `ps`");
+    }
+    Err(identity::IdentityError::LeftBehind { name: daemon.name.clone() }.into())
 }
 
 async fn goodbye(daemon: &Daemon) {

@@ -10,6 +10,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use scrap_decide::obey::DataRole;
@@ -23,7 +24,7 @@ use thiserror::Error;
 use crate::daemon::Daemon;
 use crate::leader;
 use crate::logging::chain;
-use crate::raft::Consensus;
+use crate::raft::{Consensus, only_ours};
 use crate::transfer::{self, HEADER_OFFER, IDLE, OfferBody, Received};
 
 /// Limit for a question to a peer.
@@ -84,8 +85,9 @@ impl Peers {
             .tcp_keepalive(KEEPALIVE)
             .tcp_keepalive_interval(KEEPALIVE)
             .tcp_keepalive_retries(3)
-            .pool_max_idle_per_host(4)
-            .build()?;
+            .pool_max_idle_per_host(4);
+        // Numbers always make headers; without them every peer would refuse.
+        let http = http.default_headers(consensus.signature().unwrap_or_default()).build()?;
         Ok(Self { consensus, http })
     }
 
@@ -192,12 +194,14 @@ async fn answer<T: DeserializeOwned>(
 
 /// The door for other nodes, beside that of the consensus.
 pub fn routes(daemon: Arc<Daemon>) -> Router {
+    let ours = from_fn_with_state(daemon.consensus.clone(), only_ours);
     Router::new()
         .route("/peer/renew", post(renew).layer(DefaultBodyLimit::max(RENEWAL_MAX)))
         .route("/peer/copies/{grain}", get(copy))
         .route("/peer/unfinished/{grain}", get(unfinished))
         .route("/peer/streams/{grain}", post(stream).layer(DefaultBodyLimit::disable()))
         .route("/peer/templates/{template}", get(template))
+        .layer(ours)
         .with_state(daemon)
 }
 

@@ -5,11 +5,13 @@
 //! **Invariant:** an answer to a proposal is given only after its entry is on disk on a majority and applied here.
 
 mod error;
+mod generation;
 mod log;
 mod machine;
 mod members;
 mod network;
 mod propose;
+mod recover;
 mod server;
 mod settings;
 mod types;
@@ -41,6 +43,8 @@ use self::types::{Metrics, Raft};
 use crate::store::{Owner, StateDb};
 
 pub use error::{FormError, MembersError, NotLeader, OpenError, ProposeError};
+pub use recover::{Known, Survivor, alone, look};
+pub(crate) use server::only_ours;
 pub use settings::{Compaction, Settings, Timers, election_window};
 
 /// An applied proposal.
@@ -122,9 +126,14 @@ impl Consensus {
         let machine = Machine::open(&settings.dir, facts.purged).await?;
         let (published, state) = (machine.published(), machine.db());
         let peers = Peers::new(&settings, Arc::clone(&published)).map_err(OpenError::Client)?;
+        // Before anything is promised to anybody: whoever was left behind must not even elect somebody.
+        generation::ask_around(&peers).await;
         let raft = Raft::new(settings.node.0, config, peers.clone(), log.clone(), machine)
             .await
             .map_err(|error| OpenError::Start(error.to_string()))?;
+        if peers.generation.newer().is_some() {
+            raft.runtime_config().elect(false);
+        }
         let leadership = watch::Sender::default();
         tokio::spawn(watch_leadership(raft.clone(), leadership.clone()));
         let (confirmations, asked) = mpsc::channel(CONFIRMATIONS_WAITING);
@@ -225,13 +234,16 @@ impl Consensus {
         let nobody = NotLeader { leader: None };
         // A leader whose majority has been silent for so long would only make the caller wait.
         let metrics = self.inner.metrics();
-        if metrics.current_leader == Some(metrics.id) && self.inner.is_silent(&metrics) {
+        let silent = metrics.current_leader == Some(metrics.id) && self.inner.is_silent(&metrics);
+        if silent || self.inner.peers.generation.newer().is_some() {
             return Err(nobody);
         }
         let confirmed = async {
             let (told, answer) = oneshot::channel();
             self.inner.confirmations.send(told).await.map_err(|_| nobody)?;
-            answer.await.map_err(|_| nobody)?
+            let confirmed = answer.await.map_err(|_| nobody)?;
+            // A majority that was left behind may still confirm what does not count any more.
+            if self.inner.peers.generation.newer().is_some() { Err(nobody) } else { confirmed }
         };
         // Without this limit a caller would also wait for the end of the round before its own.
         let limit = self.inner.settings.timers.confirm;
@@ -298,6 +310,25 @@ impl Consensus {
         Members { learners, voters, joint: membership.get_joint_config().len() > 1 }
     }
 
+    /// How many entries each member lacks of this leader's log, as far as it has heard. Empty on a node that does not lead.
+    #[must_use]
+    pub fn behind(&self) -> BTreeMap<NodeId, u64> {
+        let metrics = self.inner.metrics();
+        let last = metrics.last_log_index.unwrap_or_default();
+        let heard = metrics.replication.iter().flatten();
+        let lacks = |index: u64| last.saturating_sub(index);
+        heard
+            .filter_map(|(node, matched)| Some((NodeId(*node), lacks(matched.as_ref()?.index))))
+            .collect()
+    }
+
+    /// Members whose log is, or nearly is, what this leader's is: they can vote without holding anything up.
+    #[must_use]
+    pub fn caught_up(&self) -> BTreeSet<NodeId> {
+        let behind = self.behind().into_iter();
+        behind.filter(|(_, lacks)| *lacks <= members::CAUGHT_UP).map(|(node, _)| node).collect()
+    }
+
     /// Makes exactly these the members: learners come first and catch up, then the voters change. One change at a time; a
     /// half done one is finished first. `learners` gives the peer address of every member that is new, also of a new voter
     /// (a voter that is in `learners` too is a voter). Members that are in neither go.
@@ -328,9 +359,20 @@ impl Consensus {
             return;
         }
         let mut leadership = self.leadership();
-        let left = leadership.wait_for(|leadership| !leadership.me);
-        if tokio::time::timeout(self.inner.settings.timers.hand_over, left).await.is_err() {
-            tracing::warn!(node = to, "leadership was not taken over in time");
+        let taken =
+            leadership.wait_for(|it| it.leader.is_some_and(|leader| leader.0 != metrics.id));
+        match tokio::time::timeout(self.inner.settings.timers.hand_over, taken).await {
+            Ok(Ok(now)) => {
+                let leader = now.leader.map(|leader| leader.0).unwrap_or_default();
+                tracing::info!(
+                    node = leader,
+                    named = to,
+                    term = now.term,
+                    "leadership is handed over"
+                );
+            }
+            Ok(Err(_)) => (),
+            Err(_) => tracing::warn!(node = to, "leadership was not taken over in time"),
         }
     }
 

@@ -1,7 +1,9 @@
-//! How a machine becomes a node: it makes a new cluster, or becomes a member of one. Both end with writing the
-//! identity; until then they can be begun again. Never touches a folder that is not empty and not theirs.
+//! How a machine becomes a node: it makes a new cluster, becomes a member of one, or begins one anew that has lost its majority. All
+//! end with writing the identity; until then they can be begun again. Never touches a folder that is not empty and not theirs.
 
+mod again;
 mod join;
+mod recover;
 
 use scrap_decide::cluster::Outcome;
 use scrap_host::clock;
@@ -20,6 +22,7 @@ use crate::identity::Identity;
 use crate::raft::Consensus;
 
 pub use join::join;
+pub use recover::{Wish, recover};
 
 /// Marks a folder that `init` works in. What is in such a folder was never used by anybody.
 const UNFINISHED: &str = "init.unfinished";
@@ -112,6 +115,7 @@ pub async fn init(config: &Config, cluster_name: Name) -> anyhow::Result<()> {
         // The first node of every cluster; the answer of the log is compared with it below.
         node: NodeId(1),
         name: config.name.clone(),
+        generation: 0,
     };
     let settings = config.raft_settings(identity.node, identity.cluster_id);
     let consensus = Consensus::open(settings).await?;

@@ -8,7 +8,7 @@ use scrap_tests::cluster::writer::Writer;
 use scrap_tests::cluster::{Cluster, SOON, Spec, wait_for};
 
 /// A lease long enough to start a daemon again, even on a busy machine.
-fn long_lease() -> Timing {
+pub(crate) fn long_lease() -> Timing {
     let ms = Span::from_ms;
     Timing {
         renew: ms(200),

@@ -52,6 +52,8 @@ pub struct Spec {
     pub log: &'static str,
     /// A node whose data lie on a file system of their own, of so many MiB.
     pub small_disk: Option<(&'static str, u32)>,
+    /// A node that only votes.
+    pub witness: Option<&'static str>,
 }
 
 impl Spec {
@@ -75,6 +77,7 @@ impl Spec {
             on_shutdown: "keep",
             log: "info,scrapd=debug",
             small_disk: None,
+            witness: None,
         }
     }
 
@@ -209,6 +212,19 @@ impl Cluster {
             let cluster = self.api.cluster().await?;
             let ready = online == self.spec.nodes && cluster.voters.len() == voters;
             Ok(ready.then_some(()))
+        })
+        .await
+    }
+
+    /// Waits until so many nodes are online, whoever else is remembered.
+    ///
+    /// # Errors
+    /// If that is not so in time.
+    pub async fn all_online_of(&self, count: usize) -> anyhow::Result<()> {
+        wait_for(SOON, &format!("{count} nodes are online"), async || {
+            let nodes: Vec<NodeView> = self.api.get("/v1/nodes").await?;
+            let online = nodes.iter().filter(|node| node.status.state == NodeState::Online).count();
+            Ok((online == count).then_some(()))
         })
         .await
     }

@@ -21,7 +21,7 @@ const PAUSE: Duration = Duration::from_millis(300);
 /// `cluster …`.
 pub(crate) async fn run(ctx: &Ctx, command: Option<ClusterCommand>) -> Result<(), Failure> {
     match command {
-        None => status::status(ctx).await,
+        None => status::quorum(ctx).await,
         Some(ClusterCommand::Disarm(args)) => disarm(ctx, args).await,
         Some(ClusterCommand::Arm(args)) => arm(ctx, args).await,
     }

@@ -44,7 +44,7 @@ fn state(node: &NodeView) -> (String, Tone) {
     (format!("{word}{wish}"), tone)
 }
 
-fn role(role: NodeRole) -> &'static str {
+pub(super) fn role(role: NodeRole) -> &'static str {
     match role {
         NodeRole::Data => "data",
         NodeRole::Storage => "storage",
@@ -61,6 +61,8 @@ fn row(node: &NodeView, theme: Theme) -> Vec<Cell> {
     let (word, tone) = state(node);
     let (status, facts) = (&node.status, &node.status.facts);
     let none = || Cell::none(theme);
+    // A witness has no datasets: zeros would look as if it could have some.
+    let holds = status.role != NodeRole::Witness;
     vec![
         Cell::new(node.metadata.name.as_str()).tone(Tone::Strong),
         Cell::new(word).tone(tone),
@@ -75,9 +77,10 @@ fn row(node: &NodeView, theme: Theme) -> Vec<Cell> {
         }),
         status
             .usage
+            .filter(|_| holds)
             .map_or_else(none, |used| Cell::raw(used_of(used.disk, facts.disk), used.disk.get())),
-        Cell::new(status.grains.len().to_string()),
-        Cell::new(status.copies.len().to_string()),
+        if holds { Cell::new(status.grains.len().to_string()) } else { none() },
+        if holds { Cell::new(status.copies.len().to_string()) } else { none() },
         status.silent_ms.map_or_else(none, |ms| Cell::raw(short_span(ms), ms)),
         Cell::new(&status.addresses.api),
         Cell::new(&facts.os),

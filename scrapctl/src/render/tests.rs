@@ -2,6 +2,7 @@
 
 mod failures;
 mod operations;
+mod quorum;
 
 use expect_test::{Expect, expect};
 use scrap_schema::api::*;
@@ -423,7 +424,7 @@ fn no_text_from_the_cluster_reaches_the_terminal_as_it_is() {
             let texts = [
                 "message", "reason", "reasons", "hint", "subject", "trouble", "steps", "refused",
                 "app", "owner", "command", "type", "raft", "api", "peer", "arch", "os", "version",
-                "pointer", "text", "kind", "id",
+                "pointer", "text", "kind", "id", "nextLoss", "ifLost",
             ];
             texts.contains(&key)
         };
@@ -443,6 +444,8 @@ fn no_text_from_the_cluster_reaches_the_terminal_as_it_is() {
         nodes::info(&poison(&node("ada")), &clock, PLAIN),
         nodes::grid(&[poison(&node("ada"))], PLAIN).table(&list, true, PLAIN).unwrap(),
         status::text(&poison(&cluster), true, true, PLAIN),
+        super::quorum::text(&poison(&quorum::three()), false, PLAIN),
+        super::quorum::grid(&poison(&quorum::three()), PLAIN).table(&list, true, PLAIN).unwrap(),
         events::line(&poison(&event(1, 0, "x")), &clock, PLAIN),
         orphans::info(&poison(&orphan()), &clock, PLAIN),
         orphans::grid(&[poison(&orphan())], &clock, PLAIN).table(&list, true, PLAIN).unwrap(),

@@ -15,6 +15,7 @@ mod operations;
 mod owners;
 mod policies;
 mod power;
+mod recover;
 mod templates;
 
 use std::collections::BTreeSet;
@@ -104,6 +105,7 @@ fn dispatch(change: &mut Change<'_>, command: &Command) -> Result<Outcome, Refus
         | Command::AwaitNode { .. }
         | Command::Disarm { .. }
         | Command::Arm { .. } => power::apply(change, command),
+        Command::RecoverCluster { generation, node } => recover::apply(change, *generation, *node),
         Command::PutPolicy { name, if_index, policy } => {
             policies::put(change, name, *if_index, policy)
         }
@@ -119,9 +121,7 @@ fn dispatch(change: &mut Change<'_>, command: &Command) -> Result<Outcome, Refus
         }
         Command::UndeleteGrain { grain } => grains::undelete(change, *grain),
         Command::PurgeGrain { grain, if_index } => grains::purge(change, *grain, *if_index),
-        Command::Apply { items, prune, keep_until, unchanged_after } => {
-            items::apply(change, items, prune.as_ref(), *keep_until, *unchanged_after)
-        }
+        Command::Apply { .. } => items::apply(change, command),
         Command::StartOperation { .. }
         | Command::CancelOperation { .. }
         | Command::EnterPhase { .. }
@@ -212,6 +212,11 @@ impl Change<'_> {
         } else {
             Err(Refusal::Stale { offered: epoch, held: grain.epoch })
         }
+    }
+
+    /// A node to look at.
+    pub(crate) fn look_node(&self, id: NodeId) -> Result<&Node, Refusal> {
+        self.cluster.nodes.get(&id).ok_or_else(|| Refusal::no_node(id))
     }
 
     /// A node to change; its row counts as touched.

@@ -26,6 +26,8 @@ pub enum Contradiction {
     NodeNameTwice { name: Name },
     /// A node id that was never given out.
     NodeFromNowhere { node: NodeId },
+    /// A node is of a generation that has not begun, or takes part although it was left behind.
+    NodeOutOfTime { node: NodeId },
     /// A grain's stage belongs to another operation than the grain.
     StageOfOther { grain: GrainId },
     /// A grain is held by an operation that is over or unknown.
@@ -72,6 +74,10 @@ pub fn check(cluster: &Cluster) -> Vec<Contradiction> {
     for node in cluster.nodes.values() {
         if node.id.0 >= next {
             found.push(Contradiction::NodeFromNowhere { node: node.id });
+        }
+        let behind = cluster.left_behind(node) && node.liveness.is_online();
+        if behind || node.generation > cluster.generation() {
+            found.push(Contradiction::NodeOutOfTime { node: node.id });
         }
         if !node_names.insert(&node.name) {
             found.push(Contradiction::NodeNameTwice { name: node.name.clone() });

@@ -18,6 +18,7 @@ use scrap_schema::unit::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::refusal::Refusal;
+use crate::voters;
 
 mod grain;
 
@@ -26,8 +27,8 @@ pub use grain::{
     Ailment, Attachment, Declined, FailoverRecord, Grain, IDS_FIRST, IDS_PER_GRAIN, Stage, Tenure,
 };
 
-/// Members from which on grains run under a lease: fewer cannot keep a quorum without the dead one.
-const LEASE_MEMBERS: usize = 3;
+/// Voters from which on grains run under a lease: fewer cannot keep a majority without the dead one.
+const LEASE_VOTERS: usize = 3;
 
 /// The whole replicated state.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -78,6 +79,14 @@ pub struct Identity {
     /// That nothing fails over by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disarmed: Option<Disarmed>,
+    /// How often it was begun anew from one node because its majority was gone (`docs/decisions/0023`).
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub generation: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+fn is_first(generation: &u64) -> bool {
+    *generation == 0
 }
 
 /// That grains run without a lease and are not given away by themselves, because people work on network or machines.
@@ -133,6 +142,9 @@ pub struct Node {
     pub modified: u64,
     /// When it became a member.
     pub created: Timestamp,
+    /// The generation of the cluster that it belongs to; of an older one: it was left behind and takes no part any more.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub generation: u64,
 }
 
 /// That a node is off: nothing of it runs, whether it needs a lease or not.
@@ -381,7 +393,29 @@ impl Cluster {
         self.grains.get(&grain).map_or_else(|| grain.to_string(), |grain| grain.name.to_string())
     }
 
-    /// Whether a grain should run under its node's lease (`docs/decisions/0005`). Below three members nothing can be given away by itself,
+    /// How often the cluster was begun anew.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.identity.as_ref().map_or(0, |identity| identity.generation)
+    }
+
+    /// Whether a node was left behind when the cluster was begun anew: it takes no part any more, whatever it believes.
+    #[must_use]
+    pub fn left_behind(&self, node: &Node) -> bool {
+        node.generation < self.generation()
+    }
+
+    /// Nodes of the present generation.
+    pub fn present_nodes(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.values().filter(|node| !self.left_behind(node))
+    }
+
+    /// Nodes that take part: their daemon has started at least once. Of whatever role, because all of them can vote.
+    pub fn members(&self) -> impl Iterator<Item = &Node> {
+        self.present_nodes().filter(|node| node.boot.is_some())
+    }
+
+    /// Whether a grain should run under its node's lease (`docs/decisions/0005`). Below three voters nothing can be given away by itself,
     /// so nothing needs to stop by itself.
     #[must_use]
     pub fn needs_lease(&self, grain: &Grain) -> bool {
@@ -394,9 +428,8 @@ impl Cluster {
         if self.disarmed(owner).is_some() {
             return false;
         }
-        let members = self.nodes.values().filter(|node| node.boot.is_some()).count();
         match self.policy_of(grain).failover.mode {
-            FailoverMode::Auto => members >= LEASE_MEMBERS,
+            FailoverMode::Auto => voters::wanted(self) >= LEASE_VOTERS,
             FailoverMode::Manual => false,
         }
     }

@@ -324,10 +324,18 @@ fn written_until(view: View<'_>, grain: &Grain, node: &Node) -> Timestamp {
     node.off.as_ref().map_or(silent, |off| silent.min(off.until))
 }
 
-/// Nodes that can be reached and were told to keep a copy, or owned it once: nobody else can have one that counts.
+/// Nodes that can be reached and were told to keep a copy, or owned it once: nobody else can have one that counts. If its owner was
+/// left behind, the same machine may be here again as another node: then whoever has data of it.
 fn places(view: View<'_>, grain: &Grain) -> BTreeSet<NodeId> {
     let places = grain.standbys.iter().copied().chain(grain.tenures.iter().map(|it| it.node));
-    places.filter(|node| view.is_online(*node)).collect()
+    let mut places: BTreeSet<NodeId> = places.filter(|node| view.is_online(*node)).collect();
+    let owner = grain.owner.and_then(|owner| view.cluster.nodes.get(&owner));
+    if owner.is_some_and(|owner| view.cluster.left_behind(owner)) {
+        let has = |node: &NodeId| view.observed.report(*node, grain.id).is_some();
+        let all = view.cluster.nodes.keys().copied();
+        places.extend(all.filter(|node| view.is_online(*node) && has(node)));
+    }
+    places
 }
 
 /// Every complete copy on the grain's own line, with what its promotion would lose.

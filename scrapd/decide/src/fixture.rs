@@ -51,7 +51,8 @@ impl World {
         world
     }
 
-    fn join(&mut self, number: u64, role: NodeRole) {
+    /// Another node joins and starts.
+    pub(crate) fn join(&mut self, number: u64, role: NodeRole) {
         let node = new_node(number, role);
         let facts = node.facts.clone();
         let addresses = node.addresses.clone();

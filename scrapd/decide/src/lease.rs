@@ -34,7 +34,8 @@ pub fn answer(
 }
 
 fn verdict(cluster: &Cluster, node: NodeId, boot: BootId) -> Verdict {
-    let Some(node) = cluster.nodes.get(&node) else { return Verdict::Removed };
+    let present = cluster.nodes.get(&node).filter(|node| !cluster.left_behind(node));
+    let Some(node) = present else { return Verdict::Removed };
     if node.boot != Some(boot) {
         return Verdict::Unregistered;
     }
@@ -196,8 +197,7 @@ fn watch_one(
 /// failed, and nobody is promoted without a person's word. Returns how many are silent, of how many.
 #[must_use]
 pub fn brake(cluster: &Cluster) -> Option<(usize, usize)> {
-    let data =
-        cluster.nodes.values().filter(|node| node.role == NodeRole::Data && node.boot.is_some());
+    let data = cluster.members().filter(|node| node.role == NodeRole::Data);
     let (mut all, mut silent) = (0_usize, 0_usize);
     for node in data {
         all = all.saturating_add(1);

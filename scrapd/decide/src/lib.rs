@@ -26,6 +26,7 @@ pub mod observed;
 pub mod place;
 pub mod power;
 pub mod preview;
+pub mod quorum;
 pub mod reach;
 pub mod refusal;
 pub mod replicate;

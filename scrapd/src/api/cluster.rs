@@ -1,7 +1,7 @@
 //! `/v1`, `/v1/cluster`, `/v1/orphans`: who answers, how it is, and what was set aside.
 
 use axum::extract::State;
-use scrap_schema::api::{ApiInfo, ClusterView, OrphanView, StateHash};
+use scrap_schema::api::{ApiInfo, ClusterView, OrphanView, QuorumView, StateHash};
 use scrap_schema::problem::Code;
 
 use super::error::{Answer, Failure};
@@ -44,6 +44,19 @@ pub(super) async fn cluster(State(api): State<Api>, head: Head) -> Answer {
 pub(super) fn show(api: &Api) -> Answer {
     api.look(|world| {
         let view = view::cluster(world).ok_or_else(not_formed)?;
+        Ok(shown(world.cluster.index, view))
+    })
+}
+
+/// Who takes part in the consensus, and what one more loss would mean.
+#[utoipa::path(get, path = "/v1/cluster/quorum", tag = "cluster",
+    responses((status = 200, description = "Votes and members", body = QuorumView)))]
+pub(super) async fn quorum(State(api): State<Api>, head: Head) -> Answer {
+    head.query(&["stale"])?.flag("stale")?;
+    let consensus = &api.daemon.consensus;
+    let part = view::Part { changing: consensus.members().joint, behind: consensus.behind() };
+    api.look(|world| {
+        let view = view::quorum(world, &part).ok_or_else(not_formed)?;
         Ok(shown(world.cluster.index, view))
     })
 }

@@ -104,6 +104,7 @@ pub(super) async fn join(State(api): State<Api>, asked: Asked) -> Answer {
             node,
             cluster: identity.name.clone(),
             cluster_id: identity.id.to_string(),
+            generation: identity.generation,
             members: members.collect(),
         };
         Ok::<_, Failure>((cluster.index, joined))

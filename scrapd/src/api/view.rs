@@ -7,9 +7,10 @@ mod grain;
 mod node;
 mod operation;
 mod place;
+mod quorum;
 mod records;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use scrap_decide::cluster::Cluster;
 use scrap_decide::lead::{Subject, WaitReason, Waiting};
@@ -24,6 +25,7 @@ pub(crate) use grain::{grain, grain_manifest};
 pub(crate) use node::{node, node_manifest};
 pub(crate) use operation::operation;
 pub(crate) use place::{candidates, placement};
+pub(crate) use quorum::quorum;
 pub(crate) use records::{network, orphan, orphan_id, policy, template};
 
 /// Everything that a view may look at.
@@ -50,6 +52,15 @@ pub(crate) struct Raft {
     pub(crate) leader: Option<NodeId>,
     /// The voters.
     pub(crate) voters: BTreeSet<NodeId>,
+}
+
+/// How the members stand, as the answering node knows it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Part {
+    /// A change of the voters is half done.
+    pub(crate) changing: bool,
+    /// Entries that each member lacks; empty on a node that does not lead.
+    pub(crate) behind: BTreeMap<NodeId, u64>,
 }
 
 /// What the leader waits with, ready to be looked up by its subject; of one subject what is stuck comes first.

@@ -90,7 +90,9 @@ async fn start(layout: &Layout, children: &mut JoinSet<Ended>) -> anyhow::Result
     watch(children, first, spawn(first)?);
     for node in others {
         if Identity::find(&node.config().data_dir)?.is_none() {
-            setup::join(&node.config(), &[first.api], READY).await.with_context(|| tail(first))?;
+            setup::join(&node.config(), &[first.api], READY, false)
+                .await
+                .with_context(|| tail(first))?;
         }
         watch(children, node, spawn(node)?);
     }

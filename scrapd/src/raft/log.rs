@@ -133,6 +133,21 @@ impl Log {
         self.db.write(LogOp::Set(Mark::Formed, b"true".to_vec())).await
     }
 
+    /// The vote, and the last entry.
+    pub(super) fn position(&self) -> (Option<Vote>, Option<LogId>) {
+        self.look(|tail| (tail.vote, tail.last))
+    }
+
+    /// Writes an entry at the end and waits until it is on disk. Only for a log that nobody works with: what is in memory is not
+    /// changed.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub(super) async fn add(&self, entry: &Entry) -> io::Result<()> {
+        let row = LogRow { index: entry.log_id().index, body: serde_json::to_vec(entry)? };
+        self.db.write(LogOp::Append(vec![row], None)).await
+    }
+
     /// Writes what waits and closes the file.
     pub(crate) async fn close(&self) {
         let unsaved = self

@@ -16,7 +16,7 @@ use super::types::{Metrics, Raft};
 use super::{MembersError, NotLeader};
 
 /// A new member may be so many entries behind when it begins to vote.
-const CAUGHT_UP: u64 = 64;
+pub(super) const CAUGHT_UP: u64 = 64;
 
 /// A wanted set of members.
 pub(super) struct Wanted {

@@ -18,11 +18,12 @@ use openraft::raft::{
 };
 use openraft::{BasicNode, OptionalSend};
 use scrap_schema::command::Proposal;
-use scrap_schema::id::{ClusterId, NodeId};
+use scrap_schema::id::NodeId;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
+use super::generation::Generation;
 use super::machine::Published;
 use super::settings::{Settings, Timers};
 use super::types::{Snapshot, SnapshotFile, Types, Vote};
@@ -80,9 +81,9 @@ impl CallError {
 pub(crate) struct Peers {
     client: reqwest::Client,
     me: NodeId,
-    cluster: ClusterId,
     timers: Timers,
     published: Arc<Published>,
+    pub(super) generation: Generation,
 }
 
 impl Peers {
@@ -104,9 +105,9 @@ impl Peers {
         Ok(Self {
             client,
             me: settings.node,
-            cluster: settings.cluster,
             timers: settings.timers,
             published,
+            generation: Generation::new(settings.cluster, settings.generation),
         })
     }
 
@@ -126,7 +127,8 @@ impl Peers {
     fn post(&self, node: NodeId, url: &str) -> reqwest::RequestBuilder {
         self.client
             .post(url)
-            .header(wire::CLUSTER, self.cluster.to_string())
+            .header(wire::CLUSTER, self.generation.cluster.to_string())
+            .header(wire::GENERATION, self.generation.own)
             .header(wire::FROM, self.me.to_string())
             .header(wire::TO, node.to_string())
     }
@@ -139,7 +141,31 @@ impl Peers {
         limit: Duration,
     ) -> Result<A, CallError> {
         let sent = self.post(node, &url).timeout(limit).json(question).send().await;
-        answer(node, url, sent).await
+        self.answer(node, url, sent).await
+    }
+
+    /// The other nodes of the present generation, as far as this one knows.
+    pub(super) fn others(&self) -> Vec<NodeId> {
+        self.published.read(|cluster| {
+            let nodes = cluster.present_nodes().map(|node| node.id);
+            nodes.filter(|node| *node != self.me).collect()
+        })
+    }
+
+    /// Asks a node of which generation it is. Whether it answered at all.
+    pub(super) async fn hello(&self, node: NodeId) -> bool {
+        let Ok(url) = self.url(node, None, wire::HELLO) else { return false };
+        let said =
+            self.call::<(), serde::de::IgnoredAny>(node, url, &(), self.timers.rpc / 2).await;
+        match said {
+            Ok(_) | Err(CallError::Refused { .. }) => true,
+            Err(
+                CallError::Myself(_)
+                | CallError::NoAddress(_)
+                | CallError::Http { .. }
+                | CallError::Snapshot { .. },
+            ) => false,
+        }
     }
 
     /// Gives a proposal to the leader.
@@ -155,23 +181,27 @@ impl Peers {
     }
 }
 
-async fn answer<A: DeserializeOwned>(
-    node: NodeId,
-    url: String,
-    sent: Result<reqwest::Response, reqwest::Error>,
-) -> Result<A, CallError> {
-    let http = |url, source| CallError::Http { node, url, source };
-    let response = match sent {
-        Ok(response) => response,
-        Err(source) => return Err(http(url, source.without_url())),
-    };
-    let status = response.status();
-    if status.is_success() {
-        return response.json().await.map_err(|source| http(url, source.without_url()));
+impl Peers {
+    async fn answer<A: DeserializeOwned>(
+        &self,
+        node: NodeId,
+        url: String,
+        sent: Result<reqwest::Response, reqwest::Error>,
+    ) -> Result<A, CallError> {
+        let http = |url, source| CallError::Http { node, url, source };
+        let response = match sent {
+            Ok(response) => response,
+            Err(source) => return Err(http(url, source.without_url())),
+        };
+        self.generation.hear_in(response.headers());
+        let status = response.status();
+        if status.is_success() {
+            return response.json().await.map_err(|source| http(url, source.without_url()));
+        }
+        let text = response.text().await.unwrap_or_default();
+        let text = text.chars().take(300).collect();
+        Err(CallError::Refused { node, url, status: status.as_u16(), text })
     }
-    let text = response.text().await.unwrap_or_default();
-    let text = text.chars().take(200).collect();
-    Err(CallError::Refused { node, url, status: status.as_u16(), text })
 }
 
 impl RaftNetworkFactory<Types> for Peers {
@@ -227,7 +257,7 @@ impl Peer {
             });
         let body = reqwest::Body::wrap_stream(parts);
         let sent = self.peers.post(node, &url).body(body).send();
-        let exchange = async { answer(node, url, sent.await).await };
+        let exchange = async { self.peers.answer(node, url, sent.await).await };
         tokio::select! {
             answer = exchange => answer,
             () = stands_still(&moved, total, &self.peers.timers) => {

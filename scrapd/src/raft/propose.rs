@@ -95,6 +95,9 @@ impl Inner {
         if now.running_state.is_err() {
             return Attempt::Closed;
         }
+        if self.peers.generation.newer().is_some() {
+            return Attempt::NotNow { leader: None };
+        }
         // A leader that has not heard a majority for so long may be one no more: it would only make the caller wait.
         let fresh =
             self.quorum_age(&now).is_some_and(|age| age < self.settings.timers.election_max);

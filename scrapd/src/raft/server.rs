@@ -1,6 +1,6 @@
 //! What peers call: the algorithm's messages, snapshots, forwarded proposals.
 //!
-//! A call from another cluster, or meant for another node, is refused before anything of it is read. A forwarded proposal is
+//! A call from another cluster or generation, or meant for another node, is refused before anything of it is read. A forwarded proposal is
 //! never forwarded again. Who the caller really is, is the listener's matter (the certificate), not this room's.
 
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::body::{Body, BodyDataStream};
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
@@ -24,6 +24,7 @@ use scrap_schema::command::Proposal;
 use tokio::io::AsyncWriteExt;
 
 use super::Consensus;
+use super::generation::text;
 use super::propose::Attempt;
 use super::types::{Snapshot, SnapshotFile, Types};
 use super::wire::{self, Forwarded, SnapshotHead};
@@ -34,6 +35,7 @@ static INCOMING: AtomicU64 = AtomicU64::new(0);
 
 /// The routes.
 pub(super) fn routes(consensus: Consensus) -> Router {
+    let ours = middleware::from_fn_with_state(consensus.clone(), only_ours);
     let guard = middleware::from_fn_with_state(consensus.clone(), guard);
     let messages = Router::new()
         .route(wire::APPEND, post(append))
@@ -41,33 +43,37 @@ pub(super) fn routes(consensus: Consensus) -> Router {
         .route(wire::PRE_VOTE, post(pre_vote))
         .route(wire::TRANSFER, post(transfer))
         .route(wire::PROPOSE, post(propose))
+        .route(wire::HELLO, post(|| async { Json(()) }))
         .layer(DefaultBodyLimit::max(wire::BODY_LIMIT));
     let streams = Router::new()
         .route(wire::SNAPSHOT, post(receive_snapshot))
         .layer(DefaultBodyLimit::disable());
-    messages.merge(streams).layer(guard).with_state(consensus)
+    messages.merge(streams).layer(guard).layer(ours).with_state(consensus)
 }
 
-/// Refuses calls that are not for this node of this cluster.
+/// Refuses every call that is not of this cluster in this generation, before anything of it is read.
+pub(crate) async fn only_ours(
+    State(consensus): State<Consensus>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let generation = &consensus.inner.peers.generation;
+    let response = match generation.refusal(request.headers()) {
+        Some(why) => (StatusCode::MISDIRECTED_REQUEST, why).into_response(),
+        None => next.run(request).await,
+    };
+    generation.sign(response)
+}
+
+/// Refuses calls that are not for this node.
 async fn guard(State(consensus): State<Consensus>, request: Request, next: Next) -> Response {
-    let settings = &consensus.inner.settings;
-    let headers = request.headers();
-    let ours = settings.cluster.to_string();
-    let me = settings.node.to_string();
-    let (cluster, to) = (text(headers, wire::CLUSTER), text(headers, wire::TO));
-    if cluster != ours {
-        let text = format!("this node belongs to cluster {ours}, not to `{cluster}`");
-        return (StatusCode::MISDIRECTED_REQUEST, text).into_response();
-    }
+    let me = consensus.inner.settings.node.to_string();
+    let to = text(request.headers(), wire::TO);
     if to != me {
         let text = format!("this is node {me}, not node `{to}`");
         return (StatusCode::MISDIRECTED_REQUEST, text).into_response();
     }
     next.run(request).await
-}
-
-fn text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
-    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
 /// The algorithm has stopped, or a snapshot cannot be taken.

@@ -16,6 +16,8 @@ pub struct Settings {
     pub node: NodeId,
     /// The cluster that it belongs to; peers of other clusters are refused.
     pub cluster: ClusterId,
+    /// The generation of the cluster that it belongs to; peers of others are refused, too.
+    pub generation: u64,
     /// The timers.
     pub timers: Timers,
     /// When snapshots are made and how much of the log stays.
@@ -99,6 +101,13 @@ impl Settings {
     /// Settings with the usual numbers.
     #[must_use]
     pub fn new(dir: PathBuf, node: NodeId, cluster: ClusterId) -> Self {
-        Self { dir, node, cluster, timers: Timers::default(), compaction: Compaction::default() }
+        let (timers, compaction) = (Timers::default(), Compaction::default());
+        Self { dir, node, cluster, generation: 0, timers, compaction }
+    }
+
+    /// The same in this generation.
+    #[must_use]
+    pub fn of_generation(self, generation: u64) -> Self {
+        Self { generation, ..self }
     }
 }

@@ -4,5 +4,6 @@ mod cluster;
 mod crash;
 mod lab;
 mod raw;
+mod recover;
 mod restart;
 mod suite;

@@ -8,6 +8,8 @@ use super::types::{SnapshotMeta, Vote};
 
 /// Which cluster the caller belongs to.
 pub(crate) const CLUSTER: &str = "x-scrap-cluster";
+/// The generation of the cluster that the caller belongs to, and in answers the one of who answers.
+pub(crate) const GENERATION: &str = "x-scrap-generation";
 /// Who calls.
 pub(crate) const FROM: &str = "x-scrap-from";
 /// Who is meant: an address may have another node behind it by now.
@@ -19,6 +21,7 @@ pub(crate) const PROPOSAL_LIMIT: usize = 16 << 20;
 /// Largest head of a snapshot.
 pub(crate) const HEAD_LIMIT: u32 = 16 << 20;
 
+pub(crate) const HELLO: &str = "/raft/hello";
 pub(crate) const APPEND: &str = "/raft/append";
 pub(crate) const VOTE: &str = "/raft/vote";
 pub(crate) const PRE_VOTE: &str = "/raft/pre-vote";

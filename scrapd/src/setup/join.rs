@@ -11,7 +11,7 @@ use scrap_schema::api::{JoinBody, Joined};
 use scrap_schema::problem::{Code, Exit, Problem};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{Refused, fresh_data_dir, new_node, refused};
+use super::{Refused, again, fresh_data_dir, new_node, refused};
 use crate::config::Config;
 use crate::identity::Identity;
 use crate::raft::Consensus;
@@ -33,12 +33,18 @@ enum Answer {
     Stranger(String),
 }
 
-/// Becomes a member of a cluster, through any of its nodes. Tries for as long as `limit`.
+/// Becomes a member of a cluster, through any of its nodes. Tries for as long as `limit`. `again`: this machine was a node before;
+/// what it was is set aside, and its data stay.
 ///
 /// # Errors
 /// If the folder belongs to somebody, the cluster refuses, or nobody answers in time.
-pub async fn join(config: &Config, servers: &[SocketAddr], limit: Duration) -> anyhow::Result<()> {
-    let data_dir = fresh_data_dir(config)?;
+pub async fn join(
+    config: &Config,
+    servers: &[SocketAddr],
+    limit: Duration,
+    again: bool,
+) -> anyhow::Result<()> {
+    let data_dir = if again { again::used_data_dir(config)? } else { fresh_data_dir(config)? };
     let new = new_node(config)?;
     let body = JoinBody {
         name: new.name,
@@ -48,14 +54,20 @@ pub async fn join(config: &Config, servers: &[SocketAddr], limit: Duration) -> a
         facts: new.facts,
     };
     let joined = ask(servers, &body, limit).await?;
+    if again {
+        // Only now: as long as it is no new member, it is what it was.
+        again::set_aside(&data_dir, joined.node)?;
+    }
     let identity = Identity {
         cluster: joined.cluster,
         cluster_id: joined.cluster_id.parse().context("the server's answer makes no sense")?,
         node: joined.node,
         name: config.name.clone(),
+        generation: joined.generation,
     };
     // The empty log is made now, so that a missing log is a sign of trouble from here on.
     let settings = config.raft_settings(identity.node, identity.cluster_id);
+    let settings = settings.of_generation(identity.generation);
     Consensus::open(settings).await?.close().await;
     identity.write(&data_dir)?;
     tracing::info!(cluster = %identity.cluster, node = %identity.name, id = %identity.node, "member");
@@ -152,8 +164,9 @@ fn no(server: SocketAddr, problem: &Problem, body: &JoinBody) -> anyhow::Error {
     let taken = "names are never shared: choose another `name`, or remove the old node first with \
                  `scrapctl node rm`";
     let hint = match (&problem.hint, problem.code == Code::Conflict) {
-        (Some(hint), _) => hint.clone(),
-        (None, true) => taken.to_owned(),
+        // What the API says of a name is for those who name things, not for machines that come again.
+        (_, true) => taken.to_owned(),
+        (Some(hint), false) => hint.clone(),
         (None, false) => "the server's log says more".to_owned(),
     };
     refused(what, hint)

@@ -27,6 +27,7 @@ fn joined() -> Joined {
         node: NodeId(4),
         cluster: "home".parse().unwrap(),
         cluster_id: ClusterId(9).to_string(),
+        generation: 0,
         members: std::collections::BTreeMap::new(),
     }
 }
@@ -67,11 +68,11 @@ async fn a_join_goes_on_until_there_is_a_leader_and_writes_the_identity() {
     .await;
     // Nobody listens at the first address.
     let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    join(&config, &[nobody, address], LIMIT).await.unwrap();
+    join(&config, &[nobody, address], LIMIT, false).await.unwrap();
     assert_eq!(asked.load(Ordering::SeqCst), 2);
     let identity = Identity::find(&config.data_dir).unwrap().unwrap();
     assert_eq!((identity.node, identity.cluster_id), (NodeId(4), ClusterId(9)));
-    let again = join(&config, &[address], LIMIT).await.unwrap_err().to_string();
+    let again = join(&config, &[address], LIMIT, false).await.unwrap_err().to_string();
     assert!(again.ends_with("is node `bob` of cluster `home` already"), "{again}");
     let init = init(&config, "home".parse().unwrap()).await.unwrap_err().to_string();
     assert_eq!(init, again);
@@ -86,18 +87,19 @@ async fn a_refusal_of_the_cluster_is_final_and_leaves_the_folder_fresh() {
         _ => Ok(joined()),
     })
     .await;
-    let error = join(&config, &[address], LIMIT).await.unwrap_err();
+    let error = join(&config, &[address], LIMIT, false).await.unwrap_err();
     assert!(error.to_string().ends_with("refuses node `bob`: there is a node `bob` already"));
     assert!(error.downcast::<Refused>().unwrap().hint.contains("another `name`"));
     assert_eq!(asked.load(Ordering::SeqCst), 1);
-    join(&config, &[address], LIMIT).await.unwrap();
+    join(&config, &[address], LIMIT, false).await.unwrap();
 }
 
 #[tokio::test]
 async fn nobody_answers_in_time() {
     let dir = tempfile::tempdir().unwrap();
     let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let error = join(&config(dir.path()), &[nobody], Duration::from_millis(50)).await.unwrap_err();
+    let error =
+        join(&config(dir.path()), &[nobody], Duration::from_millis(50), false).await.unwrap_err();
     assert!(error.to_string().contains(&format!("last: {nobody}: ")), "{error}");
     assert!(!error.to_string().contains("error sending"), "{error}");
     assert_eq!(error.downcast::<Refused>().unwrap().exit, Exit::Unreachable);
@@ -109,7 +111,7 @@ async fn a_wrong_port_is_said_at_once() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, Router::new()).await });
-    let error = join(&config(dir.path()), &[address], LIMIT).await.unwrap_err();
+    let error = join(&config(dir.path()), &[address], LIMIT, false).await.unwrap_err();
     assert!(error.to_string().contains(&format!("{address}: it answered 404")), "{error}");
     assert!(error.downcast::<Refused>().unwrap().hint.contains("a node's API"));
 }

@@ -6,7 +6,7 @@ use super::lab::Lab;
 #[rustfmt::skip]
 const CONTRACT: &[(&str, &str)] = &[
     ("GET", "/livez"), ("GET", "/readyz"), ("GET", "/v1"),
-    ("GET", "/v1/cluster"), ("GET", "/v1/cluster/hash"), ("GET", "/v1/openapi.json"),
+    ("GET", "/v1/cluster"), ("GET", "/v1/cluster/hash"), ("GET", "/v1/cluster/quorum"), ("GET", "/v1/openapi.json"),
     ("POST", "/v1/cluster/disarm"), ("POST", "/v1/cluster/arm"),
     ("GET", "/v1/grains"), ("POST", "/v1/grains"),
     ("GET", "/v1/grains/{name}"), ("PUT", "/v1/grains/{name}"), ("PATCH", "/v1/grains/{name}"), ("DELETE", "/v1/grains/{name}"),

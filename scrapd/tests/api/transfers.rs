@@ -37,8 +37,9 @@ async fn silent_sender(node: &Node, grain: GrainId, offer: &OfferBody) -> TcpStr
     let router = peer::routes(node.daemon.clone());
     tokio::spawn(api::serve(listener, router, node.daemon.shutdown.clone()));
     let offer = serde_json::to_string(offer).unwrap();
+    let cluster = node.daemon.cluster_id;
     let head = format!(
-        "POST /peer/streams/{grain} HTTP/1.1\r\nhost: x\r\n{HEADER_OFFER}: {offer}\r\n\
+        "POST /peer/streams/{grain} HTTP/1.1\r\nhost: x\r\nx-scrap-cluster: {cluster}\r\n{HEADER_OFFER}: {offer}\r\n\
          transfer-encoding: chunked\r\n\r\n4\r\n\0\0\0\x09\r\n"
     );
     stream.write_all(head.as_bytes()).await.unwrap();

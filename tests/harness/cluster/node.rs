@@ -47,7 +47,7 @@ impl Node {
         let (heartbeat, election) = spec.pace;
         let keeper = program("scrap-keeper")?;
         Ok(format!(
-            "data_dir = \"{data}\"\nrun_dir = \"{run}\"\nname = \"{name}\"\non_shutdown = \"{on_shutdown}\"\n\
+            "data_dir = \"{data}\"\nrun_dir = \"{run}\"\nname = \"{name}\"\nrole = \"{role}\"\non_shutdown = \"{on_shutdown}\"\n\
              [labels]\nzone = \"{name}\"\n\
              [listen]\napi = \"127.0.0.1:{api}\"\npeer = \"127.0.0.1:{peer}\"\n\
              [host]\nkeeper = \"{keeper}\"\n\
@@ -61,6 +61,7 @@ impl Node {
             run = self.dir.join("run").display(),
             root = self.dir.parent().context("a node has a folder in another one")?.display(),
             name = self.name,
+            role = if spec.witness == Some(self.name.as_str()) { "witness" } else { "data" },
             on_shutdown = spec.on_shutdown,
             api = self.api,
             peer = self.peer,
@@ -100,8 +101,29 @@ impl Node {
         Ok(command)
     }
 
+    /// Runs `scrapd` of this node with these arguments to its end: what it said, and whether it succeeded.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub async fn once(&self, arguments: &[&str]) -> anyhow::Result<(bool, String)> {
+        let mut command = self.scrapd(arguments)?;
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let output = tokio::task::spawn_blocking(move || command.output()).await??;
+        let said = [output.stdout, output.stderr].concat();
+        Ok((output.status.success(), String::from_utf8_lossy(&said).into_owned()))
+    }
+
+    /// Everything that its daemon has logged.
+    #[must_use]
+    pub fn logged(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.log()).unwrap_or_default()).into_owned()
+    }
+
     /// Runs `scrapd init` or `scrapd join` to its end.
-    pub(super) async fn prepare(&self, arguments: &[&str]) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    /// If it does not succeed.
+    pub async fn prepare(&self, arguments: &[&str]) -> anyhow::Result<()> {
         let mut command = self.scrapd(arguments)?;
         let ended = tokio::task::spawn_blocking(move || command.status()).await??;
         if !ended.success() {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use scrap_schema::api::{ApplyAction, ApplyResult};
-use scrap_schema::command::{ApplyItem, GrainText};
+use scrap_schema::command::{ApplyItem, Command, GrainText};
 use scrap_schema::id::{GrainId, Name, OperationId};
 use scrap_schema::spec::Labels;
 use scrap_schema::time::Timestamp;
@@ -12,21 +12,19 @@ use super::{Change, grains, networks, nodes, policies};
 use crate::cluster::{Cluster, Grain, Outcome};
 use crate::refusal::Refusal;
 
-pub(super) fn apply(
-    change: &mut Change<'_>,
-    items: &[ApplyItem],
-    prune: Option<&Labels>,
-    keep_until: Timestamp,
-    unchanged_after: Option<u64>,
-) -> Result<Outcome, Refusal> {
-    if let Some(index) = unchanged_after {
+pub(super) fn apply(change: &mut Change<'_>, command: &Command) -> Result<Outcome, Refusal> {
+    let Command::Apply { items, prune, keep_until, unchanged_after } = command else {
+        return Err(Refusal::out_of_date("not a set of objects"));
+    };
+    let prune = prune.as_ref();
+    if let Some(index) = *unchanged_after {
         unchanged(change.cluster, items, prune, index)?;
     }
     // All or none: what a refused item has left behind is dropped with this copy of the state.
     let before = change.cluster.clone();
     let touched = change.touched.clone();
     let events = change.events.len();
-    let result = all(change, items, prune, keep_until);
+    let result = all(change, items, prune, *keep_until);
     if result.is_err() {
         *change.cluster = before;
         change.touched = touched;

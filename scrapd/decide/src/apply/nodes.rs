@@ -65,6 +65,7 @@ fn form(
         next_node: 1,
         formed: change.at,
         disarmed: None,
+        generation: 0,
     });
     change.touch(Key::Identity);
     for (name, policy) in Policy::built_in() {
@@ -77,6 +78,10 @@ fn form(
 }
 
 fn add(change: &mut Change<'_>, new: &NewNode) -> Result<Outcome, Refusal> {
+    let behind = change.cluster.node_named(&new.name).filter(|it| change.cluster.left_behind(it));
+    if let Some(old) = behind.map(|old| old.id) {
+        make_way(change, old)?;
+    }
     if let Some(node) = change.cluster.node_named(&new.name) {
         // A join whose answer was lost is asked again by the same machine.
         if node.boot.is_none() && node.addresses == new.addresses {
@@ -87,7 +92,7 @@ fn add(change: &mut Change<'_>, new: &NewNode) -> Result<Outcome, Refusal> {
     let Some(identity) = change.cluster.identity.as_mut() else {
         return Err(Refusal::out_of_date("there is no cluster yet"));
     };
-    let id = NodeId(identity.next_node);
+    let (id, generation) = (NodeId(identity.next_node), identity.generation);
     identity.next_node = identity.next_node.saturating_add(1);
     change.touch(Key::Identity);
     let node = Node {
@@ -108,6 +113,7 @@ fn add(change: &mut Change<'_>, new: &NewNode) -> Result<Outcome, Refusal> {
         drain: None,
         modified: change.index,
         created: change.at,
+        generation,
     };
     change.cluster.nodes.insert(id, node);
     change.touch(Key::Node(id));
@@ -120,6 +126,22 @@ fn add(change: &mut Change<'_>, new: &NewNode) -> Result<Outcome, Refusal> {
     Ok(Outcome::Node { node: id })
 }
 
+/// A machine that was left behind joins again under its old name, as another node. What is remembered of it is called by its number.
+fn make_way(change: &mut Change<'_>, old: NodeId) -> Result<(), Refusal> {
+    let was = change.look_node(old)?.name.clone();
+    // Short enough for every name, and of a number that no other node has.
+    let stem: String = was.as_str().chars().take(40).collect();
+    let called = format!("{stem}-left-{old}").parse::<Name>();
+    let called = called.map_err(|error| Refusal::Invalid { why: error.to_string() })?;
+    if change.cluster.node_named(&called).is_some() {
+        return Err(Refusal::NameTaken { what: "node".to_owned(), name: called });
+    }
+    change.node(old)?.name = called.clone();
+    let message = format!("node {was} of an older generation is called {called} now");
+    change.tell(Topic::Node, Severity::Info, About::node(old), message);
+    Ok(())
+}
+
 fn register(
     change: &mut Change<'_>,
     id: NodeId,
@@ -128,6 +150,11 @@ fn register(
     facts: &NodeFacts,
 ) -> Result<Outcome, Refusal> {
     let index = change.index;
+    if change.cluster.left_behind(change.look_node(id)?) {
+        let why = "was left behind when the cluster was begun anew".to_owned();
+        let node = change.cluster.node_name(id);
+        return Err(Refusal::NodeUnfit { node, why });
+    }
     let node = change.node(id)?;
     if node.boot == Some(boot) && node.liveness.is_online() {
         change.touched.remove(&Key::Node(id));

@@ -17,6 +17,7 @@ use crate::refusal::Refusal;
 mod lots;
 mod moves;
 mod random;
+mod recover;
 mod repeats;
 
 const AT: Timestamp = Timestamp(5);

@@ -247,6 +247,9 @@ fn foreign(here: Here<'_>, data: &DataFacts, actions: &mut Vec<HostAction>) {
         return;
     }
     match data.role {
+        DataRole::Owner if is_orphaned(here) && is_on_line(here, data) => {
+            surrender(here, data, actions);
+        }
         DataRole::Owner => leave_behind(here, data, actions),
         DataRole::Standby => {
             let diverged =
@@ -260,9 +263,36 @@ fn foreign(here: Here<'_>, data: &DataFacts, actions: &mut Vec<HostAction>) {
     }
 }
 
-/// Whether the cluster has committed that this copy is kept by others instead.
+/// Whether its owner was left behind when the cluster was begun anew: then what is here may be all that is left of the newest data.
+fn is_orphaned(here: Here<'_>) -> bool {
+    let owner = here.grain.owner.and_then(|owner| here.cluster.nodes.get(&owner));
+    owner.is_some_and(|owner| here.cluster.left_behind(owner))
+}
+
+fn is_on_line(here: Here<'_>, data: &DataFacts) -> bool {
+    data.snapshots.last().is_none_or(|head| on_main_line(here.grain, head))
+}
+
+/// The head of an owner that was left behind, on the machine that it was, which is another node now. Nobody has gone on from anything
+/// else: it becomes a copy with everything that is in it, and a person can choose it.
+fn surrender(here: Here<'_>, data: &DataFacts, actions: &mut Vec<HostAction>) {
+    let (grain, epoch) = (here.grain.id, here.grain.epoch);
+    let stopped = here.run.and_then(|run| run.stopped);
+    let looked = data.dirty.filter(|dirty| stopped.is_none_or(|stopped| dirty.probed >= stopped));
+    actions.push(match (data.snapshots.is_empty(), looked) {
+        (false, None) => HostAction::Probe { grain },
+        (false, Some(dirty)) if dirty.bytes.0 == 0 => HostAction::Demote { grain, epoch },
+        (true, _) | (false, Some(_)) => {
+            let name = next_name(data.epoch, data, Purpose::Replication);
+            HostAction::Snapshot { grain, name }
+        }
+    });
+}
+
+/// Whether the cluster has committed that this copy is kept by others instead. Never while its owner was left behind.
 fn is_surplus(here: Here<'_>) -> bool {
-    here.grain.stage == Stage::Settled
+    !is_orphaned(here)
+        && here.grain.stage == Stage::Settled
         && here.grain.trashed_until.is_none()
         && !here.grain.standbys.is_empty()
         && !here.grain.receivers().contains(&here.me)

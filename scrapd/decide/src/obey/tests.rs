@@ -11,6 +11,7 @@ use crate::cluster::Stage;
 use crate::fixture::{WEB, World, line, snapshot};
 use crate::lease::Lease;
 
+mod anew;
 mod streams;
 mod systems;
 

@@ -188,6 +188,11 @@ fn with_node(world: &World<'_>, owner: NodeId, lost: &[&Grain]) -> String {
 
 fn liveness(world: &World<'_>, node: &Node) -> String {
     let name = &node.name;
+    if world.cluster.left_behind(node) {
+        return format!(
+            "node {name} was left behind when the cluster was begun anew; when none of its grains is needed any more: `scrapctl node rm {name}`"
+        );
+    }
     match &node.liveness {
         Liveness::Online => format!("node {name} is online"),
         Liveness::Joining => format!("node {name} has not registered yet"),

@@ -73,7 +73,7 @@ pub(super) fn state(node: &Node) -> NodeState {
     }
 }
 
-fn raft(world: &World<'_>, node: NodeId) -> &'static str {
+pub(super) fn raft(world: &World<'_>, node: NodeId) -> &'static str {
     if world.raft.leader == Some(node) {
         "leader"
     } else if world.raft.voters.contains(&node) {
