@@ -434,6 +434,7 @@ pub fn retain(cluster: &Cluster, grain: &Grain, data: &DataFacts, keep: &Keep) -
     kept.extend(data.held.values());
     if !mutant::is(Mutant::ForgetsSilent) {
         kept.extend(grain.away.values().copied().flatten());
+        kept.extend(before_the_fork(grain, data));
     }
     kept.extend(data.snapshots.last().map(|newest| newest.guid));
     let auto = data.snapshots.iter().rev().filter(|snapshot| match snapshot.name.purpose {
@@ -455,6 +456,19 @@ pub fn retain(cluster: &Cluster, grain: &Grain, data: &DataFacts, keep: &Keep) -
         goes.retain(|guid| !needed.contains(guid));
     }
     goes
+}
+
+/// What a silent copy may still share with this line although it stood at a state that this line does not have: it will set that
+/// aside and go back behind the fork, and nobody knows how far. There are no more of these than there were when the line forked.
+fn before_the_fork(grain: &Grain, data: &DataFacts) -> Vec<Guid> {
+    let on_line = |guid: &Guid| data.snapshots.iter().any(|snapshot| snapshot.guid == *guid);
+    let forks = grain.tenures.iter().rev().find_map(|tenure| tenure.base.as_ref());
+    let Some(fork) = forks.filter(|_| !grain.away.values().flatten().all(on_line)) else {
+        return Vec::new();
+    };
+    let until = (fork.name.epoch, fork.name.seq);
+    let older = data.snapshots.iter().filter(|it| (it.name.epoch, it.name.seq) <= until);
+    older.map(|snapshot| snapshot.guid).collect()
 }
 
 /// The newest snapshot of each of the newest `count` periods that have one.

@@ -9,7 +9,7 @@ use scrap_schema::time::Timestamp;
 use scrap_schema::unit::Bytes;
 
 use super::{Admitted, NotAdmitted, Offer, Route, admit, retain, route};
-use crate::cluster::Stage;
+use crate::cluster::{Stage, Tenure};
 use crate::fixture::{WEB, World, line, snapshot};
 use crate::obey::{DataFacts, DataRole, HostFacts, RunFacts, SetAside};
 
@@ -299,4 +299,27 @@ fn what_a_later_line_or_an_operation_needs_stays() {
     web.stage = Stage::Restoring { operation, snapshot: Guid(101) };
     web.tenures[0].base = Some(snapshot("1.3"));
     assert_eq!(goes(&world), [0; 0]);
+}
+
+#[test]
+fn what_a_silent_copy_goes_back_to_that_stood_beyond_the_fork_stays() {
+    let mut world = World::web(&[2, 3]);
+    let data = facts(DataRole::Owner, "1.1 1.2 1.3 2.4 2.5 2.6");
+    let keep = Keep { keep_last: 1, keep_hourly: 0, keep_daily: 0 };
+    let web = world.cluster.grains.get_mut(&WEB).unwrap();
+    web.tenures.push(Tenure { epoch: Epoch(2), node: NodeId(1), base: Some(snapshot("1.3")) });
+    // (where n3 stood when it fell silent, what may go)
+    for (stands, expected) in [
+        (None, vec![205, 204, 102, 101]),
+        (Some("1.2"), vec![205, 204, 101]),
+        (Some("2.4"), vec![205, 102, 101]),
+        // It was sent this by the owner that was left behind, and sets it aside when it is back.
+        (Some("1.5"), vec![205, 204]),
+    ] {
+        let mut world = world.clone();
+        let away = stands.map(|stands| (NodeId(3), Some(snapshot(stands).guid)));
+        world.cluster.grains.get_mut(&WEB).unwrap().away.extend(away);
+        let goes = retain(&world.cluster, world.the(WEB), &data, &keep);
+        assert_eq!(goes, expected.into_iter().map(Guid).collect::<Vec<_>>(), "{stands:?}");
+    }
 }
