@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
-use scrap_tests::sim::random::case;
+use scrap_tests::sim::random::{aside_case, case};
 
 fn config() -> ProptestConfig {
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
@@ -26,5 +26,10 @@ proptest! {
         if case.seed.is_multiple_of(4) {
             prop_assert_eq!(case.play().map_err(fail)?, report);
         }
+    }
+
+    #[test]
+    fn whatever_becomes_of_what_was_set_aside_loses_nothing(case in aside_case()) {
+        case.play().map_err(|why| TestCaseError::fail(format!("{why:#}")))?;
     }
 }

@@ -10,7 +10,7 @@ use crate::event::Event;
 use crate::fence::OffBy;
 use crate::id::{Epoch, GrainId, Name, NodeId, OperationId};
 use crate::node::{Addresses, NodeFacts, NodeRole, NodeUsage, PoolFacts};
-use crate::operation::{OperationState, Phase, Summary};
+use crate::operation::{Need, OperationState, Phase, Summary};
 use crate::snapshot::{Guid, Snapshot};
 use crate::spec::{Labels, NodeSpec, Policy};
 use crate::time::Timestamp;
@@ -23,9 +23,9 @@ mod quorum;
 mod systems;
 
 pub use bodies::{
-    ApplyAction, ApplyResult, ApplyView, CandidateView, CloneBody, ConfirmOffBody, DrainBody,
-    DryRun, FailoverBody, FenceTest, FieldChange, MigrateBody, PlacementView, RestoreBody,
-    ServiceActivity, ServiceView, ServicesView, SnapshotBody,
+    ApplyAction, ApplyResult, ApplyView, CandidateView, CloneBody, ConfirmOffBody, DiscardBody,
+    DrainBody, DryRun, FailoverBody, FenceTest, FieldChange, ForkBody, MigrateBody, PlacementView,
+    PromoteBody, RestoreBody, ServiceActivity, ServiceView, ServicesView, SnapshotBody,
 };
 
 pub use grains::{
@@ -287,6 +287,9 @@ pub struct OperationView {
     /// Why it waits.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub waiting: Option<WaitingView>,
+    /// What it needs from a person, if it has not moved on for a quarter of an hour.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub needs: Option<Need>,
     /// Whether `DELETE` can still undo it.
     pub cancellable: bool,
     /// When it was asked for.
@@ -356,6 +359,9 @@ pub struct OrphanView {
     pub used: Bytes,
     /// When it was set aside.
     pub kept: Timestamp,
+    /// The operation that works with it: a fork, a promotion, or its removal.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub operation: Option<OperationId>,
 }
 
 /// Body of `POST /v1/grains/{name}/exec`, as the first line of the request; stdin follows as it is. With `tty` it follows in

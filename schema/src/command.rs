@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::fence::OffBy;
 use crate::id::{BootId, ClusterId, Epoch, GrainId, Name, NodeId, OperationId, TemplateId};
 use crate::node::{Addresses, NodeFacts, NodeRole};
-use crate::operation::{Loss, Phase, Summary, Work};
+use crate::operation::{Loss, Need, Phase, Summary, Work};
 use crate::snapshot::{Guid, Snapshot};
 use crate::spec::{GrainSpec, Labels, NetworkSpec, NodeSpec, Policy};
 use crate::time::Timestamp;
@@ -118,6 +118,11 @@ pub enum AssignCause {
     Failover {
         /// What is lost at most; `None` if the old owner itself takes it again.
         loss: Option<Loss>,
+    },
+    /// A person wants data that were set aside there to be its head.
+    Promote {
+        /// Part of which operation.
+        operation: OperationId,
     },
 }
 
@@ -231,6 +236,8 @@ pub enum Command {
     EnterPhase { operation: OperationId, phase: Phase },
     /// An operation is over. `cancelled` and `failed` say how; both false means it succeeded.
     FinishOperation { operation: OperationId, failed: bool, cancelled: bool, summary: Summary },
+    /// An operation has been in this phase for long: what it needs from a person. It goes on all the same.
+    OperationNeeds { operation: OperationId, phase: Phase, need: Need },
     // --- decisions of the leader about grains; each names the epoch that it was decided in
     /// A grain gets an owner: its epoch rises.
     AssignGrain {
@@ -310,6 +317,8 @@ pub enum Command {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         sure: bool,
     },
+    /// What a node kept aside is not aside there any more: a person had it removed, or it is the head of its grain again.
+    OrphanGone { grain: GrainId, orphan_epoch: Epoch, node: NodeId, head_again: bool },
     // --- networks
     /// Make or change a network.
     PutNetwork { name: Name, if_index: Option<u64>, network: NetworkSpec },
@@ -393,6 +402,9 @@ impl fmt::Display for Command {
                 };
                 write!(f, "operation {operation} {how}: {}", summary.message)
             }
+            Self::OperationNeeds { operation, need, .. } => {
+                write!(f, "operation {operation} needs a person: {}", need.what)
+            }
             Self::AssignGrain { grain, epoch, to, .. } => {
                 write!(f, "assign grain {grain} to node {to}, epoch {}", epoch.next())
             }
@@ -456,6 +468,13 @@ impl fmt::Display for Command {
             }
             Self::GrainDeclined { grain, epoch, sure: true } => {
                 write!(f, "the owner of grain {grain} never begins epoch {epoch}")
+            }
+            Self::OrphanGone { grain, orphan_epoch, node, head_again } => {
+                let how = if *head_again { "is its head again" } else { "is removed" };
+                write!(
+                    f,
+                    "what node {node} kept aside of grain {grain}, epoch {orphan_epoch}, {how}"
+                )
             }
             Self::PutNetwork { name, .. } => write!(f, "put network {name}"),
             Self::DeleteNetwork { name, .. } => write!(f, "delete network {name}"),

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{GrainId, Name, NodeId, OperationId};
+use crate::id::{Epoch, GrainId, Name, NodeId, OperationId};
 use crate::snapshot::Guid;
 use crate::time::Timestamp;
 use crate::unit::{Bytes, Span};
@@ -79,6 +79,38 @@ pub enum Work {
         /// The new grain.
         grain: GrainId,
     },
+    /// Make a new grain from data that were set aside. These stay.
+    Fork {
+        /// The new grain.
+        grain: GrainId,
+        /// Of which grain the data are.
+        of: GrainId,
+        /// The epoch in which they were written.
+        epoch: Epoch,
+        /// Where they lie.
+        node: NodeId,
+    },
+    /// Make data that were set aside the head of their grain; what it has until then is set aside instead.
+    Promote {
+        /// Of which grain.
+        grain: GrainId,
+        /// The epoch in which they were written.
+        epoch: Epoch,
+        /// Where they lie.
+        node: NodeId,
+    },
+    /// Remove data that were set aside, for good.
+    Discard {
+        /// Of which grain they are.
+        of: GrainId,
+        /// The epoch in which they were written.
+        epoch: Epoch,
+        /// Where they lie.
+        node: NodeId,
+        /// Who wants that, as they call themselves.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
+    },
 }
 
 impl Work {
@@ -94,8 +126,10 @@ impl Work {
             | Self::Failover { grain, .. }
             | Self::Snapshot { grain, .. }
             | Self::Restore { grain, .. }
-            | Self::Clone { grain, .. } => Some(*grain),
-            Self::Drain { .. } => None,
+            | Self::Clone { grain, .. }
+            | Self::Fork { grain, .. }
+            | Self::Promote { grain, .. } => Some(*grain),
+            Self::Drain { .. } | Self::Discard { .. } => None,
         }
     }
 
@@ -113,6 +147,9 @@ impl Work {
             Self::Snapshot { .. } => "snapshot",
             Self::Restore { .. } => "restore",
             Self::Clone { .. } => "clone",
+            Self::Fork { .. } => "fork",
+            Self::Promote { .. } => "promote",
+            Self::Discard { .. } => "discard",
         }
     }
 }
@@ -220,6 +257,20 @@ pub struct Summary {
     pub hint: Option<String>,
 }
 
+/// What an operation needs that has not moved on for long, as its leader saw it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Need {
+    /// One word for why it waits; the same as long as only numbers change.
+    pub kind: String,
+    /// What is missing, and where.
+    pub what: String,
+    /// What to type to see more.
+    pub look: String,
+    /// What to type to give the operation up, if that is still possible.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancel: Option<String>,
+}
+
 /// What a failover loses: everything written in a window of time, as an upper bound.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -258,4 +309,7 @@ pub struct Operation {
     pub finished: Option<Timestamp>,
     /// What it brought.
     pub summary: Summary,
+    /// What it needs from a person, if it has not moved on for long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub needs: Option<Need>,
 }

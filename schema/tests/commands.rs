@@ -12,7 +12,7 @@ use scrap_schema::command::{
 use scrap_schema::fence::{FenceProtocol, FenceSpec, OffBy};
 use scrap_schema::id::{BootId, ClusterId, Epoch, GrainId, Name, NodeId, OperationId, TemplateId};
 use scrap_schema::node::{Addresses, NodeFacts, NodeRole};
-use scrap_schema::operation::{Loss, Phase, Summary, Work};
+use scrap_schema::operation::{Loss, Need, Phase, Summary, Work};
 use scrap_schema::snapshot::{Guid, Purpose, Snapshot, SnapshotName};
 use scrap_schema::spec::{GrainSpec, Labels, NetworkSpec, NodeSpec, Policy};
 use scrap_schema::time::Timestamp;
@@ -59,6 +59,7 @@ kinds! {
     CancelOperation "cancel-operation"
     EnterPhase "enter-phase"
     FinishOperation "finish-operation"
+    OperationNeeds "operation-needs"
     AssignGrain "assign-grain"
     UnarmGrain "unarm-grain"
     SetStandbys "set-standbys"
@@ -79,6 +80,7 @@ kinds! {
     OperationStuck "operation-stuck"
     GrainHealth "grain-health"
     GrainDeclined "grain-declined"
+    OrphanGone "orphan-gone"
     PutNetwork "put-network"
     DeleteNetwork "delete-network"
     AddTemplate "add-template"
@@ -419,9 +421,46 @@ fn of_power() -> Vec<Command> {
     ]
 }
 
+fn of_orphans() -> Vec<Command> {
+    let (of, epoch, node) = (GRAIN, EPOCH, NODE);
+    let begin = |work| Command::StartOperation { operation: OPERATION, work, text: None };
+    let head = Snapshot {
+        name: SnapshotName { epoch: EPOCH, seq: 9, purpose: Purpose::Orphan },
+        guid: Guid(9),
+        created: AT,
+    };
+    vec![
+        begin(Work::Fork { grain: OTHER, of, epoch, node }),
+        begin(Work::Promote { grain: of, epoch, node }),
+        begin(Work::Discard { of, epoch, node, by: Some("ada@home".to_owned()) }),
+        begin(Work::Discard { of, epoch, node, by: None }),
+        Command::AssignGrain {
+            grain: GRAIN,
+            epoch: EPOCH,
+            to: NODE,
+            base: Some(head),
+            cause: AssignCause::Promote { operation: OPERATION },
+        },
+        Command::OrphanGone { grain: of, orphan_epoch: epoch, node, head_again: true },
+        Command::OrphanGone { grain: of, orphan_epoch: epoch, node, head_again: false },
+        Command::OperationNeeds {
+            operation: OPERATION,
+            phase: Phase::Warm,
+            need: Need {
+                kind: "no-place".to_owned(),
+                what: "no node can take it".to_owned(),
+                look: "scrapctl place web".to_owned(),
+                cancel: None,
+            },
+        },
+    ]
+}
+
 fn samples() -> Vec<Proposal> {
     let key = IdempotencyKey { key: "k".to_owned(), fingerprint: "f00".to_owned() };
-    [of_nodes(), of_people(), of_operations(), of_owners(), of_facts(), of_systems(), of_power()]
+    let power = of_power();
+    let all = [of_nodes(), of_people(), of_operations(), of_owners(), of_facts(), of_systems()];
+    [all.concat(), power, of_orphans()]
         .concat()
         .into_iter()
         .enumerate()

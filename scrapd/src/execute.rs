@@ -84,10 +84,11 @@ pub async fn execute(daemon: &Arc<Daemon>, action: HostAction) -> Done {
         HostAction::Promote { grain, epoch } => set_role(host, grain, Role::Owner, epoch).await,
         HostAction::Demote { grain, epoch } => set_role(host, grain, Role::Standby, epoch).await,
         HostAction::SetAside { grain, base, name } => set_aside(host, grain, base, &name).await,
-        HostAction::CloneFrom { grain, epoch, from, snapshot } => {
-            let (from, shape) = (DatasetId::Grain(from), shape_of(daemon, grain));
-            host.datasets.clone_from(from, snapshot, grain, epoch, shape).await?;
-            look_at(host, grain).await
+        HostAction::TakeBack { grain, epoch } => take_back(host, grain, epoch).await,
+        HostAction::Discard { grain, epoch } => discard(host, grain, epoch).await,
+        HostAction::CloneFrom { grain, epoch, from, orphan, snapshot } => {
+            let aside = orphan.map(|aside| DatasetId::Orphan(from, aside));
+            clone(daemon, aside.unwrap_or(DatasetId::Grain(from)), snapshot, grain, epoch).await
         }
         HostAction::CloneTemplate { grain, epoch, template, snapshot } => {
             let (from, shape) = (DatasetId::Template(template), shape_of(daemon, grain));
@@ -158,7 +159,7 @@ pub async fn look_at_everything(host: &Host) -> Done {
             // The survey measures them: that may take long.
             DatasetId::Orphan(grain, epoch) => {
                 if let Some(facts) = unmeasured(&dataset) {
-                    updates.push(Update::Orphan(grain, epoch, facts));
+                    updates.push(Update::Aside(grain, epoch, Some(facts)));
                 }
             }
             // One that was not sealed is nobody's: whoever was unpacking into it is gone.
@@ -188,7 +189,8 @@ pub async fn look_at(host: &Host, grain: GrainId) -> Done {
 /// What is known of an orphan before it is measured; `None`: there is nothing in it yet.
 pub fn unmeasured(orphan: &Dataset) -> Option<OrphanFacts> {
     let head = orphan.snapshots.last().cloned()?;
-    Some(OrphanFacts { head, base: orphan.base, newer: None, used: orphan.used })
+    let line = orphan.snapshots.iter().map(|snapshot| snapshot.guid).collect();
+    Some(OrphanFacts { head, base: orphan.base, line, newer: None, used: orphan.used })
 }
 
 /// What the cluster is told about an orphan; `None`: there is nothing in it yet.
@@ -251,9 +253,31 @@ async fn set_aside(host: &Host, grain: GrainId, base: Option<Guid>, name: &Snaps
     if let (DatasetId::Orphan(grain, epoch), Some(facts)) =
         (orphan.id, orphan_facts(host, &orphan).await?)
     {
-        updates.push(Update::Orphan(grain, epoch, facts));
+        updates.push(Update::Aside(grain, epoch, Some(facts)));
     }
     Ok(updates)
+}
+
+async fn clone(
+    daemon: &Daemon,
+    from: DatasetId,
+    snapshot: Guid,
+    grain: GrainId,
+    epoch: Epoch,
+) -> Done {
+    let host = &*daemon.host;
+    host.datasets.clone_from(from, snapshot, grain, epoch, shape_of(daemon, grain)).await?;
+    look_at(host, grain).await
+}
+
+async fn take_back(host: &Host, grain: GrainId, epoch: Epoch) -> Done {
+    let dataset = host.datasets.take_back(grain, epoch).await?;
+    Ok(vec![Update::Aside(grain, epoch, None), Update::Data(grain, Some(dataset))])
+}
+
+async fn discard(host: &Host, grain: GrainId, epoch: Epoch) -> Done {
+    host.datasets.destroy(DatasetId::Orphan(grain, epoch)).await?;
+    Ok(vec![Update::Aside(grain, epoch, None)])
 }
 
 async fn restore(host: &Host, grain: GrainId, operation: OperationId, guid: Guid) -> Done {

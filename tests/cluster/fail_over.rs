@@ -6,12 +6,14 @@ use std::process::Command;
 use anyhow::Context;
 use scrap_host::datasets::{Datasets, Role, Shape};
 use scrap_host::dir::DirDatasets;
-use scrap_schema::api::{GrainState, NodeState};
+use scrap_schema::api::{GrainState, NodeState, OperationView, OrphanView};
 use scrap_schema::id::{Epoch, GrainId};
+use scrap_schema::operation::OperationState;
 use scrap_schema::unit::Span;
-use scrap_tests::cluster::grain::{Entry, entries_in, idle_grain};
+use scrap_tests::cluster::grain::{Entry, Guestbook, entries_in, idle_grain};
 use scrap_tests::cluster::writer::Writer;
 use scrap_tests::cluster::{Cluster, SOON, Spec, disk, now, wait_for};
+use serde_json::json;
 
 use crate::migrate::epochs;
 
@@ -72,8 +74,52 @@ async fn a_power_cut_costs_no_more_than_was_told_and_what_was_lost_is_kept() -> 
     let now = book.entries().await?;
     assert_eq!(now.get(..entries.len()), Some(entries.as_slice()), "something was overwritten");
     cluster.is_protected("book", 2).await?;
+    and_then(&cluster, &book, &orphan, (&kept, &now)).await?;
     assert!(watch.end()? > 0);
     cluster.end().await
+}
+
+/// What was set aside becomes a grain, and the head of its own; what the grain had is set aside, comes back, and goes in the end.
+async fn and_then(
+    cluster: &Cluster,
+    book: &Guestbook,
+    orphan: &OrphanView,
+    (aside, present): (&[Entry], &[Entry]),
+) -> anyhow::Result<()> {
+    let work = async |id: &str, what: &str, body: serde_json::Value| {
+        let asked: OperationView =
+            cluster.api.post(&format!("/v1/orphans/{id}/{what}"), &body).await?;
+        let ended = cluster.api.ended(asked.id, SOON).await?;
+        anyhow::ensure!(ended.state == OperationState::Succeeded, "{ended:#?}");
+        anyhow::Ok(())
+    };
+    let has = async |entries: &[Entry]| -> anyhow::Result<()> {
+        wait_for(SOON, "the book has these entries", async || {
+            let found = book.entries().await?;
+            Ok((found.get(..entries.len()) == Some(entries)).then_some(()))
+        })
+        .await
+    };
+    work(&orphan.id, "fork", json!({"name": "twin"})).await?;
+    let twin = cluster.api.grain("twin").await?;
+    assert_eq!(twin.status.node.map(|node| node.to_string()).as_deref(), Some("bob"));
+    let owner = cluster.api.grain("book").await?.status.node;
+    work(&orphan.id, "promote", json!({})).await?;
+    has(aside).await?;
+    let former = wait_for(SOON, "what was the head is set aside", async || {
+        let orphans = cluster.api.orphans().await?;
+        let is_former = |it: &OrphanView| Some(&it.node) == owner.as_ref();
+        Ok(orphans.into_iter().find(is_former))
+    })
+    .await?;
+    work(&former.id, "promote", json!({})).await?;
+    has(present).await?;
+    loop {
+        let orphans = cluster.api.orphans().await?;
+        let Some(first) = orphans.first() else { break };
+        work(&first.id, "discard", json!({"by": "a test"})).await?;
+    }
+    Ok(())
 }
 
 /// Acknowledgements are seen a moment after they were given.

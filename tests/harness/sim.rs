@@ -2,6 +2,7 @@
 //! real time; the same seed gives the same run. After every step [`judge`] looks for what must never be.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a harness of tests")]
 
+pub mod asides;
 pub mod disk;
 pub mod execute;
 pub mod faults;

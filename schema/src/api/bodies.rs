@@ -69,6 +69,44 @@ pub struct CloneBody {
     pub running: bool,
 }
 
+/// Body of `POST /v1/orphans/{id}/fork`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct ForkBody {
+    /// Name of the new grain.
+    pub name: Name,
+    /// The grain whose spec it gets; the one that the orphan is of if nobody says.
+    #[serde(default)]
+    pub like: Option<Name>,
+    /// Environment to change in the new grain, such as its port.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Whether the new grain should run.
+    #[serde(default)]
+    pub running: bool,
+    /// Only say what would happen.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// Body of `POST /v1/orphans/{id}/promote`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "camelCase")]
+pub struct PromoteBody {
+    /// Only say what would happen.
+    pub dry_run: bool,
+}
+
+/// Body of `POST /v1/orphans/{id}/discard`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "camelCase")]
+pub struct DiscardBody {
+    /// Who wants that, for the record: 100 characters at most, none of them a control character.
+    pub by: Option<String>,
+    /// Only say what would happen.
+    pub dry_run: bool,
+}
+
 /// Body of `POST /v1/nodes/{name}/drain`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "camelCase")]

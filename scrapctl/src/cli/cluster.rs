@@ -210,6 +210,65 @@ pub(crate) enum OrphanCommand {
     Mount(OrphanArgs),
     /// Show it no longer
     Unmount(OrphanArgs),
+    /// Make a new grain of it, on its node; it stays
+    Fork(OrphanForkArgs),
+    /// Make it the head of its grain; what that has now is set aside
+    Promote(OrphanPromoteArgs),
+    /// Remove it for good
+    Discard(OrphanDiscardArgs),
+}
+
+/// `orphan fork`.
+#[derive(Debug, Args)]
+pub(crate) struct OrphanForkArgs {
+    #[command(flatten)]
+    pub(crate) orphan: OrphanArgs,
+    /// Name of the new grain
+    pub(crate) new: Name,
+    /// The grain whose spec it gets; the one that it is of if nobody says
+    #[arg(long, value_name = "GRAIN", add = ArgValueCandidates::new(complete::grains))]
+    pub(crate) like: Option<Name>,
+    /// Environment to change in the new grain, such as its port; may be repeated
+    #[arg(long, value_name = "K=V", value_parser = super::grain::pair)]
+    pub(crate) env: Vec<(String, String)>,
+    /// Start it too
+    #[arg(long)]
+    pub(crate) start: bool,
+    /// Only say what would happen
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) wait: WaitArgs,
+}
+
+/// `orphan promote`.
+#[derive(Debug, Args)]
+pub(crate) struct OrphanPromoteArgs {
+    #[command(flatten)]
+    pub(crate) orphan: OrphanArgs,
+    /// Do not ask
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+    /// Only say what would happen
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) wait: WaitArgs,
+}
+
+/// `orphan discard`.
+#[derive(Debug, Args)]
+pub(crate) struct OrphanDiscardArgs {
+    #[command(flatten)]
+    pub(crate) orphan: OrphanArgs,
+    /// Do not ask
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+    /// Only say what would happen
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) wait: WaitArgs,
 }
 
 /// `orphan diff`.

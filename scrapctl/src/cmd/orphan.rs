@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
-use scrap_schema::api::{OrphanDiff, OrphanMount, OrphanView};
+use scrap_schema::api::{
+    DiscardBody, DryRun, ForkBody, OrphanDiff, OrphanMount, OrphanView, PromoteBody,
+};
 use scrap_schema::problem::Code;
 
-use super::{Ctx, show};
-use crate::cli::{ListArgs, OrphanCommand};
+use super::{Ctx, grain, operation, show};
+use crate::cli::{
+    ListArgs, OrphanCommand, OrphanDiscardArgs, OrphanForkArgs, OrphanPromoteArgs, WaitArgs,
+};
 use crate::client::call::Call;
 use crate::failure::Failure;
 use crate::render::orphans;
@@ -22,7 +26,78 @@ pub(crate) async fn run(ctx: &Ctx, command: OrphanCommand) -> Result<(), Failure
         OrphanCommand::Diff(args) => diff(ctx, &args.orphan.id, args.limit).await,
         OrphanCommand::Mount(args) => mount(ctx, &args.id).await,
         OrphanCommand::Unmount(args) => unmount(ctx, &args.id).await,
+        OrphanCommand::Fork(args) => fork(ctx, args).await,
+        OrphanCommand::Promote(args) => promote(ctx, args).await,
+        OrphanCommand::Discard(args) => discard(ctx, args).await,
     }
+}
+
+async fn fork(ctx: &Ctx, args: OrphanForkArgs) -> Result<(), Failure> {
+    let body = ForkBody {
+        name: args.new,
+        like: args.like,
+        env: args.env.into_iter().collect(),
+        running: args.start,
+        dry_run: args.dry_run,
+    };
+    let call = Call::post(&["orphans", &args.orphan.id, "fork"]).json(&body);
+    begin(ctx, &call, args.dry_run, args.wait).await
+}
+
+async fn promote(ctx: &Ctx, args: OrphanPromoteArgs) -> Result<(), Failure> {
+    let id = args.orphan.id;
+    let path = ["orphans", id.as_str(), "promote"];
+    if !args.dry_run && !args.yes {
+        let orphan = read(ctx, &id).await?;
+        // What would happen is said before it is confirmed.
+        let plan = Call::post(&path).json(&PromoteBody { dry_run: true });
+        let plan: DryRun = known(ctx.client.value(&plan).await)?;
+        grain::show_plan(ctx, &plan)?;
+        let name = name(&orphan);
+        grain::confirm(ctx, &format!("This changes what grain {name} has."), &name)?;
+    }
+    let call = Call::post(&path).json(&PromoteBody { dry_run: args.dry_run });
+    begin(ctx, &call, args.dry_run, args.wait).await
+}
+
+async fn discard(ctx: &Ctx, args: OrphanDiscardArgs) -> Result<(), Failure> {
+    let id = args.orphan.id;
+    if !args.dry_run && !args.yes {
+        let orphan = read(ctx, &id).await?;
+        let (name, newer) = (name(&orphan), orphan.newer.rounded());
+        let question = format!(
+            "This removes for good what node {} has kept aside of grain {name}: {newer} that nobody else has.",
+            orphan.node
+        );
+        grain::confirm(ctx, &question, &name)?;
+    }
+    let body = DiscardBody { by: who(ctx), dry_run: args.dry_run };
+    let call = Call::post(&["orphans", &id, "discard"]).json(&body);
+    begin(ctx, &call, args.dry_run, args.wait).await
+}
+
+async fn begin(ctx: &Ctx, call: &Call, dry_run: bool, wait: WaitArgs) -> Result<(), Failure> {
+    let reply = known(ctx.client.send(call).await)?;
+    if dry_run {
+        return grain::show_plan(ctx, &reply.json()?);
+    }
+    operation::finish(ctx, vec![reply.json()?], wait).await
+}
+
+async fn read(ctx: &Ctx, id: &str) -> Result<OrphanView, Failure> {
+    known(ctx.read(Call::get(&["orphans", id])).await)
+}
+
+/// What is typed to confirm: the name of its grain.
+fn name(orphan: &OrphanView) -> String {
+    orphan.grain_name.as_ref().map_or_else(|| orphan.grain.to_string(), ToString::to_string)
+}
+
+/// Who sits here, as the machine calls them. For the record only.
+fn who(ctx: &Ctx) -> Option<String> {
+    let user = ctx.settings.environment.person.clone()?;
+    let plain: String = user.chars().filter(|letter| !letter.is_control()).take(100).collect();
+    (!plain.is_empty()).then_some(plain)
 }
 
 async fn ls(ctx: &Ctx, list: &ListArgs) -> Result<(), Failure> {
@@ -64,7 +139,7 @@ async fn unmount(ctx: &Ctx, id: &str) -> Result<(), Failure> {
 }
 
 async fn info(ctx: &Ctx, id: &str) -> Result<(), Failure> {
-    let view: OrphanView = known(ctx.read(Call::get(&["orphans", id])).await)?;
+    let view = read(ctx, id).await?;
     let clock = ctx.clock();
     show::one(
         ctx,

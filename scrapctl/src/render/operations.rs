@@ -1,7 +1,7 @@
 //! Operations: as a table, as progress while they go on, and their end.
 
 use scrap_schema::api::{OperationView, PhaseView, Progress};
-use scrap_schema::operation::{Loss, OperationState, Phase};
+use scrap_schema::operation::{Loss, Need, OperationState, Phase};
 use scrap_schema::unit::{Bytes, Span};
 
 use super::grid::{Cell, Column, Grid};
@@ -118,6 +118,22 @@ pub(crate) fn news(
         if let Some(text) = &waiting.hint {
             lines.push(format!("  {}", hint(text, theme).trim_end()));
         }
+    }
+    if let Some(need) = now.needs.as_ref().filter(|_| !now.state.is_final())
+        && before.and_then(|before| before.needs.as_ref()) != Some(need)
+    {
+        lines.extend(needs(need, theme));
+    }
+    lines
+}
+
+/// What an operation needs that has not moved on for long.
+fn needs(need: &Need, theme: Theme) -> Vec<String> {
+    let dots = theme.paint(Tone::Warn, theme.dots());
+    let mut lines = vec![format!(" {dots} it has not moved on for long: {}", clean(&need.what))];
+    lines.push(format!("  {}", hint(&format!("look at it: {}", need.look), theme).trim_end()));
+    if let Some(cancel) = &need.cancel {
+        lines.push(format!("  {}", hint(&format!("give it up: {cancel}"), theme).trim_end()));
     }
     lines
 }

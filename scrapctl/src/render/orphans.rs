@@ -53,6 +53,9 @@ pub(crate) fn info(orphan: &OrphanView, clock: &Clock, theme: Theme) -> String {
     }
     field("newer", &format!("about {} that only this copy has", orphan.newer.rounded()));
     field("used", &orphan.used.rounded());
+    if let Some(operation) = orphan.operation {
+        field("operation", &format!("{operation} works with it"));
+    }
     field("kept since", &format!("{} ({})", clock.moment(orphan.kept), clock.ago(orphan.kept)));
     text
 }

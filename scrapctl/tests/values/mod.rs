@@ -270,6 +270,7 @@ pub(crate) fn operation() -> OperationView {
         phases: vec![phase(Phase::Prepare, 4, Some(300)), phase(Phase::Warm, 3, None)],
         progress: None,
         waiting: None,
+        needs: None,
         cancellable: true,
         created: ago(4),
         created_index: 4700,
@@ -332,5 +333,6 @@ pub(crate) fn orphan() -> OrphanView {
         newer: Bytes(180 << 10),
         used: Bytes(2 * MIB),
         kept: ago(80_000),
+        operation: None,
     }
 }

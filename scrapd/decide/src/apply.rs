@@ -4,6 +4,7 @@
 //! clock (`at` comes inside the entry), never makes an id.
 
 mod arm;
+mod asides;
 mod facts;
 mod grains;
 mod items;
@@ -30,6 +31,8 @@ use crate::cluster::{Answer, Cluster, Grain, Key, Node, Outcome};
 use crate::mutant::{self, Mutant};
 use crate::refusal::Refusal;
 
+pub use asides::of as orphan_of;
+pub(crate) use asides::promotion;
 pub(crate) use grains::may_run;
 pub use operations::cancellable;
 pub(crate) use owners::attested;
@@ -106,10 +109,10 @@ fn dispatch(change: &mut Change<'_>, command: &Command) -> Result<Outcome, Refus
         | Command::Disarm { .. }
         | Command::Arm { .. } => power::apply(change, command),
         Command::RecoverCluster { generation, node } => recover::apply(change, *generation, *node),
-        Command::PutPolicy { name, if_index, policy } => {
-            policies::put(change, name, *if_index, policy)
-        }
-        Command::DeletePolicy { name, if_index } => policies::delete(change, name, *if_index),
+        Command::PutPolicy { .. }
+        | Command::DeletePolicy { .. }
+        | Command::PutNetwork { .. }
+        | Command::DeleteNetwork { .. } => contracts(change, command),
         Command::CreateGrain { grain, operation, text } => {
             grains::create(change, *grain, *operation, text)
         }
@@ -126,6 +129,7 @@ fn dispatch(change: &mut Change<'_>, command: &Command) -> Result<Outcome, Refus
         | Command::CancelOperation { .. }
         | Command::EnterPhase { .. }
         | Command::FinishOperation { .. }
+        | Command::OperationNeeds { .. }
         | Command::OperationStuck { .. } => operations::apply(change, command),
         Command::AssignGrain { .. }
         | Command::UnarmGrain { .. }
@@ -145,14 +149,29 @@ fn dispatch(change: &mut Change<'_>, command: &Command) -> Result<Outcome, Refus
         | Command::GrainRestored { .. }
         | Command::GrainHealth { .. }
         | Command::GrainDeclined { .. }
-        | Command::OrphanKept { .. } => facts::apply(change, command),
-        Command::PutNetwork { .. } | Command::DeleteNetwork { .. } => {
-            networks::apply(change, command)
-        }
+        | Command::OrphanKept { .. }
+        | Command::OrphanGone { .. } => facts::apply(change, command),
         Command::AddTemplate { .. }
         | Command::TemplateHeld { .. }
         | Command::TemplateLost { .. }
         | Command::RemoveTemplate { .. } => templates::apply(change, command),
+    }
+}
+
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the dispatcher sends only policies and networks here"
+)]
+fn contracts(change: &mut Change<'_>, command: &Command) -> Result<Outcome, Refusal> {
+    match command {
+        Command::PutPolicy { name, if_index, policy } => {
+            policies::put(change, name, *if_index, policy)
+        }
+        Command::DeletePolicy { name, if_index } => policies::delete(change, name, *if_index),
+        Command::PutNetwork { .. } | Command::DeleteNetwork { .. } => {
+            networks::apply(change, command)
+        }
+        _ => Err(Refusal::out_of_date("neither a policy nor a network")),
     }
 }
 

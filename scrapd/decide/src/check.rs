@@ -5,6 +5,7 @@ use std::fmt;
 
 use scrap_schema::id::{Epoch, GrainId, Name, NodeId, OperationId};
 
+use crate::apply::promotion;
 use crate::cluster::{Cluster, Grain, IDS_PER_GRAIN, Stage};
 
 /// Something that must never be true of the state.
@@ -48,6 +49,8 @@ pub enum Contradiction {
     HolderUnknown { node: NodeId },
     /// A node is confirmed off and may still run something.
     OffAndAlive { node: NodeId },
+    /// An operation that is over or unknown removes data that were set aside.
+    DiscardedByNobody { grain: GrainId, operation: OperationId },
 }
 
 impl fmt::Display for Contradiction {
@@ -69,6 +72,13 @@ pub fn check(cluster: &Cluster) -> Vec<Contradiction> {
         stage(cluster, grain, &mut found);
     }
     lots(cluster, &mut found);
+    for orphan in cluster.orphans.values() {
+        let running = |id| cluster.operations.get(&id).is_some_and(|it| !it.state.is_final());
+        if let Some(operation) = orphan.discard.filter(|id| !running(*id)) {
+            let grain = orphan.key.grain;
+            found.push(Contradiction::DiscardedByNobody { grain, operation });
+        }
+    }
     let next = cluster.identity.as_ref().map_or(0, |identity| identity.next_node);
     let mut node_names = BTreeSet::new();
     for node in cluster.nodes.values() {
@@ -168,7 +178,8 @@ fn stage(cluster: &Cluster, grain: &Grain, found: &mut Vec<Contradiction>) {
         | Stage::Cloning { .. } => None,
     };
     let of = grain.stage.operation();
-    if to.is_some() && to == grain.owner {
+    let promotes = of.is_some_and(|of| promotion(cluster, grain.id, of).is_some());
+    if to.is_some() && to == grain.owner && !promotes {
         found.push(Contradiction::MovesInPlace { grain: id });
     }
     if of.is_some() && of != grain.operation {

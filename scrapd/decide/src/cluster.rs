@@ -22,10 +22,10 @@ use crate::voters;
 
 mod grain;
 
-pub(crate) use grain::TENURES_MAX;
 pub use grain::{
     Ailment, Attachment, Declined, FailoverRecord, Grain, IDS_FIRST, IDS_PER_GRAIN, Stage, Tenure,
 };
+pub(crate) use grain::{Part, TENURES_MAX};
 
 /// Voters from which on grains run under a lease: fewer cannot keep a majority without the dead one.
 const LEASE_VOTERS: usize = 3;
@@ -280,6 +280,9 @@ pub struct Orphan {
     /// What its node was called that is no member any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left_on: Option<Name>,
+    /// The operation that removes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub discard: Option<OperationId>,
 }
 
 /// The answer to a request that came with an idempotency key.

@@ -6,7 +6,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use scrap_schema::command::{AssignCause, Command};
-use scrap_schema::id::NodeId;
+use scrap_schema::id::{Epoch, NodeId};
 use scrap_schema::operation::{Loss, Operation, Work};
 use scrap_schema::snapshot::{Purpose as Why, Snapshot};
 use scrap_schema::spec::FailoverMode;
@@ -14,7 +14,7 @@ use scrap_schema::time::Timestamp;
 use scrap_schema::unit::Span;
 
 use crate::apply::attested;
-use crate::cluster::{Declined, Grain, Liveness, Node};
+use crate::cluster::{Declined, Grain, Liveness, Node, Part};
 use crate::lead::{Plan, Subject, View, WaitReason};
 use crate::lease::brake;
 use crate::mutant::{self, Mutant};
@@ -57,7 +57,10 @@ fn asked<'a>(
         | Work::Drain { .. }
         | Work::Snapshot { .. }
         | Work::Restore { .. }
-        | Work::Clone { .. } => None,
+        | Work::Clone { .. }
+        | Work::Fork { .. }
+        | Work::Promote { .. }
+        | Work::Discard { .. } => None,
     }
 }
 
@@ -160,8 +163,23 @@ fn turning_into_a_copy(
 
 /// Up to where data that end at `head` are the grain's; `None`: nobody remembers.
 fn settled(grain: &Grain, head: &Snapshot) -> Option<(scrap_schema::id::Epoch, u64)> {
-    let forks = grain.forks_after(head.name.epoch).map(order);
-    grain.remembers(head.name.epoch).then(|| forks.fold(order(head), Ord::min))
+    let mut until = order(head);
+    // One step at most for each epoch: what was left behind had gone on from an earlier one.
+    for tenure in grain.tenures.iter().rev() {
+        match grain.part(until.0) {
+            Part::Whole => break,
+            Part::Until(base) => {
+                until = until.min(order(base));
+                break;
+            }
+            Part::Nothing if tenure.epoch > until.0 => (),
+            Part::Nothing => {
+                let own_head = (Epoch(tenure.epoch.0.saturating_sub(1)), u64::MAX);
+                until = tenure.base.as_ref().map_or(own_head, order);
+            }
+        }
+    }
+    grain.remembers(head.name.epoch).then_some(until)
 }
 
 /// What would be promoted if no limit of loss stood against it.
@@ -364,12 +382,16 @@ fn copies(view: View<'_>, grain: &Grain, until: Timestamp) -> Vec<Copy> {
 }
 
 /// A state that a later epoch did not leave behind: everything beyond a fork is diverged. The end of what is being set aside is
-/// never one, or half-done work would be taken for the freshest copy.
+/// none, or half-done work would be taken for the freshest copy, unless it became the head again.
 pub(crate) fn on_main_line(grain: &Grain, head: &Snapshot) -> bool {
-    // Every later epoch counts, not only the next one: a later one may have begun from an older copy.
-    head.name.purpose != Why::Orphan
+    let is_whole = head.name.purpose != Why::Orphan || grain.is_base(head.guid);
+    is_whole
         && grain.remembers(head.name.epoch)
-        && grain.forks_after(head.name.epoch).all(|base| order(head) <= order(base))
+        && match grain.part(head.name.epoch) {
+            Part::Whole => true,
+            Part::Until(base) => head.name.seq < base.name.seq || head.guid == base.guid,
+            Part::Nothing => false,
+        }
 }
 
 #[cfg(test)]

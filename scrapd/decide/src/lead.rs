@@ -16,7 +16,7 @@ use crate::cluster::{Cluster, Declined, Grain, Stage};
 use crate::observed::Observed;
 use crate::place::{Loads, Purpose, Wanted};
 use crate::power::{self, Cut};
-use crate::{arm, drain, fail_over, lease, migrate, operate, replicate};
+use crate::{arm, asides, drain, fail_over, lease, migrate, needs, operate, replicate};
 
 /// What the leader should do now, and what it would do but does not yet.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -84,6 +84,12 @@ pub enum WaitReason {
     NoCopy { owner: String },
     /// Not every reachable copy has reported to this leader yet.
     CopiesUnheard,
+    /// Its owner has not what it should go on from, and makes sure that nothing of it runs there.
+    Declined { owner: String },
+    /// The node is away where the data lie that were set aside.
+    OrphanAway { node: String },
+    /// That node removes them.
+    Removing { node: String, trouble: Option<String> },
     /// A node that gave the grain away, or has to set something aside, has newer data and has not made them a copy yet.
     CopyUnsettled { node: String },
     /// The freshest copy is older than the policy allows.
@@ -164,12 +170,7 @@ impl fmt::Display for WaitReason {
             Self::Final { to, pending } => {
                 write!(f, "its last {} are on the way to {to}", pending.rounded())
             }
-            Self::Starting { owner, trouble: Some(trouble) } => {
-                write!(f, "{owner} tries to start it: {trouble}")
-            }
-            Self::Starting { owner, trouble: None } => {
-                write!(f, "{owner} starts it; it does not answer yet")
-            }
+            Self::Starting { owner, trouble } => starts(f, owner, trouble.as_deref()),
             Self::TooFewCopies { .. }
             | Self::OwnerAwaited { .. }
             | Self::TakesTurn { .. }
@@ -184,10 +185,20 @@ impl fmt::Display for WaitReason {
             | Self::CopyStopped { .. }
             | Self::CopiesUnheard
             | Self::CopyUnsettled { .. }
+            | Self::Declined { .. }
+            | Self::OrphanAway { .. }
+            | Self::Removing { .. }
             | Self::CameBack { .. }
             | Self::Moving { .. }
             | Self::Unwell { .. } => self.of_what_goes_on(f),
         }
+    }
+}
+
+fn starts(f: &mut fmt::Formatter<'_>, owner: &str, trouble: Option<&str>) -> fmt::Result {
+    match trouble {
+        Some(trouble) => write!(f, "{owner} tries to start it: {trouble}"),
+        None => write!(f, "{owner} starts it; it does not answer yet"),
     }
 }
 
@@ -232,6 +243,17 @@ impl WaitReason {
                 write!(f, "its copy on {node} does not move forward: {why}")
             }
             Self::CopiesUnheard => f.write_str("not every copy has reported to this leader yet"),
+            Self::Declined { owner } => write!(
+                f,
+                "{owner} has not the state that it should go on from; once it has made sure that nothing of it runs there, another copy is chosen"
+            ),
+            Self::OrphanAway { node } => {
+                write!(f, "node {node} is away, and what was set aside lies there")
+            }
+            Self::Removing { node, trouble: Some(trouble) } => {
+                write!(f, "{node} tries to remove it: {trouble}")
+            }
+            Self::Removing { node, trouble: None } => write!(f, "{node} removes it"),
             Self::CopyUnsettled { node } => {
                 write!(f, "{node} has newer data and is still making them a copy")
             }
@@ -274,6 +296,9 @@ impl WaitReason {
             Self::NoCopy { .. } => "no-copy",
             Self::CopiesUnheard => "copies-unheard",
             Self::CopyUnsettled { .. } => "copy-unsettled",
+            Self::Declined { .. } => "declined",
+            Self::OrphanAway { .. } => "orphan-away",
+            Self::Removing { .. } => "removing",
             Self::LossTooLarge { .. } => "loss-too-large",
             Self::Warming { .. } => "warming",
             Self::Stopping { .. } => "stopping",
@@ -342,7 +367,9 @@ impl Waiting {
             WaitReason::CannotCutPower { .. } => {
                 Some(format!("look at the device: scrapctl node fence-test {name}"))
             }
-            WaitReason::NoCopy { owner } => Some(format!("bring node {owner} back")),
+            WaitReason::NoCopy { owner: node } | WaitReason::OrphanAway { node } => {
+                Some(format!("bring node {node} back"))
+            }
             WaitReason::CameBack { grain } => Some(format!(
                 "`scrapctl logs {grain}` may say why; a stopped grain moves without starting: scrapctl stop {grain}"
             )),
@@ -353,6 +380,8 @@ impl Waiting {
             | WaitReason::TakesTurn { .. }
             | WaitReason::CopiesUnheard
             | WaitReason::CopyUnsettled { .. }
+            | WaitReason::Declined { .. }
+            | WaitReason::Removing { .. }
             | WaitReason::Warming { .. }
             | WaitReason::Stopping { .. }
             | WaitReason::Final { .. }
@@ -399,12 +428,14 @@ pub fn lead(cluster: &Cluster, observed: &Observed, now: Now) -> Plan {
     power::decide(view, &mut plan);
     arm::decide(view, &mut plan);
     operate::finish(view, &mut plan);
+    asides::discards(view, &mut plan);
     let mut loads = Loads::of(cluster, observed, None);
     drain::finish(view, &mut plan);
     let mut moving = drain::moving(cluster);
     for grain in cluster.grains.values() {
         lead_grain(view, grain, &mut loads, &mut moving, &mut plan);
     }
+    needs::state(view, &mut plan);
     plan
 }
 
@@ -432,7 +463,12 @@ fn lead_grain(
         | Stage::Cloning { .. } => {
             let Some(owner) = grain.owner else { return };
             if !view.is_online(owner) || grain.declined == Declined::Sure {
-                fail_over::decide(view, grain, owner, loads, plan);
+                if grain.declined == Declined::Sure || !asides::begin(view, grain, plan) {
+                    fail_over::decide(view, grain, owner, loads, plan);
+                }
+            } else if grain.declined == Declined::Said {
+                let owner = view.cluster.node_name(owner);
+                plan.wait(Subject::Grain(grain.id), WaitReason::Declined { owner });
             } else if arm::unarm(view, grain, plan) {
                 // Its owner hears of that first.
             } else if grain.stage == Stage::Settled {
@@ -452,6 +488,7 @@ fn settled(
     plan: &mut Plan,
 ) {
     if migrate::begin(view, grain, loads, plan)
+        || asides::begin(view, grain, plan)
         || drain::begin(view, grain, owner, loads, moving, plan)
     {
         return;

@@ -33,8 +33,10 @@ pub mod replicate;
 pub mod voters;
 
 mod arm;
+mod asides;
 mod drain;
 mod fail_over;
+mod needs;
 mod operate;
 
 #[cfg(test)]

@@ -10,6 +10,8 @@ use scrap_schema::operation::{Operation, Summary, Work};
 use scrap_schema::snapshot::Snapshot;
 use scrap_schema::unit::{Bytes, Span};
 
+use crate::apply::promotion;
+use crate::asides;
 use crate::cluster::{Grain, Stage};
 use crate::fail_over;
 use crate::lead::{Plan, Subject, View, WaitReason};
@@ -83,7 +85,10 @@ fn asked<'a>(view: View<'a>, grain: &Grain) -> Option<(&'a Operation, Option<Nod
         | Work::Drain { .. }
         | Work::Snapshot { .. }
         | Work::Restore { .. }
-        | Work::Clone { .. } => None,
+        | Work::Clone { .. }
+        | Work::Fork { .. }
+        | Work::Promote { .. }
+        | Work::Discard { .. } => None,
     }
 }
 
@@ -114,7 +119,10 @@ pub(crate) fn step(view: View<'_>, grain: &Grain, plan: &mut Plan) {
         Stage::Warming { to, operation } => warm(view, grain, *to, *operation, plan),
         Stage::Quiescing { to, operation, .. } => stop(view, grain, *to, *operation, plan),
         Stage::Released { to, operation, last, .. } => {
-            hand_over(view, grain, *to, *operation, last, plan);
+            match asides::hand_over(view, grain, *to, *operation) {
+                Some(command) => plan.commands.push(command),
+                None => hand_over(view, grain, *to, *operation, last, plan),
+            }
         }
         Stage::Landing { from, operation, .. } => land(view, grain, *from, *operation, plan),
         Stage::Unplaced
@@ -242,8 +250,10 @@ fn land(view: View<'_>, grain: &Grain, from: NodeId, operation: OperationId, pla
     let patience = LAND_WITHIN + grace;
     let too_long = view.observed.for_how_long(Mark::Landing(id), view.now.boot) >= patience;
     if too_long {
-        // Back once; a grain that answers neither there nor here stays, and its start is tried again and again.
-        let back = grain.came_back != Some(operation) && view.is_online(from);
+        // Back once; a grain that answers neither there nor here stays, and its start is tried again and again. So does one
+        // whose head is what a person wanted it to be.
+        let promoted = promotion(view.cluster, id, operation).is_some();
+        let back = grain.came_back != Some(operation) && view.is_online(from) && !promoted;
         plan.commands.push(match back {
             true => Command::TurnBack { grain: id, epoch, operation },
             false => Command::EndMigration { grain: id, epoch, operation },

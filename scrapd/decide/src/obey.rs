@@ -4,6 +4,7 @@
 //! deciding again. Includes stopping this node's own grains when its lease runs out. Obeys only the epoch that it knows: an order
 //! of an older epoch has no way in, because orders are read from the replicated state.
 
+mod asides;
 mod data;
 mod facts;
 mod run;
@@ -20,7 +21,9 @@ use scrap_schema::unit::Span;
 
 use crate::cluster::{Cluster, Grain};
 pub use data::SetAside;
-pub use facts::{CopyFacts, DataFacts, DataRole, Dirty, Failure, HostFacts, OrphanFacts, RunFacts};
+pub use facts::{
+    CopyFacts, DataFacts, DataRole, Dirty, Failure, HostFacts, Looks, OrphanFacts, RunFacts,
+};
 pub use streams::{copy_of, hold_tag};
 pub(crate) use templates::source;
 
@@ -35,8 +38,12 @@ pub enum HostAction {
     Demote { grain: GrainId, epoch: Epoch },
     /// Keep a diverged head aside and go on as a copy from `base`.
     SetAside { grain: GrainId, base: Option<Guid>, name: SnapshotName },
-    /// Make the first dataset of a grain from another one's snapshot.
-    CloneFrom { grain: GrainId, epoch: Epoch, from: GrainId, snapshot: Guid },
+    /// Make what was set aside in an epoch the copy that is here again, with all its states. What is here goes: it has no others.
+    TakeBack { grain: GrainId, epoch: Epoch },
+    /// Remove what was set aside in an epoch.
+    Discard { grain: GrainId, epoch: Epoch },
+    /// Make the first dataset of a grain from another one's snapshot, or from what was set aside of that in an epoch.
+    CloneFrom { grain: GrainId, epoch: Epoch, from: GrainId, orphan: Option<Epoch>, snapshot: Guid },
     /// Make the first dataset of a grain from a template that is here.
     CloneTemplate { grain: GrainId, epoch: Epoch, template: TemplateId, snapshot: Guid },
     /// Make a head equal to one of its snapshots.
@@ -128,7 +135,18 @@ impl fmt::Display for HostAction {
             Self::SetAside { grain, base: None, .. } => {
                 write!(f, "keep all data of {grain} aside: nothing in common")
             }
-            Self::CloneFrom { grain, from, .. } => write!(f, "clone {grain} from {from}"),
+            Self::TakeBack { grain, epoch } => {
+                write!(f, "take back what was set aside of {grain} in epoch {epoch}")
+            }
+            Self::Discard { grain, epoch } => {
+                write!(f, "remove what was set aside of {grain} in epoch {epoch}")
+            }
+            Self::CloneFrom { grain, from, orphan: None, .. } => {
+                write!(f, "clone {grain} from {from}")
+            }
+            Self::CloneFrom { grain, from, orphan: Some(epoch), .. } => {
+                write!(f, "make {grain} from what was set aside of {from} in epoch {epoch}")
+            }
             Self::CloneTemplate { grain, template, .. } => {
                 write!(f, "make {grain} from template {template}")
             }
@@ -195,6 +213,8 @@ impl HostAction {
             | Self::Promote { grain, .. }
             | Self::Demote { grain, .. }
             | Self::SetAside { grain, .. }
+            | Self::TakeBack { grain, .. }
+            | Self::Discard { grain, .. }
             | Self::CloneFrom { grain, .. }
             | Self::CloneTemplate { grain, .. }
             | Self::Restore { grain, .. }
@@ -232,6 +252,7 @@ fn told_about(command: &Command) -> Lane {
         | Command::SnapshotTaken { grain, .. }
         | Command::GrainRestored { grain, .. }
         | Command::OrphanKept { grain, .. }
+        | Command::OrphanGone { grain, .. }
         | Command::GrainHealth { grain, .. }
         | Command::GrainDeclined { grain, .. }
         | Command::OperationStuck { grain, .. } => Lane::Tell(*grain),
@@ -298,7 +319,9 @@ pub fn obey(me: NodeId, cluster: &Cluster, host: &HostFacts, now: Now) -> Vec<Ho
     }
     for grain in cluster.grains.values() {
         let (data, run) = (host.data.get(&grain.id), host.runs.get(&grain.id));
-        let concerned = grain.owner == Some(me) || data.is_some() || run.is_some();
+        let aside = host.orphans.range((grain.id, Epoch(0))..).next();
+        let aside = aside.is_some_and(|((of, _), _)| *of == grain.id);
+        let concerned = grain.owner == Some(me) || data.is_some() || run.is_some() || aside;
         if !concerned {
             continue;
         }
@@ -309,7 +332,7 @@ pub fn obey(me: NodeId, cluster: &Cluster, host: &HostFacts, now: Now) -> Vec<Ho
         facts::tell(here, &mut actions);
     }
     removed(cluster, host, &mut actions);
-    data::orphans(me, cluster, host, &mut actions);
+    asides::decide(me, cluster, host, &mut actions);
     templates::decide(me, cluster, host, &mut actions);
     ready(host, now, actions)
 }

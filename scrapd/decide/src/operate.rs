@@ -4,7 +4,8 @@ use scrap_schema::command::Command;
 use scrap_schema::operation::{Operation, Summary, Work};
 use scrap_schema::snapshot::{Guid, Purpose};
 
-use crate::cluster::{Grain, Stage};
+use crate::asides;
+use crate::cluster::{Declined, Grain, Stage};
 use crate::lead::{Plan, Subject, View, WaitReason};
 use crate::obey::source;
 
@@ -26,7 +27,10 @@ pub(crate) fn finish(view: View<'_>, plan: &mut Plan) {
     {
         let Some(id) = operation.work.grain() else { continue };
         let end = match view.cluster.grains.get(&id) {
-            Some(grain) => end(view, operation, grain),
+            Some(grain) => match asides::away(view, operation) {
+                Some(reason) => End::Waits(Some(reason)),
+                None => end(view, operation, grain),
+            },
             None => End::Failed("the grain was removed".to_owned()),
         };
         let (failed, cancelled, summary) = match end {
@@ -62,23 +66,25 @@ fn end(view: View<'_>, operation: &Operation, grain: &Grain) -> End {
         return waits(WaitReason::OwnerSilent { owner });
     }
     match &operation.work {
-        Work::Create { .. } | Work::Clone { .. } => match (grain.wants_to_run(), grain.started) {
-            (true, Some(_)) => done(format!("grain {} answers on node {owner}", grain.name)),
-            (false, _) if grain.born => {
-                done(format!("grain {} is on node {owner}, stopped", grain.name))
+        Work::Create { .. } | Work::Clone { .. } | Work::Fork { .. } => {
+            match (grain.wants_to_run(), grain.started) {
+                (true, Some(_)) => done(format!("grain {} answers on node {owner}", grain.name)),
+                (false, _) if grain.born => {
+                    done(format!("grain {} is on node {owner}, stopped", grain.name))
+                }
+                (true, None) | (false, _) => match grain.stage {
+                    Stage::Unplaced => End::Waits(None),
+                    Stage::Cloning { .. } => waits(WaitReason::Working { owner }),
+                    Stage::Settled
+                    | Stage::Warming { .. }
+                    | Stage::Quiescing { .. }
+                    | Stage::Released { .. }
+                    | Stage::Landing { .. }
+                    | Stage::Restarting { .. }
+                    | Stage::Restoring { .. } => waits(starting(view, grain, owner)),
+                },
             }
-            (true, None) | (false, _) => match grain.stage {
-                Stage::Unplaced => End::Waits(None),
-                Stage::Cloning { .. } => waits(WaitReason::Working { owner }),
-                Stage::Settled
-                | Stage::Warming { .. }
-                | Stage::Quiescing { .. }
-                | Stage::Released { .. }
-                | Stage::Landing { .. }
-                | Stage::Restarting { .. }
-                | Stage::Restoring { .. } => waits(starting(view, grain, owner)),
-            },
-        },
+        }
         Work::Start { .. } => match (grain.wants_to_run(), grain.started) {
             (false, _) => End::Failed("it was stopped again".to_owned()),
             (true, Some(_)) => done(format!("grain {} answers on node {owner}", grain.name)),
@@ -106,7 +112,9 @@ fn end(view: View<'_>, operation: &Operation, grain: &Grain) -> End {
         }
         Work::Failover { .. } => failover_end(view, operation, grain, owner),
         Work::Snapshot { .. } => waits(WaitReason::Working { owner }),
-        Work::Migrate { .. } | Work::Drain { .. } => End::Waits(None),
+        Work::Migrate { .. } | Work::Drain { .. } | Work::Promote { .. } | Work::Discard { .. } => {
+            End::Waits(None)
+        }
     }
 }
 
@@ -114,6 +122,9 @@ fn end(view: View<'_>, operation: &Operation, grain: &Grain) -> End {
 pub(crate) fn starting(view: View<'_>, grain: &Grain, owner: String) -> WaitReason {
     if let Some(waits) = fetching(view, grain, &owner) {
         return waits;
+    }
+    if grain.declined != Declined::No {
+        return WaitReason::Declined { owner };
     }
     let report = grain.owner.and_then(|owner| view.observed.report(owner, grain.id));
     let trouble = report.and_then(|report| report.trouble.clone());

@@ -17,6 +17,10 @@ use crate::observed::Observed;
 use crate::place::Loads;
 use crate::refusal::Refusal;
 
+mod asides;
+
+pub use asides::{discard, fork, promote};
+
 /// A plan that is not carried out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Preview {

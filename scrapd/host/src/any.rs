@@ -114,6 +114,7 @@ impl Datasets for AnyDatasets {
         fn set_aside(
             &self, grain: GrainId, base: Option<Guid>, orphan_name: &SnapshotName, now: Timestamp
         ) -> datasets::Result<Dataset>;
+        fn take_back(&self, grain: GrainId, epoch: Epoch) -> datasets::Result<Dataset>;
         fn restore(&self, grain: GrainId, guid: Guid) -> datasets::Result<()>;
         fn clone_from(
             &self, from: DatasetId, guid: Guid, to: GrainId, epoch: Epoch, shape: Shape

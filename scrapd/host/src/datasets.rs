@@ -402,6 +402,16 @@ pub trait Datasets: Send + Sync + 'static {
         now: Timestamp,
     ) -> impl Future<Output = Result<Dataset>> + Send;
 
+    /// Makes what was set aside the dataset of its grain again: a Standby with all its snapshots and the epoch that it was set
+    /// aside in. What is in its place goes if all its snapshots are the orphan's too and nothing was written since;
+    /// else it stays, and so does the orphan: [`Cause::Diverged`]. An owner there is [`Cause::WrongRole`]. Restartable at every
+    /// step: an orphan that is in its grain's place already is [`Cause::Missing`]. Nothing is copied.
+    fn take_back(
+        &self,
+        grain: GrainId,
+        epoch: Epoch,
+    ) -> impl Future<Output = Result<Dataset>> + Send;
+
     /// Makes the head of an Owner equal to one of its snapshots, as a new state on top: no snapshot is removed, and the caller
     /// has taken a snapshot of the head before. The grain must not run.
     fn restore(&self, grain: GrainId, guid: Guid) -> impl Future<Output = Result<()>> + Send;

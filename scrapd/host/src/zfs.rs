@@ -29,6 +29,7 @@ use tokio::task::spawn_blocking;
 use crate::datasets::{self, Cause, DatasetError, DatasetId};
 
 mod aside;
+mod back;
 mod call;
 mod clone;
 mod copy;

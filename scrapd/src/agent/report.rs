@@ -6,7 +6,7 @@ use scrap_decide::cluster::{Cluster, Grain};
 use scrap_decide::obey::{DataFacts, DataRole, Lane, copy_of, hold_tag};
 use scrap_schema::id::{GrainId, NodeId};
 use scrap_schema::node::{CopyReport, DataReport, GrainReport, RunReport};
-use scrap_schema::snapshot::Guid;
+use scrap_schema::snapshot::{Guid, Snapshot};
 use scrap_schema::time::Timestamp;
 use scrap_schema::unit::Bytes;
 
@@ -114,7 +114,7 @@ fn copy(
     let failed = state.facts.failed.get(&Lane::Copy(grain, node));
     CopyReport {
         common: common.map(|common| common.guid),
-        current_to: common.map(|common| current_to(common.created, up_to_date, data)),
+        current_to: common.map(|common| current_to(grain, common, state)),
         pending: Bytes(behind.saturating_add(dirty.0)),
         sending: stream.sending.as_ref().map(|sending| sending.read()),
         rate: stream.rate,
@@ -131,10 +131,10 @@ fn data_behind(data: &DataFacts, has_something: bool) -> u64 {
     if has_something { 0 } else { data.used.0 }
 }
 
-/// Everything written before this moment is on the copy: the newest common state, or later if nothing was written since.
-fn current_to(created: Timestamp, up_to_date: bool, data: &DataFacts) -> Timestamp {
-    let clean = data.dirty.filter(|dirty| up_to_date && dirty.bytes.0 == 0);
-    clean.map_or(created, |dirty| dirty.at.max(created))
+/// Everything written before this moment is on the copy: when the newest common state was frozen, or the last look that found that
+/// nothing had been written since.
+fn current_to(grain: GrainId, common: &Snapshot, state: &State) -> Timestamp {
+    state.looks.get(&grain).map_or(common.created, |looks| looks.current_to(common))
 }
 
 #[cfg(test)]

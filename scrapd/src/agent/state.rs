@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use scrap_decide::cluster::{Cluster, Grain};
 use scrap_decide::lease::Tenant;
 use scrap_decide::obey::{
-    DataFacts, DataRole, Dirty, Failure, HostFacts, Lane, OrphanFacts, StopReason,
+    DataFacts, DataRole, Dirty, Failure, HostFacts, Lane, Looks, OrphanFacts, StopReason,
 };
 use scrap_host::clock;
 use scrap_host::datasets::{Dataset, Role};
@@ -56,6 +56,8 @@ pub struct State {
     pub streams: BTreeMap<(GrainId, NodeId), Stream>,
     /// What is wrong with the network of grains here.
     pub(crate) network: Vec<String>,
+    /// Up to when looks into a grain had found nothing.
+    pub(crate) looks: BTreeMap<GrainId, Looks>,
     /// How much was written into a grain when the last look found something.
     pub(crate) found: BTreeMap<GrainId, Bytes>,
     /// Addresses of new grains that nobody else had when the network was asked, and when that was.
@@ -148,8 +150,10 @@ impl Sending {
 pub enum Update {
     /// A dataset of a grain is so now; `None`: there is none.
     Data(GrainId, Option<Dataset>),
-    /// A diverged head is kept aside here.
-    Orphan(GrainId, Epoch, OrphanFacts),
+    /// A diverged head is kept aside here; `None`: it is not any more.
+    Aside(GrainId, Epoch, Option<OrphanFacts>),
+    /// What a diverged head is worth that is kept aside here.
+    Measured(GrainId, Epoch, OrphanFacts),
     /// What was written since the newest snapshot.
     Dirty(GrainId, Dirty),
     /// Everything that runs, seen when so many starts and stops had ended here.
@@ -212,17 +216,14 @@ impl State {
     pub fn take(&mut self, update: Update) {
         match update {
             Update::Data(grain, data) => self.data(grain, data),
-            Update::Orphan(grain, epoch, orphan) => {
-                self.facts.orphans.insert((grain, epoch), orphan);
-            }
-            Update::Dirty(grain, dirty) => {
-                if dirty.bytes.0 > 0 {
-                    self.found.insert(grain, dirty.bytes);
-                }
-                if let Some(data) = self.facts.data.get_mut(&grain) {
-                    data.dirty = Some(dirty);
+            Update::Aside(grain, epoch, orphan) => self.aside((grain, epoch), orphan),
+            // It may have gone while it was measured.
+            Update::Measured(grain, epoch, orphan) => {
+                if !self.facts.discarded.contains(&(grain, epoch)) {
+                    self.facts.orphans.insert((grain, epoch), orphan);
                 }
             }
+            Update::Dirty(grain, dirty) => self.looked(grain, dirty),
             Update::Instances(listing, as_of) => {
                 self.unclear(&listing);
                 self.instances(listing, as_of);
@@ -277,6 +278,29 @@ impl State {
                 self.measured.entry(grain).or_default().take(usage, at);
             }
             Update::Node(reading) => self.node(reading),
+        }
+    }
+
+    fn aside(&mut self, key: (GrainId, Epoch), orphan: Option<OrphanFacts>) {
+        match orphan {
+            Some(orphan) => {
+                self.facts.discarded.remove(&key);
+                self.facts.orphans.insert(key, orphan);
+            }
+            None => {
+                self.facts.orphans.remove(&key);
+                self.facts.discarded.insert(key);
+            }
+        }
+    }
+
+    fn looked(&mut self, grain: GrainId, dirty: Dirty) {
+        if dirty.bytes.0 > 0 {
+            self.found.insert(grain, dirty.bytes);
+        }
+        if let Some(data) = self.facts.data.get_mut(&grain) {
+            self.looks.entry(grain).or_default().saw(&data.snapshots, dirty);
+            data.dirty = Some(dirty);
         }
     }
 
@@ -349,6 +373,7 @@ impl State {
     pub(crate) fn forget_gone(&mut self, cluster: &Cluster) {
         self.free.retain(|grain, _| cluster.grains.contains_key(grain));
         self.found.retain(|grain, _| cluster.grains.contains_key(grain));
+        self.looks.retain(|grain, _| cluster.grains.contains_key(grain));
     }
 
     /// A corrected spec or a new order does not wait for the pause after what failed before it.

@@ -103,7 +103,7 @@ async fn survey(daemon: &Daemon) -> Vec<((GrainId, Epoch), Dataset)> {
 async fn measure(daemon: Arc<Daemon>, orphans: Vec<((GrainId, Epoch), Dataset)>) {
     for ((grain, epoch), orphan) in orphans {
         match execute::orphan_facts(&daemon.host, &orphan).await {
-            Ok(Some(facts)) => daemon.agent.update(vec![Update::Orphan(grain, epoch, facts)]),
+            Ok(Some(facts)) => daemon.agent.update(vec![Update::Measured(grain, epoch, facts)]),
             Ok(None) => (),
             Err(error) => {
                 let error = crate::logging::chain(error.as_ref());
@@ -345,15 +345,22 @@ mod tests {
         let keys: Vec<_> = new.iter().map(|(key, _)| *key).collect();
         assert_eq!(keys, [(WEB, Epoch(1))]);
         let head = list[0].snapshots[0].clone();
-        let mut facts = OrphanFacts { head, base: None, newer: None, used: Bytes(0) };
-        state.take(Update::Orphan(WEB, Epoch(1), facts.clone()));
+        let line = vec![head.guid];
+        let mut facts = OrphanFacts { head, base: None, line, newer: None, used: Bytes(0) };
+        state.take(Update::Aside(WEB, Epoch(1), Some(facts.clone())));
         assert_eq!(
             new_orphans(&state, list.clone()).len(),
             1,
             "it is known, and not what it is worth"
         );
         facts.newer = Some(Bytes(0));
-        state.take(Update::Orphan(WEB, Epoch(1), facts));
+        state.take(Update::Measured(WEB, Epoch(1), facts.clone()));
         assert!(new_orphans(&state, list).is_empty());
+        // What was measured while it went is not there again.
+        state.take(Update::Aside(WEB, Epoch(1), None));
+        state.take(Update::Measured(WEB, Epoch(1), facts.clone()));
+        assert!(state.facts.orphans.is_empty());
+        state.take(Update::Aside(WEB, Epoch(1), Some(facts)));
+        assert_eq!(state.facts.orphans.len(), 1, "other data can lie in its place later");
     }
 }

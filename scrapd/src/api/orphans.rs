@@ -1,16 +1,26 @@
-//! `/v1/orphans/{id}/…`: what is inside of an orphan, from the node where it lies.
+//! `/v1/orphans/{id}/…`: what is inside of an orphan, from the node where it lies; and what can become of it.
+
+use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use scrap_decide::cluster::{Orphan, OrphanKey};
-use scrap_schema::api::{OrphanDiff, OrphanMount};
-use scrap_schema::problem::Code;
+use scrap_decide::preview;
+use scrap_schema::api::{
+    DiscardBody, ForkBody, OperationView, OrphanDiff, OrphanMount, PromoteBody,
+};
+use scrap_schema::command::{Command, GrainText};
+use scrap_schema::id::GrainId;
+use scrap_schema::operation::Work;
+use scrap_schema::problem::{Code, FieldError};
 
+use super::document::PlanOrOperation;
 use super::error::{Answer, Failure};
-use super::input::{Named, Pairs};
+use super::grain_actions::{as_dry_run, judged};
+use super::input::{Asked, Named, Pairs};
 use super::owner::reach_node;
-use super::state::{Api, shown};
+use super::state::{Api, Closing, find_grain, fresh, fresh_operation, shown};
 use super::view;
 use crate::logging::chain;
 use crate::orphans::{self, OrphanError};
@@ -72,6 +82,172 @@ pub(super) async fn conceal(State(api): State<Api>, Named(id): Named, request: R
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
+/// Makes a new grain from an orphan, where that lies. The orphan stays.
+#[utoipa::path(post, path = "/v1/orphans/{id}/fork", tag = "orphans",
+    params(("id" = String, Path, description = "`<grain id>.<epoch>@<node>`")),
+    request_body = ForkBody,
+    responses(
+        (status = 200, description = "What would happen (`dryRun`), or the operation if it is over already (`wait`)", body = PlanOrOperation),
+        (status = 202, description = "The operation", body = OperationView),
+    ))]
+pub(super) async fn fork(
+    State(api): State<Api>,
+    Named(id): Named,
+    closing: Closing,
+    asked: Asked,
+) -> Answer {
+    let query = asked.query(&["wait"])?;
+    let body: ForkBody = asked.json()?;
+    let orphan = find(&api, &id)?;
+    let dry_run = body.dry_run;
+    let text = text_of(&api, &orphan, body)?;
+    if dry_run {
+        api.confirm().await?;
+        let (index, dry) = api.look(|world| {
+            let preview = preview::fork(world.cluster, world.observed, world.now, &orphan, &text);
+            (world.cluster.index, as_dry_run(preview))
+        });
+        return Ok(shown(index, dry));
+    }
+    let OrphanKey { grain: of, epoch, node } = orphan.key;
+    let work = Work::Fork { grain: GrainId(fresh()), of, epoch, node };
+    begin(&api, &closing, &asked, asked.wait(&query)?, work, Some(text)).await
+}
+
+/// What the new grain is: as its orphan's grain or another one, with its own name and address.
+fn text_of(api: &Api, orphan: &Orphan, body: ForkBody) -> Answer<GrainText> {
+    let like = match &body.like {
+        Some(like) => {
+            api.read(|cluster| find_grain(cluster, like.as_str()).cloned()).map_err(|failure| {
+                let fault = FieldError::new("/like", failure.problem.detail.clone());
+                failure.errors(vec![fault])
+            })?
+        }
+        None => {
+            api.read(|cluster| cluster.grains.get(&orphan.key.grain).cloned()).ok_or_else(|| {
+                let detail = "the grain that it is of is gone, and its spec with it";
+                Failure::new(Code::NotFound, detail)
+                    .hint("say whose spec the new grain gets: `--like GRAIN`")
+            })?
+        }
+    };
+    let mut spec = like.spec;
+    spec.env.extend(body.env);
+    spec.running = body.running;
+    // An address belongs to one grain: the new one gets its own.
+    if let Some(network) = &mut spec.network {
+        (network.address, network.address6) = (None, None);
+    }
+    let faults = scrap_schema::strict::Validate::validate(&spec);
+    if !faults.is_empty() {
+        return Err(super::error::bad_manifest(faults));
+    }
+    let (labels, annotations) = (like.labels, like.annotations);
+    Ok(GrainText { name: body.name, labels, annotations, spec })
+}
+
+/// Makes an orphan the head of its grain; what the grain has until then is set aside.
+#[utoipa::path(post, path = "/v1/orphans/{id}/promote", tag = "orphans",
+    params(("id" = String, Path, description = "`<grain id>.<epoch>@<node>`")),
+    request_body(content = PromoteBody, description = "May be left out"),
+    responses(
+        (status = 200, description = "What would happen (`dryRun`), or the operation if it is over already (`wait`)", body = PlanOrOperation),
+        (status = 202, description = "The operation", body = OperationView),
+    ))]
+pub(super) async fn promote(
+    State(api): State<Api>,
+    Named(id): Named,
+    closing: Closing,
+    asked: Asked,
+) -> Answer {
+    let query = asked.query(&["wait"])?;
+    let PromoteBody { dry_run } = asked.json_or_default()?;
+    let orphan = find(&api, &id)?;
+    let OrphanKey { grain, epoch, node } = orphan.key;
+    let head_of = api.read(|cluster| cluster.grains.get(&grain).cloned());
+    let head_of = head_of.ok_or_else(|| {
+        Failure::new(Code::NotFound, "the grain that it is of is gone")
+            .hint(format!("make a new one of it: `scrapctl orphan fork {id} NAME --like GRAIN`"))
+    })?;
+    let work = Work::Promote { grain, epoch, node };
+    if dry_run {
+        api.confirm().await?;
+        let (index, dry) = api.look(|world| {
+            let (cluster, observed, now) = (world.cluster, world.observed, world.now);
+            let preview = preview::promote(cluster, observed, now, &head_of, &orphan);
+            let mut dry = as_dry_run(preview);
+            judged(world, &work, &mut dry);
+            (cluster.index, dry)
+        });
+        return Ok(shown(index, dry));
+    }
+    begin(&api, &closing, &asked, asked.wait(&query)?, work, None).await
+}
+
+/// Longest word for who wants an orphan removed.
+const BY_MAX: usize = 100;
+
+/// Removes an orphan for good.
+#[utoipa::path(post, path = "/v1/orphans/{id}/discard", tag = "orphans",
+    params(("id" = String, Path, description = "`<grain id>.<epoch>@<node>`")),
+    request_body(content = DiscardBody, description = "May be left out"),
+    responses(
+        (status = 200, description = "What would happen (`dryRun`), or the operation if it is over already (`wait`)", body = PlanOrOperation),
+        (status = 202, description = "The operation", body = OperationView),
+    ))]
+pub(super) async fn discard(
+    State(api): State<Api>,
+    Named(id): Named,
+    closing: Closing,
+    asked: Asked,
+) -> Answer {
+    let query = asked.query(&["wait"])?;
+    let DiscardBody { by, dry_run } = asked.json_or_default()?;
+    if by.as_ref().is_some_and(|by| by.chars().count() > BY_MAX || by.chars().any(char::is_control))
+    {
+        let why = format!("at most {BY_MAX} characters, none of them a control character");
+        let failure = Failure::new(Code::BadRequest, "who wants that is no plain text");
+        return Err(failure.errors(vec![FieldError::new("/by", why)]));
+    }
+    let orphan = find(&api, &id)?;
+    let OrphanKey { grain: of, epoch, node } = orphan.key;
+    let work = Work::Discard { of, epoch, node, by };
+    if dry_run {
+        api.confirm().await?;
+        let (index, dry) = api.look(|world| {
+            let (cluster, observed, now) = (world.cluster, world.observed, world.now);
+            let mut dry = as_dry_run(preview::discard(cluster, observed, now, &orphan));
+            judged(world, &work, &mut dry);
+            (cluster.index, dry)
+        });
+        return Ok(shown(index, dry));
+    }
+    begin(&api, &closing, &asked, asked.wait(&query)?, work, None).await
+}
+
+async fn begin(
+    api: &Api,
+    closing: &Closing,
+    asked: &Asked,
+    wait: Option<Duration>,
+    work: Work,
+    text: Option<GrainText>,
+) -> Answer {
+    let command = Command::StartOperation { operation: fresh_operation(), work, text };
+    let outcome = api.propose(asked, command).await?;
+    api.begun(outcome, wait, closing).await
+}
+
+/// An orphan by what it is called.
+fn find(api: &Api, id: &str) -> Answer<Orphan> {
+    let found = api.look(|world| {
+        let mut orphans = world.cluster.orphans.values();
+        orphans.find(|orphan| view::orphan_id(world, orphan) == id).cloned()
+    });
+    let short: String = id.chars().take(120).collect();
+    found.ok_or_else(|| Failure::not_found("orphan", short))
+}
+
 fn of(orphan: &Orphan) -> (scrap_schema::id::GrainId, scrap_schema::id::Epoch) {
     let OrphanKey { grain, epoch, node: _ } = orphan.key;
     (grain, epoch)
@@ -84,12 +260,7 @@ enum Found {
 
 /// Finds the node of an orphan by the state as it is here, and asks it if it is another one.
 async fn here(api: &Api, id: String, request: Request) -> Answer<Found> {
-    let found = api.look(|world| {
-        let mut orphans = world.cluster.orphans.values();
-        orphans.find(|orphan| view::orphan_id(world, orphan) == id).cloned()
-    });
-    let short: String = id.chars().take(120).collect();
-    let orphan = found.ok_or_else(|| Failure::not_found("orphan", short))?;
+    let orphan = find(api, &id)?;
     if let Some(node) = &orphan.left_on {
         let detail = format!("it was left on node {node}, which is no member any more");
         return Err(Failure::new(Code::Unavailable, detail));

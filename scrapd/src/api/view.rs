@@ -83,6 +83,8 @@ fn is_stuck(reason: &WaitReason) -> bool {
         | WaitReason::NoCopy { .. }
         | WaitReason::LossTooLarge { .. }
         | WaitReason::NoTemplate { .. }
+        | WaitReason::OrphanAway { .. }
+        | WaitReason::Removing { trouble: Some(_), .. }
         | WaitReason::CopyStopped { .. }
         | WaitReason::CannotCutPower { .. }
         | WaitReason::Disarmed { .. }
@@ -96,6 +98,8 @@ fn is_stuck(reason: &WaitReason) -> bool {
         | WaitReason::TakesTurn { .. }
         | WaitReason::CopiesUnheard
         | WaitReason::CopyUnsettled { .. }
+        | WaitReason::Declined { .. }
+        | WaitReason::Removing { trouble: None, .. }
         | WaitReason::Warming { .. }
         | WaitReason::Stopping { .. }
         | WaitReason::Final { .. }

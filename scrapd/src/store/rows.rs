@@ -226,8 +226,16 @@ mod tests {
         let head = Snapshot { name, guid: Guid(3), created: Timestamp(5) };
         let key = OrphanKey { grain: GRAIN, epoch: Epoch(1), node: NodeId(1) };
         let (newer, used) = (Bytes(1), Bytes(2));
-        let orphan =
-            Orphan { key, head, base: None, newer, used, kept: Timestamp(6), left_on: None };
+        let orphan = Orphan {
+            key,
+            head,
+            base: None,
+            newer,
+            used,
+            kept: Timestamp(6),
+            left_on: None,
+            discard: None,
+        };
         cluster.orphans.insert(key, orphan);
         cluster
     }

@@ -27,6 +27,7 @@ const CONTRACT: &[(&str, &str)] = &[
     ("GET", "/v1/operations"), ("GET", "/v1/operations/{id}"), ("DELETE", "/v1/operations/{id}"),
     ("GET", "/v1/events"), ("POST", "/v1/apply"),
     ("GET", "/v1/orphans"), ("GET", "/v1/orphans/{id}"), ("GET", "/v1/orphans/{id}/diff"),
+    ("POST", "/v1/orphans/{id}/fork"), ("POST", "/v1/orphans/{id}/promote"), ("POST", "/v1/orphans/{id}/discard"),
     ("POST", "/v1/orphans/{id}/view"), ("DELETE", "/v1/orphans/{id}/view"),
 ];
 

@@ -188,6 +188,8 @@ pub struct Aside {
     pub head: Frozen,
     /// Everything in it.
     pub content: Content,
+    /// All its snapshots, the last one too.
+    pub line: Vec<Frozen>,
     /// The newest snapshot in common with the grain's line.
     pub base: Option<Guid>,
     /// Writes that only it has.

@@ -7,7 +7,7 @@ use scrap_schema::id::{Epoch, GrainId, NodeId, TemplateId};
 use scrap_schema::snapshot::{Guid, Snapshot, SnapshotName};
 use scrap_schema::unit::{Bytes, Span};
 
-use super::disk::{Aside, Dataset, Frozen};
+use super::disk::{Dataset, Frozen};
 use super::machine::Flight;
 use super::{Sim, words};
 
@@ -67,6 +67,8 @@ impl Sim {
             | HostAction::Tell { .. } => 50,
             HostAction::Promote { .. }
             | HostAction::SetAside { .. }
+            | HostAction::TakeBack { .. }
+            | HostAction::Discard { .. }
             | HostAction::CloneFrom { .. }
             | HostAction::CloneTemplate { .. }
             | HostAction::DropTemplate { .. }
@@ -216,10 +218,10 @@ impl Sim {
                 self.machines[at].dirty.remove(&grain);
                 Ok(())
             }
-            HostAction::SetAside { grain, base, name } => self.set_aside(at, grain, base, name),
-            HostAction::CloneFrom { grain, epoch, from, snapshot } => {
-                self.clone_from(at, grain, epoch, from, snapshot)
-            }
+            HostAction::SetAside { .. }
+            | HostAction::TakeBack { .. }
+            | HostAction::Discard { .. }
+            | HostAction::CloneFrom { .. } => self.land_aside(at, action),
             HostAction::CloneTemplate { .. }
             | HostAction::Fetch { .. }
             | HostAction::DropTemplate { .. } => self.land_template(at, &action),
@@ -237,7 +239,7 @@ impl Sim {
                 let (_, write) = self.sizes.get(&grain).copied().unwrap_or((0, 1));
                 let bytes = Bytes(seen * write);
                 let dirty = Dirty { bytes, at: begun.wall, probed: begun.boot };
-                self.machines[at].dirty.insert(grain, dirty);
+                self.machines[at].looked(grain, dirty);
                 Ok(())
             }
             HostAction::Prune { grain, snapshots } => self.prune(at, grain, &snapshots),
@@ -283,68 +285,6 @@ impl Sim {
         dataset.role = DataRole::Owner;
         dataset.epoch = epoch;
         self.machines[at].dirty.remove(&grain);
-        Ok(())
-    }
-
-    fn set_aside(
-        &mut self,
-        at: usize,
-        grain: GrainId,
-        base: Option<Guid>,
-        name: SnapshotName,
-    ) -> Effect {
-        self.guids += 1;
-        let guid = Guid(self.guids);
-        let created = super::machine::wall(self.now);
-        let machine = &mut self.machines[at];
-        let old = machine.datasets.get(&grain).ok_or("there is no dataset")?;
-        let key = (grain, old.epoch);
-        if machine.orphans.contains_key(&key) {
-            return Err(format!("there is an orphan of epoch {} already", old.epoch));
-        }
-        let kept = base
-            .and_then(|base| old.snapshots.iter().position(|frozen| frozen.snapshot.guid == base));
-        let kept = kept.map_or(0, |position| position + 1);
-        let shared = old.snapshots[..kept].to_vec();
-        let base_content = shared.last().map(|frozen| frozen.content.clone()).unwrap_or_default();
-        let everything = old.everything();
-        let snapshot = Snapshot { name, guid, created };
-        let aside = Aside {
-            newer: everything.without(&base_content).len(),
-            head: Frozen { snapshot, content: old.head.clone() },
-            content: everything,
-            base,
-        };
-        let mut rest = Dataset::new(DataRole::Standby, old.epoch);
-        rest.head = base_content;
-        rest.snapshots = shared;
-        rest.restored = old.restored;
-        machine.orphans.insert(key, aside);
-        match kept {
-            0 => drop(machine.datasets.remove(&grain)),
-            _ => drop(machine.datasets.insert(grain, rest)),
-        }
-        machine.dirty.remove(&grain);
-        Ok(())
-    }
-
-    fn clone_from(
-        &mut self,
-        at: usize,
-        grain: GrainId,
-        epoch: Epoch,
-        from: GrainId,
-        snapshot: Guid,
-    ) -> Effect {
-        let source = self.dataset(at, from)?;
-        let frozen = source.frozen(snapshot).ok_or("there is no such snapshot")?;
-        let (writes, name) = (frozen.content.len(), self.name(from));
-        let (size, write) = self.sizes.get(&from).copied().unwrap_or((0, 1));
-        self.sizes.insert(grain, (size + writes * write, write));
-        self.machines[at].datasets.insert(grain, Dataset::new(DataRole::Owner, epoch));
-        let who = format!("{}/host", self.machines[at].name);
-        let clone = self.name(grain);
-        self.say(&who, &format!("{clone} has {writes} writes of {name}"));
         Ok(())
     }
 

@@ -25,6 +25,8 @@ use super::promises::Said;
 pub struct Judge {
     /// Everything that must not be. The first one ends a run.
     pub found: Vec<String>,
+    /// What people had removed for good.
+    pub discarded: BTreeMap<GrainId, Content>,
     /// When each write of a grain was acknowledged.
     pub ledger: BTreeMap<GrainId, Vec<Timestamp>>,
     /// From what a grain went on in its present epoch.
@@ -44,6 +46,8 @@ impl Judge {
             HostAction::Promote { .. }
                 | HostAction::Demote { .. }
                 | HostAction::SetAside { .. }
+                | HostAction::TakeBack { .. }
+                | HostAction::Discard { .. }
                 | HostAction::Restore { .. }
                 | HostAction::Prune { .. }
                 | HostAction::Destroy { .. }
@@ -190,6 +194,9 @@ impl Sim {
                 continue;
             }
             let mut left = Content::all(u32::try_from(ledger.len()).unwrap());
+            if let Some(discarded) = self.judge.discarded.get(grain) {
+                left = left.without(discarded);
+            }
             // Heads first: they have nearly everything.
             let datasets =
                 || self.machines.iter().filter_map(|machine| machine.datasets.get(grain));
@@ -301,9 +308,14 @@ impl Sim {
             let what = format!("{name} is given away while it runs on {}", other.name);
             return self.find(what);
         }
-        let target = self.machine_of(to).and_then(|at| self.machines[at].datasets.get(&grain));
-        let Some(content) = target.and_then(|it| it.frozen(base.guid)).map(|it| it.content.clone())
-        else {
+        let target = self.machine_of(to).map(|at| &self.machines[at]);
+        let aside = target.and_then(|machine| {
+            let mut own = machine.orphans.iter().filter(|((of, _), _)| *of == grain);
+            own.find(|(_, aside)| aside.head.snapshot.guid == base.guid)
+                .map(|(_, aside)| &aside.head)
+        });
+        let frozen = target.and_then(|it| it.datasets.get(&grain)?.frozen(base.guid)).or(aside);
+        let Some(content) = frozen.map(|it| it.content.clone()) else {
             // By a report that was overtaken: it will say so, and nothing begins there.
             return;
         };
@@ -317,7 +329,8 @@ impl Sim {
         let lost = main.without(&content);
         self.judge.base.insert(grain, content);
         match cause {
-            AssignCause::Place => (),
+            // What it had is set aside: every write is looked for then.
+            AssignCause::Place | AssignCause::Promote { .. } => (),
             AssignCause::Migrate { .. } => {
                 if !lost.is_empty() {
                     self.find(format!("the planned move of {name} loses {} writes", lost.len()));

@@ -7,7 +7,7 @@ use scrap_decide::cluster::Cluster;
 use scrap_decide::lead::Subject;
 use scrap_decide::lease::Tenant;
 use scrap_decide::obey::{
-    CopyFacts, DataRole, Dirty, Failure, HostAction, HostFacts, Lane, OrphanFacts, RunFacts,
+    CopyFacts, DataRole, Dirty, Failure, HostAction, HostFacts, Lane, Looks, OrphanFacts, RunFacts,
     hold_tag,
 };
 use scrap_decide::observed::Observed;
@@ -149,12 +149,16 @@ pub struct Machine {
     pub datasets: BTreeMap<GrainId, Dataset>,
     /// Its diverged heads.
     pub orphans: BTreeMap<(GrainId, Epoch), Aside>,
+    /// Those that this daemon has removed.
+    pub discarded: BTreeSet<(GrainId, Epoch)>,
     /// What runs.
     pub instances: BTreeMap<GrainId, Instance>,
     /// What the daemon knows of runs.
     pub runs: BTreeMap<GrainId, RunFacts>,
     /// What the daemon has seen of unfrozen writes.
     pub dirty: BTreeMap<GrainId, Dirty>,
+    /// Up to when looks had found nothing.
+    pub looks: BTreeMap<GrainId, Looks>,
     /// What the daemon knows of copies.
     pub copies: BTreeMap<(GrainId, NodeId), KnownCopy>,
     /// What it does.
@@ -194,12 +198,23 @@ impl Machine {
         Now { boot: self.clock.read(now), wall: wall(now) }
     }
 
+    /// What a look into a dataset has found.
+    pub fn looked(&mut self, grain: GrainId, dirty: Dirty) {
+        let found = self.datasets.get(&grain).map(|dataset| &dataset.snapshots);
+        let snapshots = found.into_iter().flatten().map(|frozen| frozen.snapshot.clone());
+        let snapshots: Vec<_> = snapshots.collect();
+        self.looks.entry(grain).or_default().saw(&snapshots, dirty);
+        self.dirty.insert(grain, dirty);
+    }
+
     /// The daemon's memory is gone.
     pub fn forget(&mut self) {
         self.tenant = Tenant::default();
         self.extended = None;
         self.runs.clear();
         self.dirty.clear();
+        self.looks.clear();
+        self.discarded.clear();
         self.copies.clear();
         self.flights.clear();
         self.failed.clear();
@@ -221,6 +236,7 @@ impl Machine {
             let facts = OrphanFacts {
                 head: aside.head.snapshot.clone(),
                 base: aside.base,
+                line: aside.line.iter().map(|frozen| frozen.snapshot.guid).collect(),
                 newer: Some(Bytes(aside.newer * write)),
                 used: Bytes(aside.content.len() * write),
             };
@@ -232,6 +248,7 @@ impl Machine {
             extended: self.extended,
             data: data.collect(),
             orphans: orphans.collect(),
+            discarded: self.discarded.clone(),
             runs: self.runs.clone(),
             copies: copies.collect(),
             templates: self.templates.clone(),
@@ -301,7 +318,8 @@ impl Machine {
         let copies = self.copies.iter().filter(|((of, _), _)| *of == grain);
         let copies = copies.filter_map(|((_, node), known)| {
             let dataset = self.datasets.get(&grain)?;
-            Some((*node, copy_report(dataset, (*node, known), dirty, write, base)))
+            let looks = self.looks.get(&grain).cloned().unwrap_or_default();
+            Some((*node, copy_report(dataset, (*node, known), (dirty, &looks), write, base)))
         });
         GrainReport { data, run, copies: copies.collect(), trouble: None }
     }
@@ -311,7 +329,7 @@ impl Machine {
 fn copy_report(
     dataset: &Dataset,
     (node, known): (NodeId, &KnownCopy),
-    dirty: Option<&Dirty>,
+    (dirty, looks): (Option<&Dirty>, &Looks),
     write: u64,
     base: u64,
 ) -> CopyReport {
@@ -327,13 +345,9 @@ fn copy_report(
         (Some(newest), None) => base + newest.content.len() * write,
         (None, _) => base,
     };
-    let is_newest =
-        common.map(|frozen| frozen.snapshot.guid) == newest.map(|frozen| frozen.snapshot.guid);
-    let clean = dirty.filter(|dirty| is_newest && dirty.bytes.0 == 0).map(|dirty| dirty.at);
-    let frozen = common.map(|frozen| frozen.snapshot.created);
     CopyReport {
         common: common.map(|frozen| frozen.snapshot.guid),
-        current_to: frozen.map(|frozen| clean.map_or(frozen, |clean| clean.max(frozen))),
+        current_to: common.map(|frozen| looks.current_to(&frozen.snapshot)),
         pending: Bytes(lacks + unfrozen),
         sending: None,
         rate: Bytes(known.rate),

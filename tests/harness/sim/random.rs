@@ -105,6 +105,8 @@ pub enum Fault {
     Undelete(usize),
     /// See `Remove`.
     Purge(usize),
+    /// `aside`: something is wanted of what was set aside.
+    Aside(usize, usize),
 }
 
 const POLICIES: [&str; 4] = ["quick", "patient", "manual", "single"];
@@ -182,8 +184,18 @@ pub fn case() -> impl Strategy<Value = Case> {
 
 /// A case in which nodes die and come back all the time: three or more of them, grains that fail over by themselves.
 pub fn hard_case() -> impl Strategy<Value = Case> {
+    hard(hard_fault())
+}
+
+/// The same, and people want something of what was set aside.
+pub fn aside_case() -> impl Strategy<Value = Case> {
+    let aside = (0..5_usize, 0..3_usize).prop_map(|(g, what)| Fault::Aside(g, what));
+    hard(prop_oneof![4 => hard_fault(), 1 => aside])
+}
+
+fn hard_fault() -> impl Strategy<Value = Fault> {
     let n = || 0..5_usize;
-    let fault = prop_oneof![
+    prop_oneof![
         6 => n().prop_map(Fault::Kill),
         8 => n().prop_map(Fault::Start),
         1 => n().prop_map(Fault::KillDaemon),
@@ -194,7 +206,10 @@ pub fn hard_case() -> impl Strategy<Value = Case> {
         3 => n().prop_map(Fault::Elect),
         3 => (n(), n()).prop_map(|(g, a)| Fault::Migrate(g, a)),
         1 => (n(), n(), any::<bool>()).prop_map(|(a, b, cut)| Fault::CutStreams(a, b, cut)),
-    ];
+    ]
+}
+
+fn hard(fault: impl Strategy<Value = Fault>) -> impl Strategy<Value = Case> {
     let pause = prop_oneof![2 => 0..8_u64, 3 => 15..40_u64, 1 => 40..70_u64];
     let faults = prop::collection::vec((pause, fault), 10..40);
     let grains = prop::collection::vec((0..2_usize, 0..5_usize), 2..6);
@@ -309,6 +324,9 @@ impl Case {
             Fault::Remove(a) => format!("remove {}", g(a)),
             Fault::Undelete(a) => format!("undelete {}", g(a)),
             Fault::Purge(a) => format!("purge {}", g(a)),
+            Fault::Aside(a, what) => {
+                format!("aside {} {}", g(a), ["promote", "fork", "discard"][what % 3])
+            }
         }
     }
 

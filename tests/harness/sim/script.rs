@@ -1,10 +1,11 @@
 //! The small language of scenarios: one line per order, `at SECONDS WORDS`. Names of nodes and grains as a person says them.
 
 use anyhow::{Context, Result, bail};
+use scrap_decide::cluster::OrphanKey;
 use scrap_decide::obey::DataRole;
 use scrap_schema::command::{Command, GrainText};
 use scrap_schema::fence::OffBy;
-use scrap_schema::id::{GrainId, Name, NodeId, OperationId};
+use scrap_schema::id::{Epoch, GrainId, Name, NodeId, OperationId};
 use scrap_schema::operation::Work;
 use scrap_schema::snapshot::Purpose;
 use scrap_schema::spec::{GrainNetwork, GrainSpec, Labels};
@@ -287,6 +288,45 @@ impl Sim {
                 text = Some(GrainText { name: to.parse()?, labels, annotations, spec });
                 Work::Clone { from, snapshot: None, grain }
             }
+            _ => return self.obey_aside(parts),
+        };
+        let operation = OperationId(self.next_id());
+        self.ask(Command::StartOperation { operation, work, text });
+        Ok(())
+    }
+
+    /// What is wanted of what was set aside.
+    fn obey_aside(&mut self, parts: &[&str]) -> Result<()> {
+        let mut text = None;
+        let work = match parts {
+            ["promote", orphan] => {
+                let key = self.orphan(orphan)?;
+                Work::Promote { grain: key.grain, epoch: key.epoch, node: key.node }
+            }
+            ["discard", orphan] => {
+                let key = self.orphan(orphan)?;
+                Work::Discard { of: key.grain, epoch: key.epoch, node: key.node, by: None }
+            }
+            ["fork", orphan, to] => {
+                let key = self.orphan(orphan)?;
+                let grain = GrainId(self.next_id());
+                let spec =
+                    GrainSpec { running: true, ..self.truth.grains[&key.grain].spec.clone() };
+                let (labels, annotations) = (Labels::new(), Labels::new());
+                text = Some(GrainText { name: to.parse()?, labels, annotations, spec });
+                Work::Fork { grain, of: key.grain, epoch: key.epoch, node: key.node }
+            }
+            ["aside", grain, what] => {
+                let of = self.grain(grain)?;
+                let mut orphans = self.truth.orphans.values().map(|orphan| orphan.key);
+                let key = orphans.find(|key| key.grain == of).context("nothing is set aside")?;
+                let node = self.truth.node_name(key.node);
+                let orphan = format!("{grain}.{}@{node}", key.epoch);
+                return match *what {
+                    "fork" => self.obey_aside(&["fork", &orphan, &format!("{grain}-2")]),
+                    word => self.obey_aside(&[word, &orphan]),
+                };
+            }
             _ => bail!("not understood"),
         };
         let operation = OperationId(self.next_id());
@@ -311,6 +351,14 @@ impl Sim {
 
     fn grain(&self, text: &str) -> Result<GrainId> {
         Ok(self.truth.grain_named(&name(text)?).with_context(|| format!("no grain `{text}`"))?.id)
+    }
+
+    /// `GRAIN.EPOCH@NODE`.
+    fn orphan(&self, text: &str) -> Result<OrphanKey> {
+        let (rest, node) = text.split_once('@').context("GRAIN.EPOCH@NODE")?;
+        let (grain, epoch) = rest.split_once('.').context("GRAIN.EPOCH@NODE")?;
+        let (grain, epoch) = (self.grain(grain)?, Epoch(epoch.parse()?));
+        Ok(OrphanKey { grain, epoch, node: self.node_id(node)? })
     }
 
     fn trashed(&self, text: &str) -> Result<GrainId> {

@@ -24,8 +24,17 @@ pub fn action(name: impl Fn(GrainId) -> String, action: &HostAction) -> Option<S
             let all = if base.is_some() { "diverged" } else { "all" };
             Some(format!("set {all} data of {} aside", name(*grain)))
         }
-        HostAction::CloneFrom { grain, from, .. } => {
+        HostAction::TakeBack { grain, epoch } => {
+            Some(format!("take back what was set aside of {} in epoch {epoch}", name(*grain)))
+        }
+        HostAction::Discard { grain, epoch } => {
+            Some(format!("remove what was set aside of {} in epoch {epoch}", name(*grain)))
+        }
+        HostAction::CloneFrom { grain, from, orphan: None, .. } => {
             Some(format!("clone {} from {}", name(*grain), name(*from)))
+        }
+        HostAction::CloneFrom { grain, from, orphan: Some(_), .. } => {
+            Some(format!("make {} from what was set aside of {}", name(*grain), name(*from)))
         }
         HostAction::CloneTemplate { grain, .. } => {
             Some(format!("make {} from its template", name(*grain)))

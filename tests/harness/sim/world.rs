@@ -190,6 +190,8 @@ pub fn machine(name: &Name, setting: &NodeSetting, apply: Span) -> Machine {
         instances: BTreeMap::new(),
         runs: BTreeMap::new(),
         dirty: BTreeMap::new(),
+        looks: BTreeMap::new(),
+        discarded: BTreeSet::new(),
         copies: BTreeMap::new(),
         flights: Vec::new(),
         failed: BTreeMap::new(),

@@ -2,14 +2,14 @@
 
 use scrap_schema::command::Command;
 use scrap_schema::event::{Severity, Topic};
-use scrap_schema::id::{Epoch, GrainId, NodeId, OperationId};
+use scrap_schema::id::{Epoch, GrainId, OperationId};
 use scrap_schema::operation::{OperationState, Phase, Summary, Work};
 use scrap_schema::snapshot::{Purpose, Snapshot};
 use scrap_schema::time::Timestamp;
 
 use super::operations::{enter, finish, running};
-use super::{About, Change};
-use crate::cluster::{Ailment, Declined, Grain, Key, Orphan, OrphanKey, Outcome, Stage};
+use super::{About, Change, asides, moves};
+use crate::cluster::{Ailment, Declined, Grain, Orphan, OrphanKey, Outcome, Stage};
 use crate::refusal::Refusal;
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "the dispatcher sends only facts here")]
@@ -35,10 +35,13 @@ pub(super) fn apply(change: &mut Change<'_>, command: &Command) -> Result<Outcom
         Command::OrphanKept { grain, orphan_epoch, node, base, head, newer, used } => {
             let key = OrphanKey { grain: *grain, epoch: *orphan_epoch, node: *node };
             let (base, newer, used, kept) = (*base, *newer, *used, change.at);
-            orphan(
-                change,
-                Orphan { key, head: head.clone(), base, newer, used, kept, left_on: None },
-            )
+            let (head, left_on, discard) = (head.clone(), None, None);
+            let orphan = Orphan { key, head, base, newer, used, kept, left_on, discard };
+            asides::kept(change, orphan)
+        }
+        Command::OrphanGone { grain, orphan_epoch, node, head_again } => {
+            let key = OrphanKey { grain: *grain, epoch: *orphan_epoch, node: *node };
+            asides::gone(change, key, *head_again)
         }
         _ => Err(Refusal::out_of_date("not a fact")),
     }
@@ -186,8 +189,7 @@ fn released(
         | Stage::Restoring { .. }
         | Stage::Cloning { .. } => return Err(Refusal::out_of_date("it was not asked for")),
     };
-    let of = change.cluster.operations.get(&operation);
-    if of.is_some_and(|of| matches!(of.work, Work::Migrate { .. }) && !of.state.is_final()) {
+    if moves::is_move(change.cluster, operation) {
         enter(change, operation, Phase::Final)?;
     }
     let grain = change.grain(id)?;
@@ -276,25 +278,5 @@ fn restored(
     let message =
         format!("grain {} was restored; the state before is snapshot {}", grain.name, before.guid);
     change.tell(Topic::Grain, Severity::Warning, About::grain(id), message);
-    Ok(Outcome::Done)
-}
-
-fn orphan(change: &mut Change<'_>, orphan: Orphan) -> Result<Outcome, Refusal> {
-    let key = orphan.key;
-    if change.cluster.orphans.contains_key(&key) {
-        return Ok(Outcome::Unchanged);
-    }
-    let node: NodeId = key.node;
-    let message = format!(
-        "grain {}: node {} had newer data of epoch {}; they are kept aside there ({} that nobody else has)",
-        change.cluster.grain_name(key.grain),
-        change.cluster.node_name(node),
-        key.epoch,
-        orphan.newer.rounded(),
-    );
-    change.cluster.orphans.insert(key, orphan);
-    change.touch(Key::Orphan(key));
-    let about = About { grain: Some(key.grain), node: Some(node), operation: None };
-    change.tell(Topic::Orphan, Severity::Warning, about, message);
     Ok(Outcome::Done)
 }

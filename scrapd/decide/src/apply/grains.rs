@@ -103,7 +103,10 @@ pub(super) fn supersede(change: &mut Change<'_>, id: GrainId) -> Result<(), Refu
         | Work::Drain { .. }
         | Work::Snapshot { .. }
         | Work::Restore { .. }
-        | Work::Clone { .. } => return not_busy(grain),
+        | Work::Clone { .. }
+        | Work::Fork { .. }
+        | Work::Promote { .. }
+        | Work::Discard { .. } => return not_busy(grain),
     }
     let message = "something else was asked for meanwhile".to_owned();
     let summary = Summary { message, ..Summary::default() };
@@ -220,7 +223,8 @@ pub(super) fn trash(
 /// The operation that makes this grain, if it is still under way: removing the grain is how a person gives that up.
 fn making(change: &Change<'_>, grain: &Grain) -> Option<OperationId> {
     let operation = change.cluster.operations.get(&grain.operation?)?;
-    let makes = matches!(operation.work, Work::Create { .. } | Work::Clone { .. });
+    let makes =
+        matches!(operation.work, Work::Create { .. } | Work::Clone { .. } | Work::Fork { .. });
     (makes && !operation.state.is_final()).then_some(operation.id)
 }
 

@@ -4,10 +4,11 @@
 use std::collections::BTreeSet;
 
 use scrap_schema::event::{Severity, Topic};
-use scrap_schema::id::{Epoch, GrainId, NodeId, OperationId};
+use scrap_schema::id::{Epoch, GrainId, Name, NodeId, OperationId};
 use scrap_schema::operation::{OperationState, Phase, Summary, Work};
 use scrap_schema::time::Timestamp;
 
+use super::asides::promotion;
 use super::operations::{enter, finish};
 use super::{About, Change};
 use crate::cluster::{Cluster, Outcome, Stage};
@@ -61,17 +62,22 @@ pub(super) fn quiesce(
     operation: OperationId,
 ) -> Result<Outcome, Refusal> {
     let grain = change.look_in(id, epoch)?;
-    let to = match &grain.stage {
-        Stage::Warming { to, operation: of } if *of == operation => *to,
-        Stage::Warming { .. }
-        | Stage::Unplaced
-        | Stage::Settled
-        | Stage::Quiescing { .. }
-        | Stage::Released { .. }
-        | Stage::Landing { .. }
-        | Stage::Restarting { .. }
-        | Stage::Restoring { .. }
-        | Stage::Cloning { .. } => return Err(Refusal::out_of_date("it is not being copied")),
+    let promotes = promotion(change.cluster, id, operation).map(|orphan| orphan.node);
+    let to = match (&grain.stage, promotes) {
+        (Stage::Warming { to, operation: of }, _) if *of == operation => *to,
+        (Stage::Settled, Some(to)) if grain.operation == Some(operation) => to,
+        (
+            Stage::Warming { .. }
+            | Stage::Unplaced
+            | Stage::Settled
+            | Stage::Quiescing { .. }
+            | Stage::Released { .. }
+            | Stage::Landing { .. }
+            | Stage::Restarting { .. }
+            | Stage::Restoring { .. }
+            | Stage::Cloning { .. },
+            _,
+        ) => return Err(Refusal::out_of_date("it is not being copied")),
     };
     if is_move(change.cluster, operation) {
         enter(change, operation, Phase::Stop)?;
@@ -81,11 +87,12 @@ pub(super) fn quiesce(
     Ok(Outcome::Done)
 }
 
-/// Whether the operation is a migration of its own: a drain has many grains in many phases and shows only "move".
+/// Whether the operation is a change of owner of its own: a drain has many grains in many phases and shows only "move".
 pub(super) fn is_move(cluster: &Cluster, operation: OperationId) -> bool {
     let operation = cluster.operations.get(&operation);
     operation.is_some_and(|running| {
-        matches!(running.work, Work::Migrate { .. }) && !running.state.is_final()
+        matches!(running.work, Work::Migrate { .. } | Work::Promote { .. })
+            && !running.state.is_final()
     })
 }
 
@@ -202,7 +209,9 @@ pub(super) fn end(
     let owner = owner.map_or_else(String::new, |owner| change.cluster.node_name(owner));
     let from = change.cluster.node_name(from);
     let downtime_ms = started.map(|started| started.since(stopping).ms());
+    let promoted = promotion(change.cluster, id, operation);
     let (state, message) = match (came_back, answers) {
+        (_, _) if promoted.is_some() => promoted_end(&name, &owner, &from, answers),
         (false, true) => {
             (OperationState::Succeeded, format!("grain {name} moved from {from} to {owner}"))
         }
@@ -226,4 +235,19 @@ pub(super) fn end(
         ),
     };
     finish(change, operation, state, &Summary { message, downtime_ms, ..Summary::default() })
+}
+
+/// How it ended that data which were set aside became the head.
+fn promoted_end(name: &Name, owner: &str, from: &str, answers: bool) -> (OperationState, String) {
+    let aside = format!("what it had until then is set aside on {from}");
+    match answers {
+        true => (
+            OperationState::Succeeded,
+            format!("grain {name} goes on with what was set aside on {owner}; {aside}"),
+        ),
+        false => (
+            OperationState::Failed,
+            format!("grain {name} has what was set aside on {owner} and does not answer; {aside}"),
+        ),
+    }
 }

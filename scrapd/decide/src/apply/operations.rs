@@ -3,11 +3,11 @@
 use scrap_schema::command::{Command, GrainText};
 use scrap_schema::event::{Severity, Topic};
 use scrap_schema::id::{GrainId, Name, NodeId, OperationId};
-use scrap_schema::operation::{Operation, OperationState, Phase, PhaseRecord, Summary, Work};
+use scrap_schema::operation::{Need, Operation, OperationState, Phase, PhaseRecord, Summary, Work};
 
 use self::allowed::{allowed, settled};
 use super::grains::{forget, insert, not_busy, not_trashed, supersede};
-use super::{About, Change};
+use super::{About, Change, asides};
 use crate::cluster::{Cluster, Key, Outcome, Stage};
 use crate::refusal::Refusal;
 
@@ -36,6 +36,9 @@ pub(super) fn apply(change: &mut Change<'_>, command: &Command) -> Result<Outcom
             nothing_under_way(change.cluster, *operation)?;
             finish(change, *operation, state, summary)
         }
+        Command::OperationNeeds { operation, phase, need } => {
+            needs(change, *operation, *phase, need)
+        }
         Command::OperationStuck { operation, node, why, .. } => {
             stuck(change, *operation, *node, why)
         }
@@ -63,6 +66,7 @@ pub(super) fn begin(
         created_index: change.index,
         finished: None,
         summary: Summary::default(),
+        needs: None,
     };
     change.cluster.operations.insert(id, operation);
     change.touch(Key::Operation(id));
@@ -86,6 +90,12 @@ fn start(
                 text.ok_or_else(|| Refusal::Invalid { why: "a clone needs a spec".into() })?;
             clone(change, id, (*from, *snapshot), *grain, text)?;
         }
+        Work::Fork { grain, .. } => {
+            let text =
+                text.ok_or_else(|| Refusal::Invalid { why: "a fork needs a spec".into() })?;
+            asides::fork(change, id, work, *grain, text)?;
+        }
+        Work::Discard { by, .. } => asides::discard(change, id, work, by.as_deref())?,
         Work::Create { .. } => {
             return Err(Refusal::out_of_date("grains are made by their own command"));
         }
@@ -95,6 +105,7 @@ fn start(
         | Work::Migrate { grain, .. }
         | Work::Failover { grain, .. }
         | Work::Snapshot { grain, .. }
+        | Work::Promote { grain, .. }
         | Work::Restore { grain, .. } => on_grain(change, id, *grain, work)?,
     }
     Ok(Outcome::Operation { operation: id })
@@ -119,15 +130,21 @@ fn on_grain(
         | Work::Drain { .. }
         | Work::Snapshot { .. }
         | Work::Restore { .. }
-        | Work::Clone { .. } => not_busy(before)?,
+        | Work::Clone { .. }
+        | Work::Fork { .. }
+        | Work::Promote { .. }
+        | Work::Discard { .. } => not_busy(before)?,
     }
     let index = change.index;
     let phase = match work {
         Work::Stop { .. } | Work::Restart { .. } => Phase::Stop,
         Work::Start { .. } => Phase::Start,
-        Work::Snapshot { .. } | Work::Restore { .. } => Phase::Data,
+        Work::Snapshot { .. } | Work::Restore { .. } | Work::Fork { .. } | Work::Discard { .. } => {
+            Phase::Data
+        }
         Work::Create { .. }
         | Work::Clone { .. }
+        | Work::Promote { .. }
         | Work::Migrate { .. }
         | Work::Failover { .. }
         | Work::Drain { .. } => Phase::Prepare,
@@ -153,7 +170,10 @@ fn on_grain(
         | Work::Failover { .. }
         | Work::Drain { .. }
         | Work::Snapshot { .. }
-        | Work::Clone { .. } => (),
+        | Work::Clone { .. }
+        | Work::Fork { .. }
+        | Work::Promote { .. }
+        | Work::Discard { .. } => (),
     }
     Ok(())
 }
@@ -171,6 +191,7 @@ fn free_from_lost_owner(change: &mut Change<'_>, id: GrainId) -> Result<(), Refu
             | Work::Restart { .. }
             | Work::Snapshot { .. }
             | Work::Restore { .. }
+            | Work::Promote { .. }
             | Work::Migrate { .. },
             Stage::Settled | Stage::Restarting { .. } | Stage::Restoring { .. },
         ) => (),
@@ -184,7 +205,10 @@ fn free_from_lost_owner(change: &mut Change<'_>, id: GrainId) -> Result<(), Refu
             | Work::Migrate { .. }
             | Work::Failover { .. }
             | Work::Drain { .. }
-            | Work::Clone { .. },
+            | Work::Clone { .. }
+            | Work::Fork { .. }
+            | Work::Promote { .. }
+            | Work::Discard { .. },
             _,
         ) => return not_busy(grain),
     }
@@ -226,7 +250,8 @@ fn clone(
     not_trashed(source)?;
     settled(source)?;
     let (owner, epoch) = (source.owner, source.epoch);
-    insert(change, grain, text, Stage::Cloning { operation: id, from: from.0, snapshot: from.1 })?;
+    let (snapshot, orphan) = (from.1, None);
+    insert(change, grain, text, Stage::Cloning { operation: id, from: from.0, snapshot, orphan })?;
     let work = Work::Clone { from: from.0, snapshot: from.1, grain };
     begin(change, id, work, &text.name, Phase::Data);
     let armed = change.look(grain).map(|new| change.cluster.needs_lease(new))?;
@@ -267,7 +292,7 @@ pub fn cancellable(cluster: &Cluster, operation: &Operation) -> Result<(), &'sta
         operation.work.grain().and_then(|id| cluster.grains.get(&id)).map(|grain| &grain.stage);
     match &operation.work {
         Work::Drain { .. } | Work::Failover { .. } => Ok(()),
-        Work::Migrate { .. } => match stage {
+        Work::Migrate { .. } | Work::Promote { .. } => match stage {
             Some(Stage::Landing { .. }) => Err("the grain has its new owner already"),
             Some(
                 Stage::Unplaced
@@ -281,7 +306,14 @@ pub fn cancellable(cluster: &Cluster, operation: &Operation) -> Result<(), &'sta
             )
             | None => Ok(()),
         },
-        Work::Create { .. } | Work::Clone { .. } => Err("remove the grain instead"),
+        Work::Create { .. } | Work::Clone { .. } | Work::Fork { .. } => {
+            Err("remove the grain instead")
+        }
+        // It begins as soon as its node knows.
+        Work::Discard { node, .. } => match cluster.nodes.get(node) {
+            Some(node) if node.liveness.is_online() => Err("what is removed does not come back"),
+            Some(_) | None => Ok(()),
+        },
         Work::Start { .. } => Err("stop the grain instead"),
         Work::Stop { .. } => Err("start the grain instead"),
         Work::Restart { .. } | Work::Snapshot { .. } | Work::Restore { .. } => {
@@ -324,8 +356,42 @@ pub(super) fn enter(
     let began = change.at;
     if let Some(operation) = change.cluster.operations.get_mut(&id) {
         operation.phases.push(PhaseRecord { phase, began });
+        operation.needs = None;
     }
     change.touch(Key::Operation(id));
+    Ok(Outcome::Done)
+}
+
+/// Writes down what an operation needs that has not moved on for long. Said once, and again only when it is something else.
+fn needs(
+    change: &mut Change<'_>,
+    id: OperationId,
+    phase: Phase,
+    need: &Need,
+) -> Result<Outcome, Refusal> {
+    let operation = running(change, id)?;
+    if operation.phases.last().is_none_or(|last| last.phase != phase) {
+        return Err(Refusal::out_of_date("it has moved on"));
+    }
+    if operation.needs.as_ref().is_some_and(|known| known.kind == need.kind) {
+        return Ok(Outcome::Unchanged);
+    }
+    let mut message = format!(
+        "{} {} has not moved on for long: {}",
+        operation.work.word(),
+        operation.target,
+        need.what
+    );
+    message.push_str(&format!("; look at it: {}", need.look));
+    if let Some(cancel) = &need.cancel {
+        message.push_str(&format!("; give it up: {cancel}"));
+    }
+    let about = About { grain: operation.work.grain(), ..About::operation(id) };
+    if let Some(operation) = change.cluster.operations.get_mut(&id) {
+        operation.needs = Some(need.clone());
+    }
+    change.touch(Key::Operation(id));
+    change.tell(Topic::Operation, Severity::Warning, about, message);
     Ok(Outcome::Done)
 }
 
@@ -353,6 +419,7 @@ pub(super) fn finish(
         operation.state = state;
         operation.finished = Some(at);
         operation.summary = summary.clone();
+        operation.needs = None;
     }
     change.touch(Key::Operation(id));
     let held: Vec<_> = change
@@ -365,6 +432,7 @@ pub(super) fn finish(
     for grain in held {
         change.grain(grain)?.operation = None;
     }
+    asides::keep(change, id);
     if let Work::Drain { node } = work
         && state != OperationState::Succeeded
         && change.cluster.nodes.contains_key(&node)

@@ -9,11 +9,12 @@ use scrap_schema::id::{Epoch, GrainId, NodeId, OperationId};
 use scrap_schema::node::NodeRole;
 use scrap_schema::operation::{Loss, OperationState, Phase, Summary, Work};
 use scrap_schema::snapshot::{Guid, Snapshot};
+use scrap_schema::time::Timestamp;
 
 use super::operations::{enter, finish};
-use super::{About, Change, moves};
+use super::{About, Change, asides, moves};
 use crate::cluster::{
-    Cluster, Declined, FailoverRecord, Grain, Outcome, Stage, TENURES_MAX, Tenure,
+    Cluster, Declined, FailoverRecord, Grain, Liveness, Outcome, Stage, TENURES_MAX, Tenure,
 };
 use crate::lease::brake;
 use crate::mutant::{self, Mutant};
@@ -77,17 +78,27 @@ fn assign(
         AssignCause::Place => placeable(grain)?,
         AssignCause::Migrate { operation } => released_to(grain, to, *operation, base)?,
         AssignCause::Failover { .. } => given_up(change.cluster, grain, base)?,
+        AssignCause::Promote { operation } => {
+            asides::yields(change.cluster, grain, to, *operation, base)?;
+        }
     }
     let from = grain.owner;
     let stage = match (&grain.stage, cause, from) {
-        (Stage::Released { stopping, .. }, AssignCause::Migrate { operation }, Some(from)) => {
-            Stage::Landing { from, operation: *operation, stopping: *stopping }
+        (
+            Stage::Released { stopping, .. },
+            AssignCause::Migrate { operation } | AssignCause::Promote { operation },
+            Some(from),
+        ) => Stage::Landing { from, operation: *operation, stopping: *stopping },
+        // It has not answered since its owner was last heard.
+        (_, AssignCause::Promote { operation }, Some(from)) => {
+            let stopping = last_heard(change.cluster, from).unwrap_or(change.at);
+            Stage::Landing { from, operation: *operation, stopping }
         }
         _ => Stage::Settled,
     };
     let interrupted = grain.stage.operation().or(grain.operation);
     take_over(change, id, to, base, stage)?;
-    if let AssignCause::Migrate { operation } = cause
+    if let AssignCause::Migrate { operation } | AssignCause::Promote { operation } = cause
         && moves::is_move(change.cluster, *operation)
     {
         enter(change, *operation, Phase::Start)?;
@@ -97,6 +108,16 @@ fn assign(
         interrupt(change, id, from, operation)?;
     }
     Ok(outcome)
+}
+
+/// A node's own wall clock when it was last heard, if it is not online.
+fn last_heard(cluster: &Cluster, node: NodeId) -> Option<Timestamp> {
+    match &cluster.nodes.get(&node)?.liveness {
+        Liveness::Suspect { last_heard, .. }
+        | Liveness::Fenced { last_heard }
+        | Liveness::Away { last_heard } => Some(*last_heard),
+        Liveness::Joining | Liveness::Online => None,
+    }
 }
 
 /// A failover in the middle of an operation: what its owner was doing will not be done any more.
@@ -115,6 +136,8 @@ fn interrupt(
         Work::Migrate { .. }
         | Work::Restore { .. }
         | Work::Clone { .. }
+        | Work::Fork { .. }
+        | Work::Promote { .. }
         | Work::Snapshot { .. } => true,
         // The drain goes on with its other grains.
         Work::Drain { .. } => {
@@ -126,7 +149,8 @@ fn interrupt(
         | Work::Start { .. }
         | Work::Stop { .. }
         | Work::Restart { .. }
-        | Work::Failover { .. } => false,
+        | Work::Failover { .. }
+        | Work::Discard { .. } => false,
     };
     if ends {
         let from = from.map_or_else(String::new, |from| change.cluster.node_name(from));
@@ -270,6 +294,14 @@ fn tell(
             let message =
                 format!("grain {name}: {source} -> {target}, epoch {epoch}, nothing is lost");
             change.tell(Topic::Grain, Severity::Info, about, message);
+        }
+        AssignCause::Promote { .. } => {
+            let written = change.look(id)?.tenures.last().and_then(|it| it.base.as_ref());
+            let written = written.map_or(epoch, |base| base.name.epoch);
+            let message = format!(
+                "grain {name}: what was set aside on {target} in epoch {written} becomes its head, epoch {epoch}; what it had on {source} is set aside there"
+            );
+            change.tell(Topic::Orphan, Severity::Warning, about, message);
         }
         AssignCause::Failover { loss } => {
             let at = change.at;

@@ -156,7 +156,14 @@ pub enum Stage {
     /// Its owner stops it and makes its data equal to a snapshot.
     Restoring { operation: OperationId, snapshot: Guid },
     /// Its owner makes its first dataset from another grain's.
-    Cloning { operation: OperationId, from: GrainId, snapshot: Option<Guid> },
+    Cloning {
+        operation: OperationId,
+        from: GrainId,
+        snapshot: Option<Guid>,
+        /// From data that were set aside, of this epoch.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        orphan: Option<Epoch>,
+    },
 }
 
 /// How many epochs of a grain are remembered.
@@ -172,6 +179,17 @@ pub struct Tenure {
     /// The state it began from: everything newer of earlier epochs is diverged. `None`: from nothing, or from
     /// the same node's own head.
     pub base: Option<Snapshot>,
+}
+
+/// How much of an epoch led to the present state of a grain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part<'a> {
+    /// All of it.
+    Whole,
+    /// What came until this state.
+    Until(&'a Snapshot),
+    /// None of it: it was left behind.
+    Nothing,
 }
 
 /// A failover that happened.
@@ -278,9 +296,31 @@ impl Grain {
         self.tenures.len() < TENURES_MAX || oldest <= epoch
     }
 
-    /// The states where later epochs forked off the line of `epoch`: what a node has of it beyond any of them is diverged.
-    pub fn forks_after(&self, epoch: Epoch) -> impl Iterator<Item = &Snapshot> {
-        let later = self.tenures.iter().filter(move |tenure| tenure.epoch > epoch);
-        later.filter_map(|tenure| tenure.base.as_ref())
+    /// How much of an epoch led to the present state. From the newest epoch back: each goes on from a state of one before it, and
+    /// those between the two led nowhere, as a failover to an older copy and data that became the head again leave them.
+    pub(crate) fn part(&self, epoch: Epoch) -> Part<'_> {
+        let Some((mut tenure, mut older)) = self.tenures.split_last() else { return Part::Whole };
+        while epoch < tenure.epoch {
+            let before = match &tenure.base {
+                Some(base) if epoch > base.name.epoch => return Part::Nothing,
+                Some(base) if epoch == base.name.epoch => return Part::Until(base),
+                Some(base) => older.iter().rposition(|it| it.epoch <= base.name.epoch),
+                // From that owner's own head: all of the epoch before.
+                None => older.len().checked_sub(1),
+            };
+            // Older than what is remembered, or a state of the grain that this one was cloned from.
+            let earlier = before.and_then(|before| older.get(..=before)?.split_last());
+            let Some((last, rest)) = earlier else { return Part::Whole };
+            if tenure.base.is_none() && epoch > last.epoch {
+                return Part::Nothing;
+            }
+            (tenure, older) = (last, rest);
+        }
+        Part::Whole
+    }
+
+    /// Whether a later epoch began from this very state.
+    pub(crate) fn is_base(&self, guid: Guid) -> bool {
+        self.tenures.iter().filter_map(|tenure| tenure.base.as_ref()).any(|it| it.guid == guid)
     }
 }

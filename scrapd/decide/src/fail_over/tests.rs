@@ -4,6 +4,7 @@ use scrap_schema::command::{AssignCause, Command};
 use scrap_schema::fence::OffBy;
 use scrap_schema::id::{BootId, Epoch, GrainId, NodeId};
 use scrap_schema::operation::Work;
+use scrap_schema::snapshot::{Guid, Snapshot};
 use scrap_schema::spec::FailoverMode;
 use scrap_schema::time::Timestamp;
 use scrap_schema::unit::Span;
@@ -11,7 +12,7 @@ use scrap_schema::unit::Span;
 use super::{choose, on_main_line};
 use crate::cluster::Tenure;
 use crate::fixture::{WEB, World, copy, copy_seen, data, snapshot};
-use crate::lead::View;
+use crate::lead::{Subject, View, lead};
 use crate::place::Loads;
 use crate::preview;
 use crate::refusal::Refusal;
@@ -66,6 +67,26 @@ fn an_owner_that_cannot_begin_is_replaced_unless_too_many_are_silent() {
     let (node, boot) = (NodeId(2), BootId(1));
     world.done(Command::SuspectNode { node, boot, last_heard: world.now.wall });
     assert!(choice(&mut world).contains("2 of 3 data nodes are silent"));
+}
+
+#[test]
+fn while_an_owner_makes_sure_that_it_has_declined_the_grain_waits_for_that() {
+    let mut world = fenced("1.5", "1.9");
+    let (base, cause) = (Some(snapshot("1.9")), AssignCause::Failover { loss: None });
+    let (grain, epoch, to) = (WEB, Epoch(1), NodeId(3));
+    world.done(Command::AssignGrain { grain, epoch, to, base, cause });
+    world.hear(3, [(WEB, copy("1.7"))].into());
+    world.done(Command::GrainDeclined { grain, epoch: Epoch(2), sure: false });
+    world.observed.refresh(&world.cluster, world.now);
+    let plan = lead(&world.cluster, &world.observed, world.now);
+    let of_web = plan.waiting.iter().filter(|waiting| waiting.subject == Subject::Grain(WEB));
+    let reasons: Vec<String> = of_web.map(|waiting| waiting.reason.to_string()).collect();
+    assert_eq!(
+        reasons,
+        [
+            "n3 has not the state that it should go on from; once it has made sure that nothing of it runs there, another copy is chosen"
+        ]
+    );
 }
 
 #[test]
@@ -162,6 +183,38 @@ fn every_later_fork_counts() {
     let main = |head: &str| on_main_line(world.the(WEB), &snapshot(head));
     let found: Vec<bool> = ["1.3", "1.4", "1.7", "1.8", "2.8", "3.9"].map(main).to_vec();
     assert_eq!(found, [true, false, false, false, false, true]);
+}
+
+#[test]
+fn epochs_that_the_line_went_around_count_for_nothing() {
+    // Epoch 2 went on from 1.3, epoch 3 from 1.7 again, as when a person makes what was set aside the head; 4 nobody began.
+    let mut world = World::web(&[2]);
+    let web = world.cluster.grains.get_mut(&WEB).unwrap();
+    for (epoch, base) in [(2, Some("1.3")), (3, Some("1.7")), (4, None), (5, Some("3.9"))] {
+        let base = base.map(snapshot);
+        web.tenures.push(Tenure { epoch: Epoch(epoch), node: NodeId(2), base });
+    }
+    let web = world.the(WEB);
+    for (head, is_on, until) in [
+        ("1.3", true, (1, 3)),
+        ("1.5", true, (1, 5)),
+        ("1.7", true, (1, 7)),
+        ("1.8", false, (1, 7)),
+        ("2.4", false, (1, 3)),
+        ("3.9", true, (3, 9)),
+        ("3.10", false, (3, 9)),
+        ("4.1", false, (3, 9)),
+        ("5.1", true, (5, 1)),
+        ("0.1", true, (0, 1)),
+    ] {
+        let head = snapshot(head);
+        assert_eq!(on_main_line(web, &head), is_on, "{}", head.name);
+        let until = (Epoch(until.0), until.1);
+        assert_eq!(super::settled(web, &head), Some(until), "{}", head.name);
+    }
+    // Another state in the place of a fork is not on the line.
+    let other = Snapshot { guid: Guid(1), ..snapshot("1.7") };
+    assert!(!on_main_line(web, &other));
 }
 
 #[test]

@@ -1,13 +1,13 @@
 //! The shape of a dataset: first one, promotion, demotion, divergence, removal; snapshots that people and hand-overs need.
 
 use scrap_schema::command::Command;
-use scrap_schema::id::{Epoch, Name, NodeId, OperationId};
+use scrap_schema::id::{Epoch, GrainId, Name, OperationId};
 use scrap_schema::operation::Work;
 use scrap_schema::snapshot::{Guid, Purpose, Snapshot, SnapshotName};
 
 use super::facts::{last_state, working};
-use super::{DataFacts, DataRole, Here, HostAction, HostFacts, Lane};
-use crate::cluster::{Cluster, Declined, Grain, OrphanKey, Stage};
+use super::{DataFacts, DataRole, Here, HostAction, HostFacts, Lane, OrphanFacts};
+use crate::cluster::{Declined, Grain, Stage};
 use crate::fail_over::on_main_line;
 use crate::mutant::{self, Mutant};
 
@@ -19,7 +19,22 @@ pub(super) fn decide(here: Here<'_>, actions: &mut Vec<HostAction>) {
         (true, None) => first(here, actions),
         (true, Some(data)) => owned(here, data, actions),
         (false, Some(data)) => foreign(here, data, actions),
-        (false, None) => (),
+        (false, None) => rebuild(here, actions),
+    }
+}
+
+/// A copy that is not here, while what was set aside here goes on from where the grain's line forked: its setting aside was broken
+/// off, or the copy was needed no more for a while. It begins at the fork again, and nothing has to travel for that.
+fn rebuild(here: Here<'_>, actions: &mut Vec<HostAction>) {
+    let grain = here.grain;
+    let mut asides = here.host.orphans.iter().rev().filter(|((of, _), _)| *of == grain.id);
+    let found = asides.find_map(|(_, orphan)| {
+        let mut bases = grain.tenures.iter().filter_map(|tenure| tenure.base.as_ref());
+        let base = bases.find(|base| Some(base.guid) == orphan.base)?;
+        on_main_line(grain, base).then_some((orphan.base, orphan.head.name.clone()))
+    });
+    if let Some((base, name)) = found.filter(|_| grain.receivers().contains(&here.me)) {
+        actions.push(HostAction::SetAside { grain: grain.id, base, name });
     }
 }
 
@@ -36,12 +51,18 @@ fn first(here: Here<'_>, actions: &mut Vec<HostAction>) {
     if here.grain.born {
         let begun = here.grain.tenures.iter().rev().find(|it| it.epoch == here.grain.epoch);
         let base = begun.and_then(|tenure| tenure.base.as_ref());
-        return decline(here, base, actions);
+        return match base.and_then(|base| aside_that_ends(here, base)) {
+            Some((epoch, _)) => take_back(here, epoch, actions),
+            None => decline(here, base, actions),
+        };
     }
     let (grain, epoch) = (here.grain.id, here.grain.epoch);
     match &here.grain.stage {
-        Stage::Cloning { operation, from, snapshot } => {
+        Stage::Cloning { operation, from, snapshot, orphan: None } => {
             clone(here, *operation, *from, *snapshot, actions);
+        }
+        Stage::Cloning { operation, from, snapshot, orphan: Some(orphan) } => {
+            fork(here, *operation, (*from, *orphan), *snapshot, actions);
         }
         Stage::Settled => match here.grain.template {
             None => actions.push(HostAction::Create { grain, epoch }),
@@ -67,10 +88,34 @@ fn first(here: Here<'_>, actions: &mut Vec<HostAction>) {
     }
 }
 
+/// A new grain out of what was set aside here.
+fn fork(
+    here: Here<'_>,
+    operation: OperationId,
+    from: (GrainId, Epoch),
+    snapshot: Option<Guid>,
+    actions: &mut Vec<HostAction>,
+) {
+    let (grain, epoch) = (here.grain.id, here.grain.epoch);
+    let snapshot = here.host.orphans.get(&from).zip(snapshot).map(|(_, snapshot)| snapshot);
+    let (from, orphan) = (from.0, Some(from.1));
+    match snapshot {
+        Some(snapshot) => {
+            actions.push(HostAction::CloneFrom { grain, epoch, from, orphan, snapshot });
+        }
+        None => {
+            let why = "what was set aside is not here any more".to_owned();
+            let node = here.me;
+            let command = Box::new(Command::OperationStuck { grain, operation, node, why });
+            actions.push(HostAction::Tell { command });
+        }
+    }
+}
+
 fn clone(
     here: Here<'_>,
     operation: OperationId,
-    from: scrap_schema::id::GrainId,
+    from: GrainId,
     snapshot: Option<Guid>,
     actions: &mut Vec<HostAction>,
 ) {
@@ -90,7 +135,8 @@ fn clone(
     };
     match snapshot.or(frozen).or(newest) {
         Some(snapshot) => {
-            actions.push(HostAction::CloneFrom { grain, epoch, from, snapshot });
+            let orphan = None;
+            actions.push(HostAction::CloneFrom { grain, epoch, from, orphan, snapshot });
         }
         None if source.role == DataRole::Standby => (),
         None => {
@@ -114,14 +160,46 @@ fn owned(here: Here<'_>, data: &DataFacts, actions: &mut Vec<HostAction>) {
             Some(base) if data.snapshots.iter().any(|snapshot| snapshot.guid == base.guid) => {
                 actions.push(HostAction::Promote { grain, epoch });
             }
-            // The state that it should begin from is not here: nothing is invented.
-            Some(_) | None => decline(here, base, actions),
+            Some(_) | None => match base.and_then(|base| aside_that_ends(here, base)) {
+                Some(aside) => make_way(here, data, aside, actions),
+                // The state that it should begin from is not here: nothing is invented.
+                None => decline(here, base, actions),
+            },
         },
         // Its own older head: the same line if the new epoch began from it, diverged otherwise.
         (DataRole::Owner, false) => match base {
             None => actions.push(HostAction::Promote { grain, epoch }),
             Some(_) => leave_behind(here, data, actions),
         },
+    }
+}
+
+/// What was set aside here and ends at a state.
+fn aside_that_ends<'a>(here: Here<'a>, at: &Snapshot) -> Option<(Epoch, &'a OrphanFacts)> {
+    let mut own = here.host.orphans.iter().filter(|((of, _), _)| *of == here.grain.id);
+    let found = own.find(|(_, orphan)| orphan.head.guid == at.guid);
+    found.map(|((_, epoch), orphan)| (*epoch, orphan))
+}
+
+/// The epoch begins from what was set aside here: the copy that lies in its place goes if that has all of it, and is set aside
+/// otherwise.
+fn make_way(
+    here: Here<'_>,
+    data: &DataFacts,
+    (epoch, orphan): (Epoch, &OrphanFacts),
+    actions: &mut Vec<HostAction>,
+) {
+    let has = |snapshot: &&Snapshot| orphan.line.contains(&snapshot.guid);
+    if data.snapshots.iter().all(|snapshot| has(&snapshot)) {
+        return take_back(here, epoch, actions);
+    }
+    let common = data.snapshots.iter().rev().find(has).map(|snapshot| snapshot.guid);
+    put_aside(here, data, common, actions);
+}
+
+fn take_back(here: Here<'_>, epoch: Epoch, actions: &mut Vec<HostAction>) {
+    if !here.is_alive() && here.is_free(Lane::Run(here.grain.id)) {
+        actions.push(HostAction::TakeBack { grain: here.grain.id, epoch });
     }
 }
 
@@ -301,7 +379,7 @@ fn is_surplus(here: Here<'_>) -> bool {
 /// A head whose epoch is over: a copy if nothing was written beyond the state that the next owner began from, else set aside.
 fn leave_behind(here: Here<'_>, data: &DataFacts, actions: &mut Vec<HostAction>) {
     let (grain, epoch) = (here.grain.id, here.grain.epoch);
-    let base = fork(here, data);
+    let base = fork_of(here, data);
     let at_base = base.is_some() && data.snapshots.last().map(|head| head.guid) == base;
     let stopped = here.run.and_then(|run| run.stopped);
     let looked = data.dirty.filter(|dirty| stopped.is_none_or(|stopped| dirty.probed >= stopped));
@@ -318,15 +396,19 @@ fn leave_behind(here: Here<'_>, data: &DataFacts, actions: &mut Vec<HostAction>)
 }
 
 /// The newest snapshot here that is on the grain's own line.
-fn fork(here: Here<'_>, data: &DataFacts) -> Option<Guid> {
+fn fork_of(here: Here<'_>, data: &DataFacts) -> Option<Guid> {
     let on_line = |snapshot: &&Snapshot| on_main_line(here.grain, snapshot);
     data.snapshots.iter().rev().find(on_line).map(|snapshot| snapshot.guid)
 }
 
 fn set_aside(here: Here<'_>, data: &DataFacts, actions: &mut Vec<HostAction>) {
+    put_aside(here, data, fork_of(here, data), actions);
+}
+
+fn put_aside(here: Here<'_>, data: &DataFacts, base: Option<Guid>, actions: &mut Vec<HostAction>) {
     let grain = here.grain.id;
     // No place for it: only a person can make one, by discarding what was set aside before.
-    let Some(plan) = SetAside::plan(here.host, here.grain, data, fork(here, data)) else { return };
+    let Some(plan) = SetAside::plan(here.host, here.grain, data, base) else { return };
     actions.push(match plan.epoch {
         Some(epoch) => HostAction::Demote { grain, epoch },
         None => HostAction::SetAside { grain, base: plan.base, name: plan.name },
@@ -360,36 +442,14 @@ impl SetAside {
         if renewed && (epoch == data.epoch || is_taken(epoch)) {
             return None;
         }
-        // The name of a call that was broken off is kept: by it the host knows its own half-done work.
-        let begun = data.snapshots.last().filter(|head| head.name.purpose == Purpose::Orphan);
+        // The name of a call that was broken off is kept: by it the host knows its own half-done work. What became the head again
+        // ends with such a name too.
+        let begun = data
+            .snapshots
+            .last()
+            .filter(|head| head.name.purpose == Purpose::Orphan && !grain.is_base(head.guid));
         let name = begun.map(|begun| begun.name.clone());
         let name = name.unwrap_or_else(|| next_name(epoch, data, Purpose::Orphan));
         Some(Self { epoch: renewed.then_some(epoch), base, name })
-    }
-}
-
-/// Diverged heads that the cluster does not know of yet.
-pub(super) fn orphans(
-    me: NodeId,
-    cluster: &Cluster,
-    host: &HostFacts,
-    actions: &mut Vec<HostAction>,
-) {
-    for ((grain, epoch), orphan) in &host.orphans {
-        let key = OrphanKey { grain: *grain, epoch: *epoch, node: me };
-        // What it is worth is told with it: it waits for the measurement.
-        let Some(newer) = orphan.newer.filter(|_| !cluster.orphans.contains_key(&key)) else {
-            continue;
-        };
-        let command = Command::OrphanKept {
-            grain: *grain,
-            orphan_epoch: *epoch,
-            node: me,
-            base: orphan.base,
-            head: orphan.head.clone(),
-            newer,
-            used: orphan.used,
-        };
-        actions.push(HostAction::Tell { command: Box::new(command) });
     }
 }

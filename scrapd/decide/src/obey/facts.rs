@@ -25,6 +25,8 @@ pub struct HostFacts {
     pub data: BTreeMap<GrainId, DataFacts>,
     /// Diverged heads that were set aside here.
     pub orphans: BTreeMap<(GrainId, Epoch), OrphanFacts>,
+    /// Those that this daemon has removed, or found removed.
+    pub discarded: BTreeSet<(GrainId, Epoch)>,
     /// Grains that run or ran here since the daemon started.
     pub runs: BTreeMap<GrainId, RunFacts>,
     /// What is known of copies on other nodes.
@@ -82,6 +84,29 @@ pub struct Dirty {
     pub probed: BootTime,
 }
 
+/// Up to when nothing had been written beyond a snapshot, by the last look that found nothing. What later looks find takes
+/// nothing of that away.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Looks(BTreeMap<Guid, Timestamp>);
+
+impl Looks {
+    /// Takes in a look into a dataset that had these snapshots.
+    pub fn saw(&mut self, snapshots: &[Snapshot], dirty: Dirty) {
+        self.0.retain(|guid, _| snapshots.iter().any(|snapshot| snapshot.guid == *guid));
+        if let (Some(newest), 0) = (snapshots.last(), dirty.bytes.0) {
+            let until = self.0.entry(newest.guid).or_insert(dirty.at);
+            *until = dirty.at.max(*until);
+        }
+    }
+
+    /// Everything that was written before this moment is in the snapshot.
+    #[must_use]
+    pub fn current_to(&self, snapshot: &Snapshot) -> Timestamp {
+        let seen = self.0.get(&snapshot.guid).copied();
+        seen.map_or(snapshot.created, |seen| seen.max(snapshot.created))
+    }
+}
+
 /// A diverged head that was set aside.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OrphanFacts {
@@ -89,6 +114,8 @@ pub struct OrphanFacts {
     pub head: Snapshot,
     /// The newest snapshot in common with the grain's line.
     pub base: Option<Guid>,
+    /// All its snapshots, oldest first.
+    pub line: Vec<Guid>,
     /// Bytes that only it has, about; `None`: not measured yet.
     pub newer: Option<Bytes>,
     /// Space that it takes.
@@ -267,7 +294,10 @@ fn given_up(here: Here<'_>) -> Option<Command> {
         | Work::Migrate { .. }
         | Work::Failover { .. }
         | Work::Drain { .. }
-        | Work::Clone { .. } => return None,
+        | Work::Clone { .. }
+        | Work::Fork { .. }
+        | Work::Promote { .. }
+        | Work::Discard { .. } => return None,
     };
     let mut failures = lanes.iter().filter_map(|lane| here.host.failed.get(lane));
     let failure = failures.find(|failure| failure.attempts >= GIVE_UP_AFTER)?;

@@ -3,6 +3,7 @@
 use scrap_schema::command::{AssignCause, Command};
 use scrap_schema::id::{Epoch, NodeId, OperationId};
 use scrap_schema::operation::Work;
+use scrap_schema::snapshot::Snapshot;
 use scrap_schema::time::{BootTime, Timestamp};
 use scrap_schema::unit::Bytes;
 
@@ -12,6 +13,7 @@ use crate::fixture::{WEB, World, line, snapshot};
 use crate::lease::Lease;
 
 mod anew;
+mod asides;
 mod streams;
 mod systems;
 
@@ -230,6 +232,7 @@ fn a_copy_that_is_ahead_of_the_fork_is_set_aside() {
         super::OrphanFacts {
             head: snapshot("1.9"),
             base: None,
+            line: Vec::new(),
             newer: Some(Bytes(0)),
             used: Bytes(0),
         },
@@ -385,4 +388,26 @@ fn limits_that_cannot_be_set_hold_up_no_snapshot() {
     host.failed.insert(Lane::Describe(WEB), failure);
     let one = orders(&world, 1, &host);
     assert!(!describes(&one) && snapshots(&one), "{one:?}");
+}
+
+#[test]
+fn a_look_that_found_nothing_counts_whatever_later_ones_find() {
+    let snapshots = line("1.1 1.2");
+    let mut looks = super::Looks::default();
+    let saw = |looks: &mut super::Looks, snapshots: &[Snapshot], bytes, second: i64| {
+        let at = Timestamp(1_000_000_000 + 1000 * second);
+        looks.saw(snapshots, Dirty { bytes: Bytes(bytes), at, probed: BootTime(0) });
+    };
+    let seconds = |looks: &super::Looks, text: &str| {
+        (looks.current_to(&snapshot(text)).0 - 1_000_000_000) / 1000
+    };
+    // (bytes found, when, up to when a copy of 1.2 has everything)
+    for (bytes, second, current) in [(7, 3, 2), (0, 5, 5), (9, 8, 5), (0, 7, 7), (0, 6, 7)] {
+        saw(&mut looks, &snapshots, bytes, second);
+        assert_eq!(seconds(&looks, "1.2"), current, "found {bytes} at {second}");
+        assert_eq!(seconds(&looks, "1.1"), 1);
+    }
+    // A newer state says nothing of what an older copy lacks, and takes nothing from what it has.
+    saw(&mut looks, &line("1.1 1.2 1.9"), 0, 30);
+    assert_eq!((seconds(&looks, "1.2"), seconds(&looks, "1.9")), (7, 30));
 }

@@ -1,4 +1,4 @@
-//! Setting a diverged head aside, cloning, restoring: the moves between whole datasets, all by rename and hard link.
+//! Setting a diverged head aside, taking it back, cloning, restoring: the moves between whole datasets, all by rename and hard link.
 //! Nothing here is copied but a head's files, and nothing is deleted before what replaces it is stable.
 
 use scrap_schema::id::{Epoch, GrainId};
@@ -10,7 +10,7 @@ use super::files::{self, Result, Staging};
 use super::folder::{Folder, Meta, StoredRole};
 use super::manifest::Manifest;
 use super::{Inner, head};
-use crate::datasets::{Cause, Dataset, DatasetId, Shape};
+use crate::datasets::{Cause, Dataset, DatasetId, Role, Shape};
 
 /// What to set aside.
 pub(super) struct SetAside {
@@ -153,6 +153,56 @@ impl SetAside {
         new.save(&meta)?;
         files::rename(&new.path, &inner.folder(DatasetId::Grain(self.grain)).path)
     }
+}
+
+/// How far to take back: all the way, or less for the test that breaks off after each step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Back {
+    /// What was in the grain's place is gone.
+    Cleared,
+    /// The orphan says that it is a Standby, and lies among the orphans still.
+    Marked,
+    /// It has its place.
+    Done,
+}
+
+/// Gives an orphan the place of its grain, with every snapshot. What it shares with what was there are links of its own.
+pub(super) fn take_back(
+    inner: &Inner,
+    grain: GrainId,
+    epoch: Epoch,
+    last: Back,
+) -> Result<Option<Dataset>> {
+    let (id, orphan_id) = (DatasetId::Grain(grain), DatasetId::Orphan(grain, epoch));
+    let (folder, orphan) = (inner.folder(id), inner.folder(orphan_id));
+    let mut meta = orphan.must()?;
+    if let Some(there) = folder.meta()? {
+        if there.role_of(id) != Role::Standby {
+            return Err(Cause::WrongRole { is: there.role_of(id) });
+        }
+        let mut guids = there.line.iter().map(|row| row.snapshot.guid);
+        if guids.any(|guid| meta.row(guid).is_err()) {
+            return Err(Cause::Diverged { newest: there.newest(), from: meta.newest() });
+        }
+        inner.conceal(id)?;
+        inner.discard(&folder.path)?;
+    }
+    if last == Back::Cleared {
+        return Ok(None);
+    }
+    inner.conceal(orphan_id)?;
+    // Its head is in its newest snapshot; what a crash left of it is nothing.
+    inner.discard(&orphan.head())?;
+    meta.role = StoredRole::Standby;
+    meta.epoch = epoch;
+    meta.base = None;
+    meta.head = Bytes(0);
+    orphan.save(&meta)?;
+    if last == Back::Marked {
+        return Ok(None);
+    }
+    files::rename(&orphan.path, &folder.path)?;
+    Ok(Some(meta.describe(id)))
 }
 
 /// Builds a new Owner out of one snapshot of another dataset. The caller renames it to where it belongs.

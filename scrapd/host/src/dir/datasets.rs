@@ -10,7 +10,7 @@ use scrap_schema::time::Timestamp;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
-use super::aside::{self, SetAside, Step};
+use super::aside::{self, Back, SetAside, Step};
 use super::folder::{Folder, StoredRole};
 use super::stream::bad;
 use super::transfer::{self, Receive};
@@ -221,6 +221,17 @@ impl Datasets for DirDatasets {
             order.run(inner, Step::Done)
         });
         done.await?.ok_or(DatasetError { work: "set aside", dataset: id, cause: Cause::Missing })
+    }
+
+    async fn take_back(&self, grain: GrainId, epoch: Epoch) -> Result<Dataset> {
+        let id = DatasetId::Grain(grain);
+        let guard = self.inner.slot(id).lock_owned().await;
+        self.locked(DatasetId::Orphan(grain, epoch), "take back", move |inner| {
+            let _guard = guard;
+            inner.end_receives(id);
+            aside::take_back(inner, grain, epoch, Back::Done)?.ok_or(Cause::Missing)
+        })
+        .await
     }
 
     async fn restore(&self, grain: GrainId, guid: Guid) -> Result<()> {

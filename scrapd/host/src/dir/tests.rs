@@ -6,7 +6,7 @@ use std::fs;
 use scrap_schema::id::GrainId;
 use scrap_schema::snapshot::{Purpose, SnapshotName};
 
-use super::aside::{SetAside, Step};
+use super::aside::{Back, SetAside, Step};
 use super::manifest::{Entry, Hash, Kind, Manifest};
 use super::stream::{self, MAGIC, Plan, Tag};
 use super::*;
@@ -69,6 +69,31 @@ async fn setting_aside_goes_on_after_each_step() {
             let kept = fs::read(pool.path(GrainId(2)).join("c")).unwrap();
             assert_eq!(kept, b"never sent", "{last:?}");
             assert!(!pool.inner.folder(orphan.id).head().exists(), "{last:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn taking_back_goes_on_after_each_step() {
+    for last in [Back::Cleared, Back::Marked, Back::Done] {
+        for restart in [false, true] {
+            let (root, mut pool) = pool().await;
+            let base = diverged(&pool).await;
+            let aside = name(3, Purpose::Orphan);
+            let orphan = pool.set_aside(WEB, Some(base), &aside, Timestamp(4)).await.unwrap();
+            super::aside::take_back(&pool.inner, WEB, Epoch(1), last).unwrap();
+            if restart {
+                pool = DirDatasets::open(root.path()).await.unwrap();
+            }
+            if last != Back::Done {
+                let listed = pool.get(orphan.id).await.unwrap().unwrap();
+                assert_eq!(listed.role, Role::Orphan, "{last:?}: until it has its place");
+                pool.take_back(WEB, Epoch(1)).await.unwrap();
+            }
+            let back = pool.get(ID).await.unwrap().unwrap();
+            assert_eq!((back.role, back.snapshots), (Role::Standby, orphan.snapshots), "{last:?}");
+            pool.set_role(WEB, Role::Owner, Epoch(2)).await.unwrap();
+            assert_eq!(fs::read(pool.path(WEB).join("c")).unwrap(), b"never sent", "{last:?}");
         }
     }
 }

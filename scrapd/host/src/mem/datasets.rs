@@ -21,7 +21,7 @@ mod handles;
 mod stored;
 mod stream;
 
-use stored::{State, Stored, Tree, change_role, prune_line, set_aside};
+use stored::{State, Stored, Tree, change_role, prune_line, set_aside, take_back};
 
 /// The in-memory twin. Clones share the same state, as two handles of one pool would.
 #[derive(Debug, Clone)]
@@ -289,6 +289,12 @@ impl Datasets for MemDatasets {
     ) -> Result<Dataset> {
         self.with(DatasetId::Grain(grain), "set aside", |state, _| {
             set_aside(state, grain, base, orphan_name, now)
+        })
+    }
+
+    async fn take_back(&self, grain: GrainId, epoch: Epoch) -> Result<Dataset> {
+        self.with(DatasetId::Orphan(grain, epoch), "take back", |state, _| {
+            take_back(state, grain, epoch)
         })
     }
 

@@ -10,6 +10,7 @@ use scrap_schema::time::Timestamp;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::aside::{SetAside, Step};
+use super::back::Back;
 use super::names;
 use super::role::is_mountpoint;
 use super::send::Plan;
@@ -220,6 +221,16 @@ impl Datasets for ZfsDatasets {
             order.run(&inner, Step::Done).await?.ok_or(Cause::Missing)
         });
         done.await
+    }
+
+    async fn take_back(&self, grain: GrainId, epoch: Epoch) -> Result<Dataset> {
+        let guard = self.inner.lock(DatasetId::Grain(grain)).await;
+        let id = DatasetId::Orphan(grain, epoch);
+        self.locked(id, "take back", move |inner| async move {
+            let _guard = guard;
+            inner.take_back(grain, epoch, Back::Done).await?.ok_or(Cause::Missing)
+        })
+        .await
     }
 
     async fn restore(&self, grain: GrainId, guid: Guid) -> Result<()> {

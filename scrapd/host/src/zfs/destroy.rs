@@ -39,7 +39,7 @@ impl Inner {
     }
 
     /// That everything below a dataset was made by us.
-    async fn nothing_foreign(&self, found: &Found) -> Result<()> {
+    pub(super) async fn nothing_foreign(&self, found: &Found) -> Result<()> {
         if let Some((snapshot, _)) = found.snaps.foreign.first() {
             return Err(Cause::Foreign { what: format!("snapshot {snapshot}") });
         }

@@ -10,6 +10,7 @@ use scrap_schema::time::Timestamp;
 use scrap_schema::unit::Bytes;
 
 use super::aside::{SetAside, Step};
+use super::back::Back;
 use super::*;
 use crate::datasets::{CLONE_TAG, Datasets, Incoming, ORIGIN_TAG, Role, Shape};
 
@@ -140,6 +141,40 @@ async fn setting_aside_goes_on_after_each_step_and_a_restart() {
 async fn setting_a_clone_aside_goes_on_after_each_step_and_a_restart() {
     for last in STEPS {
         goes_on(last, true, true).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn taking_back_goes_on_after_each_step_and_a_restart() {
+    for last in [Back::Cleared, Back::Whole, Back::Moved, Back::Done] {
+        for (restart, cloned) in [(false, false), (true, false), (true, true)] {
+            let Some(settings) = place(&format!("back-{last:?}-{restart}-{cloned}")) else {
+                return;
+            };
+            let mut pool = ZfsDatasets::open(settings.clone()).await.unwrap();
+            let base = diverged(&pool, cloned).await;
+            let aside = name(3, Purpose::Orphan);
+            let orphan = pool.set_aside(WEB, Some(base), &aside, Timestamp(4)).await.unwrap();
+            pool.inner.take_back(WEB, Epoch(1), last).await.unwrap();
+            if restart {
+                pool = ZfsDatasets::open(settings.clone()).await.unwrap();
+            }
+            match pool.take_back(WEB, Epoch(1)).await {
+                Ok(_) => assert!(last < Back::Moved, "{last:?}"),
+                Err(error) => {
+                    assert!(matches!(error.cause, Cause::Missing), "{last:?}: {error:?}");
+                    assert!(last >= Back::Moved, "{last:?}");
+                }
+            }
+            let back = pool.get(ID).await.unwrap().unwrap();
+            assert_eq!((back.role, back.snapshots), (Role::Standby, orphan.snapshots), "{last:?}");
+            let found = pool.inner.must(ID).await.unwrap();
+            let of_an_orphan = found.clone_of().is_some_and(|of| of.contains("/orphans/"));
+            assert!(!of_an_orphan, "{last:?}: it stands by itself");
+            pool.set_role(WEB, Role::Owner, Epoch(2)).await.unwrap();
+            assert_eq!(fs::read(pool.path(WEB).join("c")).unwrap(), b"never sent", "{last:?}");
+            clear(pool, &settings).await;
+        }
     }
 }
 

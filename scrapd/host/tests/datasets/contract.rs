@@ -58,6 +58,9 @@ macro_rules! suite {
             set_aside_keeps_what_diverged
             set_aside_without_a_base_leaves_nothing_behind
             set_aside_of_a_standby_keeps_its_snapshots
+            what_was_set_aside_takes_the_place_of_its_grain_again
+            what_is_in_the_way_is_never_lost
+            a_discarded_orphan_gives_its_space_back_and_its_fork_stays
             restore_is_a_new_state_on_top
             clone_begins_with_the_snapshot
             destroy_removes_everything

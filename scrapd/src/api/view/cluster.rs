@@ -6,6 +6,7 @@ use scrap_decide::cluster::{Grain, Liveness, Node};
 use scrap_schema::api::{ClusterHealth, ClusterView, GrainState};
 use scrap_schema::id::{Name, NodeId};
 use scrap_schema::node::PoolState;
+use scrap_schema::operation::Operation;
 use scrap_schema::unit::Span;
 
 use super::grain::state;
@@ -137,6 +138,11 @@ fn reasons(world: &World<'_>, grains: &[(&Grain, GrainState)]) -> Vec<Reason> {
     }
     for node in world.cluster.nodes.values().filter(|node| node.liveness.is_online()) {
         for text in sick_host(world, node) {
+            add(ClusterHealth::Degraded, text);
+        }
+    }
+    for operation in world.cluster.operations.values() {
+        if let Some(text) = stuck(world, operation) {
             add(ClusterHealth::Degraded, text);
         }
     }
@@ -288,6 +294,21 @@ fn not_running(
         }
         GrainState::Stopped | GrainState::Lost | GrainState::Trashed => None,
     }
+}
+
+/// An operation that has not moved on for long, and what it needs.
+fn stuck(world: &World<'_>, operation: &Operation) -> Option<String> {
+    let (need, last) = (operation.needs.as_ref()?, operation.phases.last()?);
+    let (word, target) = (operation.work.word(), &operation.target);
+    let since = world.now.wall.since(last.began).rounded();
+    let mut text = format!(
+        "{word} {target} has not moved on for {since}: {}; look at it: {}",
+        need.what, need.look
+    );
+    if let Some(cancel) = &need.cancel {
+        text.push_str(&format!("; give it up: {cancel}"));
+    }
+    Some(text)
 }
 
 /// More data than the spec grants. Not every backend can hold a grain to it.

@@ -23,6 +23,7 @@ pub(crate) fn operation(world: &World<'_>, operation: &Operation) -> OperationVi
         phases: phases(operation),
         progress: if over { None } else { progress(world, operation) },
         waiting: if over { None } else { waiting(world, operation) },
+        needs: operation.needs.clone(),
         cancellable: !operation.cancel_requested && cancellable(world.cluster, operation).is_ok(),
         created: operation.created,
         created_index: operation.created_index,
@@ -32,9 +33,10 @@ pub(crate) fn operation(world: &World<'_>, operation: &Operation) -> OperationVi
 }
 
 fn target(operation: &Operation) -> String {
-    match operation.work.grain() {
-        Some(_) => format!("grains/{}", operation.target),
-        None => format!("nodes/{}", operation.target),
+    match (&operation.work, operation.work.grain()) {
+        (Work::Discard { .. }, _) => format!("orphans/{}", operation.target),
+        (_, Some(_)) => format!("grains/{}", operation.target),
+        (_, None) => format!("nodes/{}", operation.target),
     }
 }
 
@@ -77,7 +79,10 @@ fn progress(world: &World<'_>, operation: &Operation) -> Option<Progress> {
         | Work::Failover { .. }
         | Work::Snapshot { .. }
         | Work::Restore { .. }
-        | Work::Clone { .. } => None,
+        | Work::Clone { .. }
+        | Work::Fork { .. }
+        | Work::Promote { .. }
+        | Work::Discard { .. } => None,
     }
 }
 

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use scrap_decide::apply::orphan_of;
 use scrap_decide::cluster::{Grain, NetworkState, Orphan, PolicyState, TemplateState};
 use scrap_schema::api::{
     AddressView, MetadataView, NetworkStatus, NetworkView, OrphanView, PolicyView, TemplateStatus,
     TemplateView,
 };
-use scrap_schema::id::Name;
+use scrap_schema::id::{Name, OperationId};
 use scrap_schema::manifest::API_VERSION;
 
 use super::World;
@@ -111,5 +112,12 @@ pub(crate) fn orphan(world: &World<'_>, orphan: &Orphan) -> Option<OrphanView> {
         newer: orphan.newer,
         used: orphan.used,
         kept: orphan.kept,
+        operation: working_with(world, orphan),
     })
+}
+
+/// The operation that works with an orphan.
+fn working_with(world: &World<'_>, orphan: &Orphan) -> Option<OperationId> {
+    let mut running = world.cluster.operations.values().filter(|it| !it.state.is_final());
+    running.find(|it| orphan_of(&it.work) == Some(orphan.key)).map(|operation| operation.id)
 }

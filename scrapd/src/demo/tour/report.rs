@@ -215,6 +215,7 @@ mod tests {
                 newer: Bytes(1190),
                 used: Bytes(4096),
                 kept: Timestamp(30_000),
+                operation: None,
             }),
             url: "http://127.0.0.1:7300".to_owned(),
         }

@@ -4,6 +4,7 @@ use scrap_schema::id::{Name, NodeId};
 use scrap_schema::operation::Work;
 use scrap_schema::snapshot::Purpose;
 
+use crate::apply::asides;
 use crate::cluster::{Cluster, Grain, Liveness, Node, Stage};
 use crate::refusal::Refusal;
 
@@ -42,8 +43,19 @@ pub(super) fn allowed(cluster: &Cluster, grain: &Grain, work: &Work) -> Result<(
             owner_answers(grain, owner)?;
             settled(grain)
         }
+        Work::Promote { .. } => {
+            asides::promotable(cluster, work)?;
+            if owner.is_none_or(|owner| !grain.has_surely_stopped_with(&owner.liveness)) {
+                owner_answers(grain, owner)?;
+            }
+            settled(grain)
+        }
         Work::Start { .. } | Work::Stop { .. } => Ok(()),
-        Work::Create { .. } | Work::Drain { .. } | Work::Clone { .. } => Ok(()),
+        Work::Create { .. }
+        | Work::Drain { .. }
+        | Work::Clone { .. }
+        | Work::Fork { .. }
+        | Work::Discard { .. } => Ok(()),
     }
 }
 

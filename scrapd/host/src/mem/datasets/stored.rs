@@ -267,3 +267,30 @@ pub(super) fn set_aside(
     state.stored.insert(orphan_id, orphan);
     Ok(described)
 }
+
+/// See `Datasets::take_back` of the trait.
+pub(super) fn take_back(
+    state: &mut State,
+    grain: GrainId,
+    epoch: Epoch,
+) -> std::result::Result<Dataset, Cause> {
+    let (id, orphan_id) = (DatasetId::Grain(grain), DatasetId::Orphan(grain, epoch));
+    let line: Vec<Guid> =
+        state.find(orphan_id)?.line.iter().map(|(snapshot, _)| snapshot.guid).collect();
+    if let Some(there) = state.stored.get(&id) {
+        if there.role != Role::Standby {
+            return Err(Cause::WrongRole { is: there.role });
+        }
+        if there.line.iter().any(|(snapshot, _)| !line.contains(&snapshot.guid)) {
+            return Err(Cause::Diverged { newest: there.newest(), from: line.last().copied() });
+        }
+    }
+    let mut back = state.stored.remove(&orphan_id).ok_or(Cause::Missing)?;
+    state.views.retain(|_, (of, _)| *of != orphan_id && *of != id);
+    back.role = Role::Standby;
+    back.epoch = epoch;
+    back.base = None;
+    let described = back.describe(id);
+    state.stored.insert(id, back);
+    Ok(described)
+}

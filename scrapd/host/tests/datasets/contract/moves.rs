@@ -127,6 +127,109 @@ pub(crate) async fn set_aside_of_a_standby_keeps_its_snapshots<B: Bench>() {
     assert_eq!(b.read(COPY, "a").unwrap(), b"2");
 }
 
+/// A grain with a common state and one of its own, set aside down to the common one. Returns both and the last.
+async fn aside<B: Bench>(bench: &B) -> [Guid; 3] {
+    let d = bench.datasets();
+    bench.write(WEB, "a", b"common");
+    let common = snap(d, 1).await.guid;
+    bench.write(WEB, "a", b"mine");
+    let mine = snap(d, 2).await.guid;
+    bench.write(WEB, "b", b"never sent");
+    let orphan = d.set_aside(WEB, Some(common), &orphan_name(1, 3), Timestamp(5)).await.unwrap();
+    [common, mine, orphan.snapshots.last().unwrap().guid]
+}
+
+pub(crate) async fn what_was_set_aside_takes_the_place_of_its_grain_again<B: Bench>() {
+    for copy_stays in [true, false] {
+        let (mut a, b) = (owner::<B>(1).await, B::new(2));
+        let guids = aside(&a).await;
+        let d = a.datasets();
+        copy(d, b.datasets(), None, guids[0]).await;
+        d.set_properties(ID, BTreeMap::from([("name".to_owned(), "web".to_owned())]))
+            .await
+            .unwrap();
+        if !copy_stays {
+            d.destroy(ID).await.unwrap();
+        }
+        d.view(DatasetId::Orphan(WEB, E1), None).await.unwrap();
+        let back = d.take_back(WEB, E1).await.unwrap();
+        a.reopen();
+        let d = a.datasets();
+        assert_eq!(d.get(ID).await.unwrap().as_ref(), Some(&back), "what is told is what is found");
+        assert_eq!((back.role, back.epoch, back.base), (Role::Standby, E1, None));
+        assert_eq!(line(d, ID).await, guids);
+        assert_eq!(d.get(DatasetId::Orphan(WEB, E1)).await.unwrap(), None);
+        assert_cause!(d.take_back(WEB, E1).await, Cause::Missing);
+        // It goes on as any copy does: promoted, written, sent on top of the common state.
+        d.set_role(WEB, Role::Owner, Epoch(3)).await.unwrap();
+        assert_eq!(a.read(WEB, "b").unwrap(), b"never sent");
+        assert_eq!(a.read(WEB, "a").unwrap(), b"mine");
+        a.write(WEB, "b", b"more");
+        let more = snap(d, 4).await.guid;
+        copy(d, b.datasets(), Some(guids[0]), guids[1]).await;
+        copy(d, b.datasets(), Some(guids[1]), guids[2]).await;
+        copy(d, b.datasets(), Some(guids[2]), more).await;
+        // And is set aside again.
+        let orphan =
+            d.set_aside(WEB, Some(guids[0]), &orphan_name(3, 5), Timestamp(9)).await.unwrap();
+        assert_eq!(orphan.id, DatasetId::Orphan(WEB, Epoch(3)));
+        assert_eq!(orphan.snapshots.len(), 5);
+        assert_eq!(line(d, ID).await, [guids[0]]);
+    }
+}
+
+pub(crate) async fn what_is_in_the_way_is_never_lost<B: Bench>() {
+    let (a, b) = (owner::<B>(1).await, B::new(2));
+    let guids = aside(&a).await;
+    let d = a.datasets();
+    assert_cause!(d.take_back(WEB, Epoch(9)).await, Cause::Missing);
+    // The grain has gone on elsewhere, and a newer state came back.
+    copy(d, b.datasets(), None, guids[0]).await;
+    b.datasets().set_role(WEB, Role::Owner, Epoch(2)).await.unwrap();
+    b.write(WEB, "a", b"theirs");
+    let theirs = snap(b.datasets(), 9).await.guid;
+    copy(b.datasets(), d, Some(guids[0]), theirs).await;
+    assert_cause!(d.take_back(WEB, E1).await, Cause::Diverged { newest, .. } if newest == Some(theirs));
+    d.set_role(WEB, Role::Owner, Epoch(3)).await.unwrap();
+    assert_cause!(d.take_back(WEB, E1).await, Cause::WrongRole { is: Role::Owner });
+    assert_eq!(a.read(WEB, "a").unwrap(), b"theirs");
+    assert_eq!(line(d, DatasetId::Orphan(WEB, E1)).await, guids, "a refusal changes nothing");
+    // Set aside itself, it makes way, and both are there.
+    let other = d.set_aside(WEB, Some(guids[0]), &orphan_name(3, 10), Timestamp(7)).await.unwrap();
+    d.take_back(WEB, E1).await.unwrap();
+    assert_eq!(line(d, ID).await, guids);
+    let last = other.snapshots.last().unwrap().guid;
+    assert_eq!(line(d, other.id).await, [guids[0], theirs, last]);
+    d.clone_from(other.id, last, COPY, Epoch(3), Shape::default()).await.unwrap();
+    assert_eq!(a.read(COPY, "a").unwrap(), b"theirs");
+    // Neither needs the other.
+    d.destroy(ID).await.unwrap();
+    assert_eq!(line(d, other.id).await, [guids[0], theirs, last]);
+}
+
+pub(crate) async fn a_discarded_orphan_gives_its_space_back_and_its_fork_stays<B: Bench>() {
+    let mut bench = owner::<B>(1).await;
+    bench.write(WEB, "a", b"common");
+    let d = bench.datasets();
+    let common = snap(d, 1).await.guid;
+    bench.write(WEB, "big", &noise(2 << 20, 7));
+    let orphan = d.set_aside(WEB, Some(common), &orphan_name(1, 2), Timestamp(5)).await.unwrap();
+    let last = orphan.snapshots.last().unwrap().guid;
+    d.clone_from(orphan.id, last, COPY, E1, Shape::default()).await.unwrap();
+    let took: u64 = d.list().await.unwrap().iter().map(|dataset| dataset.used.0).sum();
+    d.destroy(orphan.id).await.unwrap();
+    d.destroy(orphan.id).await.unwrap();
+    bench.reopen();
+    let d = bench.datasets();
+    let ids: Vec<DatasetId> = d.list().await.unwrap().iter().map(|dataset| dataset.id).collect();
+    assert_eq!(ids, [ID, DatasetId::Grain(COPY)]);
+    let takes: u64 = d.list().await.unwrap().iter().map(|dataset| dataset.used.0).sum();
+    // Others tell their space when the pool has written everything down.
+    assert!(!B::EXACT || takes + (1 << 20) < took, "{takes} of {took} are left");
+    assert_eq!(bench.read(COPY, "big").unwrap(), noise(2 << 20, 7));
+    assert_eq!(line(d, ID).await, [common]);
+}
+
 pub(crate) async fn restore_is_a_new_state_on_top<B: Bench>() {
     let mut bench = owner::<B>(1).await;
     let d = bench.datasets();
