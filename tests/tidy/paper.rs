@@ -97,6 +97,47 @@ fn every_scenario_is_whole() {
     nothing(incomplete_scenarios(&all));
 }
 
+/// Tests that the rows of a table name in their last column and that are nowhere: folders of scenarios, or functions.
+fn missing_tests(table: &str, scenarios: &BTreeSet<&str>, sources: &str) -> Vec<String> {
+    let rows = table.lines().filter(|line| line.starts_with('|') && line.contains('`'));
+    let mut missing = Vec::new();
+    for row in rows {
+        let last = row.trim_end_matches('|').rsplit('|').next().unwrap_or_default();
+        let names: Vec<&str> = last.split('`').skip(1).step_by(2).collect();
+        if names.is_empty() {
+            missing.push(format!("no test: {row}"));
+        }
+        for name in names {
+            let is_there = match name.contains('-') {
+                true => scenarios.contains(name),
+                false => sources.contains(&format!("fn {name}")),
+            };
+            if !is_there {
+                missing.push(format!("`{name}` is no test: {row}"));
+            }
+        }
+    }
+    missing
+}
+
+#[test]
+fn every_row_of_the_crash_tables_has_its_tests() {
+    let one = BTreeSet::from(["a-b"]);
+    assert_eq!(missing_tests("| x | `a-b`, `c_d` |", &one, "async fn c_d() {"), [""; 0]);
+    for wrong in ["| x | `a-c` |", "| x | `c_e` |", "| `x` | none |"] {
+        assert_eq!(missing_tests(wrong, &one, "fn c_d()").len(), 1, "{wrong}");
+    }
+    let all = files(&root());
+    let scenarios = all.iter().filter_map(|path| path.strip_prefix("tests/scenarios/"));
+    let scenarios: BTreeSet<&str> =
+        scenarios.filter_map(|path| path.split_once('/').map(|(name, _)| name)).collect();
+    let sources = all.iter().filter(|path| path.ends_with(".rs"));
+    let sources: String = sources.map(|path| read(path)).collect();
+    let table = read("docs/CRASHES.md");
+    assert!(table.lines().filter(|line| line.starts_with('|')).count() > 40);
+    nothing(missing_tests(&table, &scenarios, &sources));
+}
+
 /// Goldens that no source of their package speaks of: by their name, or by their folder when that is read as a whole.
 fn unused_goldens(paths: &[String], sources: &str) -> Vec<String> {
     let golden = |path: &&String| path.split('/').any(|part| GOLDENS.contains(&part));
