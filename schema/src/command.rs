@@ -144,6 +144,9 @@ pub enum Command {
         /// What the node's guard can prove the end of this start with, sealed. `None`: it has no guard.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         seal: Option<String>,
+        /// This start of the daemon was registered before, and registers again because its lease was not renewed.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        again: bool,
     },
     /// A node is silent: its renewals are refused from now on, the countdown starts.
     SuspectNode { node: NodeId, boot: BootId, last_heard: Timestamp },

@@ -159,7 +159,14 @@ fn of_nodes() -> Vec<Command> {
             node: new_node(),
         },
         Command::AddNode { node: new_node() },
-        Command::RegisterNode { node: NODE, boot: BOOT, addresses, facts, seal: None },
+        Command::RegisterNode {
+            node: NODE,
+            boot: BOOT,
+            addresses,
+            facts,
+            seal: None,
+            again: false,
+        },
         Command::SuspectNode { node: NODE, boot: BOOT, last_heard: AT },
         Command::TickNode { node: NODE, boot: BOOT, tick: 4 },
         Command::FenceNode { node: NODE, boot: BOOT },
@@ -340,7 +347,14 @@ fn of_systems() -> Vec<Command> {
     let text = GrainText { spec, ..text() };
     let items = vec![ApplyItem::Network { name: name("grains"), network: network.clone() }];
     vec![
-        Command::RegisterNode { node: NODE, boot: BOOT, addresses, facts, seal: None },
+        Command::RegisterNode {
+            node: NODE,
+            boot: BOOT,
+            addresses,
+            facts,
+            seal: None,
+            again: false,
+        },
         Command::CreateGrain { grain: GRAIN, operation: OPERATION, text },
         Command::Apply { items, prune: None, keep_until: AT, unchanged_after: None },
         Command::PutNetwork { name: network_name.clone(), if_index: Some(1), network },

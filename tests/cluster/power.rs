@@ -5,8 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
-use scrap_schema::api::{DryRun, FenceTest, GrainState, NodeState, NodeView};
-use scrap_schema::event::Event;
+use scrap_schema::api::{DryRun, EventsView, FenceTest, GrainState, NodeState, NodeView};
 use scrap_schema::fence::Power;
 use scrap_schema::timing::Timing;
 use scrap_schema::unit::Span;
@@ -74,8 +73,8 @@ const WITH_PLUG: &str = "apiVersion: scrap/v1\nkind: Node\nmetadata: {name: bob,
     spec: {fence: {program: cut-power, protocol: hook, timeout: 60s}}\n";
 
 async fn told(cluster: &Cluster, words: &str) -> anyhow::Result<bool> {
-    let events: Vec<Event> = cluster.api.get("/v1/events?limit=1000").await?;
-    Ok(events.iter().any(|event| event.message.contains(words)))
+    let answer: EventsView = cluster.api.get("/v1/events?limit=1000").await?;
+    Ok(answer.events.iter().any(|event| event.message.contains(words)))
 }
 
 async fn runs_elsewhere(cluster: &Cluster) -> anyhow::Result<()> {

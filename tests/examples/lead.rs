@@ -101,6 +101,7 @@ fn world() -> (Cluster, Observed) {
         next_node: NODES + 1,
         formed: NOW.wall,
         disarmed: None,
+        generation: 0,
     });
     let mut policy = Policy::standard();
     policy.failover.max_data_loss = Span::from_secs(3600);
@@ -157,6 +158,7 @@ fn member(id: u64) -> Node {
         liveness: Liveness::Online,
         off: None,
         disarmed: None,
+        generation: 0,
         registered: 1,
         awaited: None,
         drain: None,

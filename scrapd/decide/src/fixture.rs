@@ -67,7 +67,7 @@ impl World {
         };
         self.done(command);
         let (node, boot) = (NodeId(number), BootId(1));
-        self.done(Command::RegisterNode { node, boot, addresses, facts, seal: None });
+        self.done(Command::RegisterNode { node, boot, addresses, facts, seal: None, again: false });
     }
 
     /// A grain that answers on a node, with copies on others.

@@ -132,7 +132,7 @@ impl Observed {
         now.wall + ahead
     }
 
-    /// Whether this looks like the first minutes after everything was off: everybody whom this leader has heard has registered since it
+    /// Whether this looks like the first minutes after everything was off: every daemon that this leader has heard was started since it
     /// began, and a node that it has never heard is missing. After the death of a leader alone the others are those that were there before.
     #[must_use]
     pub fn is_cold(&self, cluster: &Cluster, missing: NodeId) -> bool {

@@ -85,6 +85,7 @@ async fn registered(
             addresses: daemon.addresses.clone(),
             facts: facts.clone(),
             seal: daemon.host.guard.is_on().then(|| token.seal()),
+            again: daemon.agent.with(|state| state.registered.is_some()),
         };
         let proposal = Proposal { at: clock::wall(), key: None, command };
         match daemon.consensus.propose(proposal).await {

@@ -228,8 +228,8 @@ async fn wiped(run: &Run) -> anyhow::Result<()> {
     world.power_off(&[victim.to_owned()]).await?;
     more(run, 0, 50).await?;
     world.lab.says(&["node", "ls"], "fenced").await?;
-    let removed = world.lab.ctl(&["node", "rm", victim, "--yes"]).await?;
-    say(&format!("{} {}", run.at(), removed.trim()));
+    world.lab.ctl(&["node", "rm", victim, "--yes"]).await?;
+    say(&format!("{} {victim} is removed", run.at()));
     let folder = world.lab.dir.join("nodes").join(victim);
     for disk in ["data.img", "pool.img"] {
         let path = folder.join(disk);

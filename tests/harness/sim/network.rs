@@ -170,7 +170,8 @@ impl Sim {
         let (node, boot, facts) = (machine.id, machine.boot, machine.facts.clone());
         let who = format!("{}/node", machine.name);
         let addresses = addresses(machine.name.as_str());
-        let command = Command::RegisterNode { node, boot, addresses, facts, seal: None };
+        let command =
+            Command::RegisterNode { node, boot, addresses, facts, seal: None, again: false };
         match self.propose(Some(at), command) {
             Err(NoLeader) => (),
             Ok(applied) => {

@@ -24,8 +24,8 @@ pub(super) fn apply(change: &mut Change<'_>, command: &Command) -> Result<Outcom
             form(change, *cluster, name, *timing, node)
         }
         Command::AddNode { node } => add(change, node),
-        Command::RegisterNode { node, boot, addresses, facts, seal } => {
-            register(change, *node, (*boot, seal.as_ref()), addresses, facts)
+        Command::RegisterNode { node, boot, addresses, facts, seal, again } => {
+            register(change, *node, (*boot, seal.as_ref(), *again), addresses, facts)
         }
         Command::SuspectNode { node, boot, last_heard } => {
             suspect(change, *node, *boot, *last_heard)
@@ -145,7 +145,7 @@ fn make_way(change: &mut Change<'_>, old: NodeId) -> Result<(), Refusal> {
 fn register(
     change: &mut Change<'_>,
     id: NodeId,
-    (boot, seal): (BootId, Option<&String>),
+    (boot, seal, again): (BootId, Option<&String>, bool),
     addresses: &Addresses,
     facts: &NodeFacts,
 ) -> Result<Outcome, Refusal> {
@@ -163,7 +163,9 @@ fn register(
     let before = std::mem::replace(&mut node.liveness, Liveness::Online);
     node.boot = Some(boot);
     node.off = None;
-    node.registered = index;
+    if !again {
+        node.registered = index;
+    }
     node.awaited = None;
     node.seal = seal.cloned();
     node.addresses = addresses.clone();

@@ -32,7 +32,14 @@ fn diverged() -> World {
     world.done(Command::AssignGrain { grain, epoch, to, base, cause });
     let node = world.cluster.nodes[&NodeId(1)].clone();
     let (addresses, facts) = (node.addresses, node.facts);
-    world.done(Command::RegisterNode { node: NodeId(1), boot: BootId(2), addresses, facts });
+    world.done(Command::RegisterNode {
+        node: NodeId(1),
+        boot: BootId(2),
+        addresses,
+        facts,
+        seal: None,
+        again: false,
+    });
     world.done(Command::GrainStarted { grain, epoch: Epoch(2), at: world.now.wall });
     world.done(Command::OrphanKept {
         grain,

@@ -179,6 +179,7 @@ fn a_node_that_has_just_registered_is_not_silent_yet() {
         addresses,
         facts,
         seal: None,
+        again: false,
     });
     assert_eq!(after(&mut world, 0), Vec::<String>::new());
     (1..=2).for_each(|number| world.hear(number, Default::default()));
@@ -197,6 +198,7 @@ fn a_guards_word_ends_the_countdown_of_the_start_that_it_is_about() {
         addresses: known.addresses,
         facts: known.facts,
         seal,
+        again: false,
     });
     let word = |world: &World, boot, seal| attested(&world.cluster, node, boot, seal);
     // As long as nobody waits for it, it changes nothing.

@@ -1,6 +1,7 @@
 //! Table tests of what a leader has heard.
 
-use scrap_schema::id::NodeId;
+use scrap_schema::command::Command;
+use scrap_schema::id::{BootId, NodeId};
 use scrap_schema::time::{BootTime, Timestamp};
 use scrap_schema::unit::Span;
 
@@ -20,6 +21,15 @@ fn it_is_cold_when_all_that_were_heard_registered_under_this_leader_and_one_was_
     let mut before = world.clone();
     before.observed.began = Some(last);
     assert!(!cold(&before), "those that were heard were there before it");
+    // One whose lease was not renewed for a while registers again, and was there all the time.
+    for number in [1, 2] {
+        let node = before.cluster.nodes[&NodeId(number)].clone();
+        let (node, addresses, facts) = (node.id, node.addresses, node.facts);
+        let (boot, seal, again) = (BootId(7), None, true);
+        before.done(Command::RegisterNode { node, boot, addresses, facts, seal, again });
+        before.hear(number, Default::default());
+    }
+    assert!(!cold(&before), "they were there before it, and registered again");
     world.hear(3, Default::default());
     assert!(!cold(&world), "nobody is missing");
 }

@@ -81,7 +81,14 @@ fn nobody_is_cut_off_who_lives_or_leads_or_said_goodbye() {
     let mut world = silent();
     let node = world.cluster.nodes[&SILENT].clone();
     let (boot, addresses, facts) = (BootId(2), node.addresses, node.facts);
-    world.done(Command::RegisterNode { node: SILENT, boot, addresses, facts, seal: None });
+    world.done(Command::RegisterNode {
+        node: SILENT,
+        boot,
+        addresses,
+        facts,
+        seal: None,
+        again: false,
+    });
     assert!(!cut(&mut world), "it is back");
     world.done(Command::LeaveNode { node: SILENT, boot });
     assert!(!cut(&mut world), "it said goodbye");

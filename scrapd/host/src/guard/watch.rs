@@ -6,7 +6,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use scrap_schema::id::NodeId;
+use scrap_schema::id::{BootId, NodeId};
 use scrap_schema::time::BootTime;
 use scrap_schema::timing::KILL_MIN;
 use scrap_schema::unit::Span;
@@ -55,6 +55,8 @@ pub(super) struct Watch {
     /// By which words go out, of both kinds of addresses.
     ways: [Option<UdpSocket>; 2],
     said: BootTime,
+    /// The registration under which something with a deadline was seen last. The end of any other one is nobody's concern.
+    armed_under: Option<BootId>,
     /// Since when there has been no daemon.
     alone: Option<BootTime>,
 }
@@ -70,7 +72,8 @@ impl Watch {
     /// All that will be needed.
     pub(super) fn new(board: Board, sweep: Sweep, dog: Option<Dog>) -> Self {
         let ways = [(Ipv4Addr::UNSPECIFIED, 0).into(), (Ipv6Addr::UNSPECIFIED, 0).into()].map(way);
-        Self { board, sweep, dog, ways, said: BootTime::default(), alone: None }
+        let (said, armed_under, alone) = (BootTime::default(), None, None);
+        Self { board, sweep, dog, ways, said, armed_under, alone }
     }
 
     /// Until nobody needs a guard any more.
@@ -91,7 +94,9 @@ impl Watch {
         if let Some(dog) = self.dog.as_ref().filter(|_| !seen.undead) {
             dog.pet();
         }
-        if !seen.armed {
+        if seen.armed {
+            self.armed_under = self.board.registration();
+        } else {
             self.say_what_is_over(now);
         }
         if self.is_needless(&seen, now) {
@@ -148,7 +153,8 @@ impl Watch {
 
     /// The lease has ended and nothing runs under it: nothing begins any more under this registration, and others are told.
     fn say_what_is_over(&mut self, now: BootTime) {
-        let Some(boot) = self.board.registration() else { return };
+        let boot = self.board.registration().filter(|boot| self.armed_under == Some(*boot));
+        let Some(boot) = boot else { return };
         let (lease, told) = (self.board.lease(), now.since(self.said) < SAY_EVERY);
         if !self.board.knows_all() || lease == BootTime::default() || now <= lease || told {
             return;

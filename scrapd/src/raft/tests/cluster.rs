@@ -296,6 +296,7 @@ async fn a_node_that_comes_back_elsewhere_makes_itself_known() {
         addresses: new_node(moved.0, lab.nodes[&moved].address).addresses,
         facts: NodeFacts::default(),
         seal: None,
+        again: false,
     };
     let done = change(&lab.nodes[&moved].consensus, register).await;
     lab.agree_at(done.index).await;

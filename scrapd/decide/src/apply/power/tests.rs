@@ -61,7 +61,14 @@ fn a_node_that_registers_again_is_off_no_more() {
     world.done(off(&world.clone(), 3, 1));
     let node = world.cluster.nodes[&NodeId(3)].clone();
     let (boot, addresses, facts) = (BootId(2), node.addresses, node.facts);
-    world.done(Command::RegisterNode { node: node.id, boot, addresses, facts, seal: None });
+    world.done(Command::RegisterNode {
+        node: node.id,
+        boot,
+        addresses,
+        facts,
+        seal: None,
+        again: false,
+    });
     let node = &world.cluster.nodes[&NodeId(3)];
     assert!(node.liveness.is_online() && node.off.is_none());
     // What was said of the start before says nothing of this one.
@@ -81,7 +88,14 @@ fn a_node_is_given_time_once_while_it_is_suspected_and_until_it_is_back() {
     let node = world.cluster.nodes[&NodeId(3)].clone();
     assert_eq!(node.awaited, Some(world.now.wall));
     let (boot, addresses, facts) = (BootId(2), node.addresses, node.facts);
-    world.done(Command::RegisterNode { node: node.id, boot, addresses, facts, seal: None });
+    world.done(Command::RegisterNode {
+        node: node.id,
+        boot,
+        addresses,
+        facts,
+        seal: None,
+        again: false,
+    });
     assert_eq!(world.cluster.nodes[&NodeId(3)].awaited, None);
 }
 

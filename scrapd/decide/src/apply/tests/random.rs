@@ -108,7 +108,7 @@ fn nodes() -> BoxedStrategy<Command> {
         (node(), boot()).prop_map(|(node, boot)| {
             let new = new_node(node.0, NodeRole::Data);
             let (addresses, facts) = (new.addresses, new.facts);
-            Command::RegisterNode { node, boot, addresses, facts, seal: None }
+            Command::RegisterNode { node, boot, addresses, facts, seal: None, again: false }
         }),
         (node(), boot()).prop_map(|(node, boot)| Command::SuspectNode {
             node,

@@ -34,7 +34,14 @@ fn diverged() -> World {
     let node = world.cluster.nodes[&NodeId(1)].clone();
     let (addresses, facts_) = (node.addresses, node.facts);
     let boot = scrap_schema::id::BootId(2);
-    world.done(Command::RegisterNode { node: NodeId(1), boot, addresses, facts: facts_ });
+    world.done(Command::RegisterNode {
+        node: NodeId(1),
+        boot,
+        addresses,
+        facts: facts_,
+        seal: None,
+        again: false,
+    });
     world.done(Command::GrainStarted { grain, epoch: Epoch(2), at: world.now.wall });
     let facts = facts();
     world.done(Command::OrphanKept {

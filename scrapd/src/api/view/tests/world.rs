@@ -166,6 +166,7 @@ impl Fixture {
             addresses,
             facts,
             seal: None,
+            again: false,
         });
     }
 
