@@ -159,14 +159,7 @@ fn of_nodes() -> Vec<Command> {
             node: new_node(),
         },
         Command::AddNode { node: new_node() },
-        Command::RegisterNode {
-            node: NODE,
-            boot: BOOT,
-            addresses,
-            facts,
-            seal: None,
-            again: false,
-        },
+        register(addresses, facts),
         Command::SuspectNode { node: NODE, boot: BOOT, last_heard: AT },
         Command::TickNode { node: NODE, boot: BOOT, tick: 4 },
         Command::FenceNode { node: NODE, boot: BOOT },
@@ -321,6 +314,10 @@ fn of_facts() -> Vec<Command> {
     ]
 }
 
+fn register(addresses: Addresses, facts: NodeFacts) -> Command {
+    Command::RegisterNode { node: NODE, boot: BOOT, addresses, facts, seal: None, again: false }
+}
+
 /// Networks, templates, and what a grain is that begins from one. Newer than the others: the golden file only grows at its end.
 fn of_systems() -> Vec<Command> {
     let (template, network_name) =
@@ -347,14 +344,7 @@ fn of_systems() -> Vec<Command> {
     let text = GrainText { spec, ..text() };
     let items = vec![ApplyItem::Network { name: name("grains"), network: network.clone() }];
     vec![
-        Command::RegisterNode {
-            node: NODE,
-            boot: BOOT,
-            addresses,
-            facts,
-            seal: None,
-            again: false,
-        },
+        register(addresses, facts),
         Command::CreateGrain { grain: GRAIN, operation: OPERATION, text },
         Command::Apply { items, prune: None, keep_until: AT, unchanged_after: None },
         Command::PutNetwork { name: network_name.clone(), if_index: Some(1), network },

@@ -39,7 +39,7 @@ async fn recovered(compaction: Compaction) -> Lab {
     wait_for("it leads", || consensus.leadership().borrow().me.then_some(())).await;
     let command = Command::RecoverCluster { generation: 1, node: SURVIVOR };
     assert!(change(&consensus, command).await.outcome.is_ok());
-    assert_eq!(policy_seconds(&consensus, "gold"), Some(9));
+    assert_eq!(policy_seconds(&consensus, "gold"), Some(10 + 9));
     assert_eq!(consensus.members().voters, ids([2]));
     consensus.close().await;
     lab
