@@ -170,10 +170,13 @@ async fn leader_killed(run: &mut Run, id: Id, round: usize) -> anyhow::Result<()
     let world = run.world.clone();
     let leader = world.leader().await?;
     let began = boot_ms();
+    // Back too early it might lead again, and nobody could tell that from not having been away.
+    world.hold(&leader);
     ensure!(world.signal(&leader, "scrapd", Signal::KILL) > 0, "{leader} leads and has no daemon");
     let other = another_leads(&world, &leader, began);
     let change = run.clients.next_change(began, LIMIT);
     let (other, change) = tokio::join!(other, change);
+    world.let_go(&leader);
     run.figures.add("leader killed -> another leads", other?);
     run.figures.add(WINDOW, change?);
     // A killed leader that is not back yet would cost the majority the next time, which is another story.
@@ -185,7 +188,7 @@ async fn leader_killed(run: &mut Run, id: Id, round: usize) -> anyhow::Result<()
     Ok(())
 }
 
-/// Milliseconds until a node says that another one leads, or that the same one does again after its restart.
+/// Milliseconds until a node says that another one leads.
 async fn another_leads(world: &World, old: &str, began: u64) -> anyhow::Result<u64> {
     let survivors = world.others(&[old.to_owned()]);
     let call = Call::get("/v1/cluster?stale=true");
