@@ -75,6 +75,8 @@ pub struct Sim {
     pub tells_streams: bool,
     /// Bytes per second between two machines.
     pub rate: u64,
+    /// A stream takes at least so long, however little is in it.
+    pub stream_ms: u64,
     /// How bad the network is.
     pub weather: Weather,
     /// How long after the deadline an instance may still live.
@@ -116,6 +118,7 @@ impl Sim {
             slow_stops: BTreeMap::new(),
             tells_streams: false,
             rate: 100 << 20,
+            stream_ms: 50,
             weather: Weather::fair(),
             kill_slack: 0,
             names: BTreeMap::new(),

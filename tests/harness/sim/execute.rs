@@ -82,7 +82,7 @@ impl Sim {
                     return Err("the stream cannot be opened".to_owned());
                 }
                 let size = self.truth.templates.get(template).map_or(0, |it| it.size.0);
-                (size * 1000 / self.rate).max(50)
+                (size * 1000 / self.rate).max(self.stream_ms)
             }
             HostAction::Stop { grain, grace, .. } => {
                 self.slow_stops.get(grain).copied().unwrap_or(STOP_MS).min(grace.ms()).max(50)
@@ -94,7 +94,7 @@ impl Sim {
                 }
                 self.admit(at, *grain, peer, *from)?;
                 let bytes = self.stream_bytes(at, *grain, *from, *to);
-                (bytes * 1000 / self.rate).max(50)
+                (bytes * 1000 / self.rate).max(self.stream_ms)
             }
         })
     }

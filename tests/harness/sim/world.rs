@@ -47,6 +47,8 @@ pub struct World {
     pub grain: BTreeMap<Name, GrainSetting>,
     /// Bytes per second between two machines.
     pub rate: Option<Bytes>,
+    /// A stream takes at least so long, however little is in it.
+    pub stream: Option<Span>,
     /// How long an entry takes until every node has applied it.
     pub apply: Option<Span>,
 }
@@ -225,6 +227,7 @@ impl World {
         let mut sim = Sim::new(machines.collect(), seed);
         sim.verbose = self.from_the_beginning;
         sim.rate = self.rate.map_or(sim.rate, |rate| rate.0);
+        sim.stream_ms = self.stream.map_or(sim.stream_ms, Span::ms);
         sim.machines[0].id = NodeId(1);
         sim.crown(0);
         let node = sim.new_node(0);

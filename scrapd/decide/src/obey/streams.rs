@@ -15,7 +15,7 @@ use crate::fail_over::on_main_line;
 use crate::mutant::{self, Mutant};
 use crate::replicate::{self, Route, Traffic, retain, route};
 
-/// While a grain is about to move its owner looks for writes this often.
+/// Once a grain's next home has a copy its owner looks for writes this often.
 const EVERY_WHILE_MOVING: Span = Span::from_ms(500);
 
 /// A copy that has to set something aside first is asked this often whether it has.
@@ -30,6 +30,12 @@ const ASK_ANYWAY_WITHIN: (Span, Span) = (Span::from_secs(10), Span::from_secs(30
 /// A copy that has said so often that it has what is not on this line does not set it aside by itself; and one that could not be asked
 /// so often is waited for no more.
 const OFTEN: u32 = 10;
+
+/// So many states that even the best copy lacks are enough: one on its way and one that waits. States that are frozen faster than they
+/// are sent would only make the queue longer, and every copy gets all of them.
+const ENOUGH_WAIT: usize = 2;
+/// One is frozen all the same once the newest is so old: people go back to states, too.
+const FREEZE_ANYWAY: Span = Span::from_secs(15 * 60);
 
 /// The tag that holds the newest snapshot that this node and another one both have.
 #[must_use]
@@ -52,7 +58,7 @@ pub(super) fn decide(here: Here<'_>, actions: &mut Vec<HostAction>) {
             send(here, data, *node, actions);
         }
         if !receivers.is_empty() {
-            look(here, data, actions);
+            look(here, data, &receivers, actions);
         }
         upkeep(here, data, actions);
     } else if data.role == DataRole::Standby && !here.owns() {
@@ -268,10 +274,22 @@ fn template(here: Here<'_>, data: &DataFacts, node: NodeId, known: &[Guid]) -> B
     }
 }
 
-/// How often the owner looks for writes.
-fn interval(here: Here<'_>) -> Span {
+/// How many states a copy lacks, as far as that is known. A copy that is not there yet lacks all of them.
+fn lacks(here: Here<'_>, data: &DataFacts, node: NodeId) -> Option<usize> {
+    let known = here.host.copies.get(&(here.grain.id, node))?.snapshots.as_ref()?;
+    let newer = data.snapshots.iter().rev();
+    Some(newer.take_while(|snapshot| !known.contains(&snapshot.guid)).count())
+}
+
+/// Where the grain is about to move to, once a first stream has arrived there: from then on that copy sets the pace. While a first
+/// stream is under way, which may take hours, the other copies get what their policy promises.
+fn next_home(here: Here<'_>, data: &DataFacts) -> Option<NodeId> {
     match here.grain.stage {
-        Stage::Warming { .. } => EVERY_WHILE_MOVING,
+        Stage::Warming { to, .. } => {
+            let has_begun = |lacks: usize| lacks < data.snapshots.len();
+            let fails = here.host.failed.contains_key(&Lane::Copy(here.grain.id, to));
+            Some(to).filter(|to| !fails && lacks(here, data, *to).is_some_and(has_begun))
+        }
         Stage::Settled
         | Stage::Landing { .. }
         | Stage::Restarting { .. }
@@ -279,12 +297,32 @@ fn interval(here: Here<'_>) -> Span {
         | Stage::Unplaced
         | Stage::Quiescing { .. }
         | Stage::Released { .. }
-        | Stage::Cloning { .. } => here.cluster.policy_of(here.grain).replicate.every,
+        | Stage::Cloning { .. } => None,
     }
 }
 
+/// Whether no copy that takes streams has got through what was frozen; while the grain is about to move, whether its next home has not.
+fn enough_waits(
+    here: Here<'_>,
+    data: &DataFacts,
+    receivers: &BTreeSet<NodeId>,
+    next_home: Option<NodeId>,
+) -> bool {
+    let counts = |node: &&NodeId| {
+        next_home.is_none_or(|next| next == **node)
+            && !here.host.failed.contains_key(&Lane::Copy(here.grain.id, **node))
+    };
+    let lacks = receivers.iter().filter(counts).filter_map(|node| lacks(here, data, *node));
+    lacks.min().is_some_and(|least| least >= ENOUGH_WAIT)
+}
+
 /// Looks for writes when it is time, and freezes them when there are any.
-fn look(here: Here<'_>, data: &DataFacts, actions: &mut Vec<HostAction>) {
+fn look(
+    here: Here<'_>,
+    data: &DataFacts,
+    receivers: &BTreeSet<NodeId>,
+    actions: &mut Vec<HostAction>,
+) {
     let (grain, epoch) = (here.grain.id, here.grain.epoch);
     match here.grain.stage {
         // The last state is frozen by the hand-over itself.
@@ -305,9 +343,16 @@ fn look(here: Here<'_>, data: &DataFacts, actions: &mut Vec<HostAction>) {
         actions.push(HostAction::Snapshot { grain, name: name() });
         return;
     };
-    let every = interval(here);
+    let next_home = next_home(here, data);
+    let every = match next_home {
+        Some(_) => EVERY_WHILE_MOVING,
+        None => here.cluster.policy_of(here.grain).replicate.every,
+    };
     // A wall clock that was set back must not stop the copies.
-    let is_due = here.now.wall < newest.created || here.now.wall.since(newest.created) >= every;
+    let is_older =
+        |span| here.now.wall < newest.created || here.now.wall.since(newest.created) >= span;
+    let is_due = is_older(every)
+        && (is_older(FREEZE_ANYWAY) || !enough_waits(here, data, receivers, next_home));
     match data.dirty {
         Some(dirty) if dirty.bytes.0 == 0 => {
             if here.now.boot.since(dirty.probed) >= every {

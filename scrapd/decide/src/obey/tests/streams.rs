@@ -57,6 +57,56 @@ fn an_owner_looks_freezes_and_sends_at_its_interval() {
     assert_eq!(orders(&world, 1, &host), [name]);
 }
 
+/// Whether the owner of three states, the newest 15 s old, freezes another one so much later, when its copies stand there.
+fn freezes(world: &World, later: i64, copies: &[(u64, &str)], failed: Option<u64>) -> bool {
+    let mut world = world.clone();
+    world.now.wall = Timestamp(1_000_020_000 + later);
+    let mut host = host(&world, 1_000);
+    host.runs.insert(WEB, running(1, true));
+    let dirty = Dirty { bytes: Bytes(9), at: Timestamp(0), probed: world.now.boot };
+    host.data.insert(WEB, DataFacts { dirty: Some(dirty), ..head("1.3 1.4 1.5", 1) });
+    for (node, states) in copies {
+        let snapshots = Some(line(states).iter().map(|snapshot| snapshot.guid).collect());
+        host.copies.insert((WEB, NodeId(*node)), CopyFacts { snapshots, ..CopyFacts::default() });
+    }
+    if let Some(node) = failed {
+        let failure = Failure { attempts: 1, retry_at: BootTime(u64::MAX), why: String::new() };
+        host.failed.insert(Lane::Copy(WEB, NodeId(node)), failure);
+    }
+    orders(&world, 1, &host).iter().any(|order| order.starts_with("snapshot"))
+}
+
+#[test]
+fn nothing_more_is_frozen_while_the_best_copy_lacks_two_states() {
+    // The interval is 15 s.
+    let settled = World::web(&[2, 3]);
+    let mut moving = settled.clone();
+    if let Some(web) = moving.cluster.grains.get_mut(&WEB) {
+        web.stage = Stage::Warming { operation: OperationId(7), to: NodeId(3) };
+    }
+    let cases = [
+        ("one waits", &settled, 0, [(2, "1.3 1.4"), (3, "1.3")], None, true),
+        ("two wait", &settled, 0, [(2, "1.3"), (3, "1.3")], None, false),
+        ("even the first", &settled, 0, [(2, ""), (3, "1.3")], None, false),
+        ("another one is fine", &settled, 0, [(2, "1.3"), (3, "1.3 1.4 1.5")], None, true),
+        ("one that fails holds nothing up", &settled, 0, [(2, "1.3"), (3, "")], Some(2), false),
+        ("nor does it count as fine", &settled, 0, [(2, "1.5"), (3, "1.3")], Some(2), false),
+        ("for a quarter of an hour", &settled, 884_999, [(2, "1.3"), (3, "1.3")], None, false),
+        ("and no longer", &settled, 885_000, [(2, "1.3"), (3, "1.3")], None, true),
+        ("a move waits for its target", &moving, 0, [(2, "1.5"), (3, "1.3")], None, false),
+        ("and for nobody else", &moving, 0, [(2, "1.3"), (3, "1.5")], None, true),
+        ("but not for its first stream", &moving, 0, [(2, "1.4"), (3, "")], None, true),
+        ("nor if it fails", &moving, 0, [(2, "1.4"), (3, "1.3")], Some(3), true),
+    ];
+    for (case, world, later, copies, failed, expected) in cases {
+        assert_eq!(freezes(world, later, &copies, failed), expected, "{case}");
+    }
+    // Nothing that takes streams: it goes on as ever.
+    let alone = World::web(&[2]);
+    assert!(freezes(&alone, 0, &[(2, "1.3")], Some(2)));
+    assert!(!freezes(&alone, 0, &[(2, "1.3")], None));
+}
+
 /// What is held for a node.
 fn held(node: u64, state: &str) -> BTreeMap<String, Guid> {
     [(hold_tag(NodeId(node)), snapshot(state).guid)].into()
