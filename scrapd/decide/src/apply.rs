@@ -168,9 +168,10 @@ fn contracts(change: &mut Change<'_>, command: &Command) -> Result<Outcome, Refu
             policies::put(change, name, *if_index, policy)
         }
         Command::DeletePolicy { name, if_index } => policies::delete(change, name, *if_index),
-        Command::PutNetwork { .. } | Command::DeleteNetwork { .. } => {
-            networks::apply(change, command)
+        Command::PutNetwork { name, if_index, network } => {
+            networks::put(change, name, *if_index, network)
         }
+        Command::DeleteNetwork { name, if_index } => networks::delete(change, name, *if_index),
         _ => Err(Refusal::out_of_date("neither a policy nor a network")),
     }
 }

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use scrap_schema::id::GrainId;
 use thiserror::Error;
@@ -226,13 +227,20 @@ impl Keepers {
     async fn damaged(&self, grain: GrainId, why: RuntimeCause) -> Result<Known, RuntimeCause> {
         let folder = self.folder(grain);
         let what = || format!("cannot look at the lock in {}", folder.display());
-        let lives = lock::is_held(&folder).map_err(|error| io_cause(what(), error))?;
-        if lives {
+        let is_held = || lock::is_held(&folder).map_err(|error| io_cause(what(), error));
+        if is_held()? {
             let asked: std::io::Result<Status> = call::ask(&folder, &Request::Note).await;
-            return match (asked, self.read(grain).await?) {
-                (Ok(_), Found::Record(record)) => self.judge(record).await,
-                (_, Found::Record(_) | Found::Nothing | Found::Damaged(_)) => Err(why),
-            };
+            if let (Ok(_), Found::Record(record)) = (asked, self.read(grain).await?) {
+                return self.judge(record).await;
+            }
+            // It may be ending at this moment: it is gone soon then, or it is beyond talking.
+            let limit = tokio::time::Instant::now() + call::ANSWER;
+            while is_held()? {
+                if tokio::time::Instant::now() >= limit {
+                    return Err(why);
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
         }
         if cfg!(target_os = "linux") {
             let cage = self.group(grain).map(|group| Cage { group, ids: None });

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use scrap_decide::refusal::Refusal;
 use scrap_host::clock;
 use scrap_host::guard::Token;
 use scrap_schema::command::{Command, Proposal};
@@ -70,50 +71,59 @@ async fn registered(
         if let Some(boot) = daemon.agent.with(|state| state.boot) {
             return Some(boot);
         }
-        let boot = BootId(fresh());
-        let token = match Token::draw() {
-            Ok(token) => token,
-            Err(why) => {
-                warn!(%why, "no random numbers");
-                tokio::time::sleep(RETRY).await;
-                continue;
+        match register(daemon, facts).await {
+            Ok(boot) => return Some(boot),
+            Err(NotRegistered::Refused(refusal)) => {
+                warn!(%refusal, "this node is no member of the cluster: ending");
+                daemon.shutdown.cancel();
+                return None;
             }
-        };
-        let command = Command::RegisterNode {
-            node: daemon.me,
-            boot,
-            addresses: daemon.addresses.clone(),
-            facts: facts.clone(),
-            seal: daemon.host.guard.is_on().then(|| token.seal()),
-            again: daemon.agent.with(|state| state.registered.is_some()),
-        };
-        let proposal = Proposal { at: clock::wall(), key: None, command };
-        match daemon.consensus.propose(proposal).await {
-            Ok(committed) if committed.outcome.is_ok() => {
-                info!(node = %daemon.me, index = committed.index, "registered");
-                // First: until then nothing that needs the lease begins.
-                daemon.host.guard.register(daemon.me, boot, &token);
-                daemon.agent.with(|state| {
-                    state.boot = Some(boot);
-                    state.registered = Some(committed.index);
-                });
-                daemon.agent.wake();
-                return Some(boot);
-            }
-            Ok(committed) => {
-                if let Err(refusal) = committed.outcome {
-                    warn!(%refusal, "this node is no member of the cluster: ending");
-                    daemon.shutdown.cancel();
-                    return None;
-                }
-            }
-            Err(error) => tracing::debug!(%error, "not registered yet"),
+            Err(NotRegistered::NotNow) => (),
         }
         tokio::select! {
             () = tokio::time::sleep(RETRY) => (),
             () = shutdown.cancelled() => return None,
         }
     }
+}
+
+enum NotRegistered {
+    /// There is no such member.
+    Refused(Refusal),
+    /// There is no leader, or no random numbers.
+    NotNow,
+}
+
+/// Registers this start, once.
+async fn register(daemon: &Daemon, facts: &NodeFacts) -> Result<BootId, NotRegistered> {
+    let boot = BootId(fresh());
+    let token = Token::draw().map_err(|why| {
+        warn!(%why, "no random numbers");
+        NotRegistered::NotNow
+    })?;
+    let command = Command::RegisterNode {
+        node: daemon.me,
+        boot,
+        addresses: daemon.addresses.clone(),
+        facts: facts.clone(),
+        seal: daemon.host.guard.is_on().then(|| token.seal()),
+        again: daemon.agent.with(|state| state.registered.is_some()),
+    };
+    let proposal = Proposal { at: clock::wall(), key: None, command };
+    let committed = daemon.consensus.propose(proposal).await.map_err(|error| {
+        tracing::debug!(%error, "not registered yet");
+        NotRegistered::NotNow
+    })?;
+    committed.outcome.map_err(NotRegistered::Refused)?;
+    info!(node = %daemon.me, index = committed.index, "registered");
+    // First: until then nothing that needs the lease begins.
+    daemon.host.guard.register(daemon.me, boot, &token);
+    daemon.agent.with(|state| {
+        state.boot = Some(boot);
+        state.registered = Some(committed.index);
+    });
+    daemon.agent.wake();
+    Ok(boot)
 }
 
 /// A number that no other start of a daemon has.

@@ -22,8 +22,8 @@ use super::manifests::GrainManifest;
 use super::state::{Api, Closing, find_grain, fresh, fresh_operation, shown};
 use super::view::{self, World};
 
-/// Begins work on a grain.
-async fn begin(
+/// Begins work on a grain, or on what was set aside of one.
+pub(super) async fn begin(
     api: &Api,
     closing: &Closing,
     asked: &Asked,
@@ -173,7 +173,11 @@ fn with_target(api: &Api, name: &str, to: Option<&Name>) -> Answer<(Grain, Optio
 }
 
 /// The answer to a dry run: the plan, and why the state would refuse it now.
-async fn dry_run(api: &Api, work: Work, preview: impl FnOnce(&World<'_>) -> Preview) -> Answer {
+pub(super) async fn dry_run(
+    api: &Api,
+    work: Work,
+    preview: impl FnOnce(&World<'_>) -> Preview,
+) -> Answer {
     api.confirm().await?;
     let (index, dry) = api.look(|world| {
         let mut dry = as_dry_run(preview(world));

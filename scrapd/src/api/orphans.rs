@@ -1,7 +1,5 @@
 //! `/v1/orphans/{id}/…`: what is inside of an orphan, from the node where it lies; and what can become of it.
 
-use std::time::Duration;
-
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -10,17 +8,17 @@ use scrap_decide::preview;
 use scrap_schema::api::{
     DiscardBody, ForkBody, OperationView, OrphanDiff, OrphanMount, PromoteBody,
 };
-use scrap_schema::command::{Command, GrainText};
+use scrap_schema::command::GrainText;
 use scrap_schema::id::GrainId;
 use scrap_schema::operation::Work;
 use scrap_schema::problem::{Code, FieldError};
 
 use super::document::PlanOrOperation;
 use super::error::{Answer, Failure};
-use super::grain_actions::{as_dry_run, judged};
+use super::grain_actions::{self, as_dry_run, begin};
 use super::input::{Asked, Named, Pairs};
 use super::owner::reach_node;
-use super::state::{Api, Closing, find_grain, fresh, fresh_operation, shown};
+use super::state::{Api, Closing, find_grain, fresh, shown};
 use super::view;
 use crate::logging::chain;
 use crate::orphans::{self, OrphanError};
@@ -96,7 +94,7 @@ pub(super) async fn fork(
     closing: Closing,
     asked: Asked,
 ) -> Answer {
-    let query = asked.query(&["wait"])?;
+    asked.query(&["wait"])?;
     let body: ForkBody = asked.json()?;
     let orphan = find(&api, &id)?;
     let dry_run = body.dry_run;
@@ -111,7 +109,7 @@ pub(super) async fn fork(
     }
     let OrphanKey { grain: of, epoch, node } = orphan.key;
     let work = Work::Fork { grain: GrainId(fresh()), of, epoch, node };
-    begin(&api, &closing, &asked, asked.wait(&query)?, work, Some(text)).await
+    begin(&api, &closing, &asked, work, Some(text)).await
 }
 
 /// What the new grain is: as its orphan's grain or another one, with its own name and address.
@@ -160,7 +158,7 @@ pub(super) async fn promote(
     closing: Closing,
     asked: Asked,
 ) -> Answer {
-    let query = asked.query(&["wait"])?;
+    asked.query(&["wait"])?;
     let PromoteBody { dry_run } = asked.json_or_default()?;
     let orphan = find(&api, &id)?;
     let OrphanKey { grain, epoch, node } = orphan.key;
@@ -171,17 +169,12 @@ pub(super) async fn promote(
     })?;
     let work = Work::Promote { grain, epoch, node };
     if dry_run {
-        api.confirm().await?;
-        let (index, dry) = api.look(|world| {
-            let (cluster, observed, now) = (world.cluster, world.observed, world.now);
-            let preview = preview::promote(cluster, observed, now, &head_of, &orphan);
-            let mut dry = as_dry_run(preview);
-            judged(world, &work, &mut dry);
-            (cluster.index, dry)
-        });
-        return Ok(shown(index, dry));
+        let preview = |world: &view::World<'_>| {
+            preview::promote(world.cluster, world.observed, world.now, &head_of, &orphan)
+        };
+        return grain_actions::dry_run(&api, work, preview).await;
     }
-    begin(&api, &closing, &asked, asked.wait(&query)?, work, None).await
+    begin(&api, &closing, &asked, work, None).await
 }
 
 /// Longest word for who wants an orphan removed.
@@ -201,7 +194,7 @@ pub(super) async fn discard(
     closing: Closing,
     asked: Asked,
 ) -> Answer {
-    let query = asked.query(&["wait"])?;
+    asked.query(&["wait"])?;
     let DiscardBody { by, dry_run } = asked.json_or_default()?;
     if by.as_ref().is_some_and(|by| by.chars().count() > BY_MAX || by.chars().any(char::is_control))
     {
@@ -213,29 +206,12 @@ pub(super) async fn discard(
     let OrphanKey { grain: of, epoch, node } = orphan.key;
     let work = Work::Discard { of, epoch, node, by };
     if dry_run {
-        api.confirm().await?;
-        let (index, dry) = api.look(|world| {
-            let (cluster, observed, now) = (world.cluster, world.observed, world.now);
-            let mut dry = as_dry_run(preview::discard(cluster, observed, now, &orphan));
-            judged(world, &work, &mut dry);
-            (cluster.index, dry)
-        });
-        return Ok(shown(index, dry));
+        let preview = |world: &view::World<'_>| {
+            preview::discard(world.cluster, world.observed, world.now, &orphan)
+        };
+        return grain_actions::dry_run(&api, work, preview).await;
     }
-    begin(&api, &closing, &asked, asked.wait(&query)?, work, None).await
-}
-
-async fn begin(
-    api: &Api,
-    closing: &Closing,
-    asked: &Asked,
-    wait: Option<Duration>,
-    work: Work,
-    text: Option<GrainText>,
-) -> Answer {
-    let command = Command::StartOperation { operation: fresh_operation(), work, text };
-    let outcome = api.propose(asked, command).await?;
-    api.begun(outcome, wait, closing).await
+    begin(&api, &closing, &asked, work, None).await
 }
 
 /// An orphan by what it is called.

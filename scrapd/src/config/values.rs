@@ -94,8 +94,6 @@ pub(super) const DATASETS: [(&str, DatasetsKind); 3] =
     [("dir", DatasetsKind::Dir), ("zfs", DatasetsKind::Zfs), ("mem", DatasetsKind::Mem)];
 pub(super) const RUNTIMES: [(&str, RuntimeKind); 3] =
     [("process", RuntimeKind::Process), ("lxc", RuntimeKind::Lxc), ("mem", RuntimeKind::Mem)];
-pub(super) const PRESETS: [(&str, Preset); 3] =
-    [("calm", Preset::Calm), ("standard", Preset::Standard), ("swift", Preset::Swift)];
 pub(super) const FORMATS: [(&str, LogFormat); 2] =
     [("text", LogFormat::Text), ("json", LogFormat::Json)];
 
@@ -228,7 +226,8 @@ fn log(root: &mut Section<'_, '_>) -> Log {
 
 fn timing(root: &mut Section<'_, '_>) -> Timing {
     let mut section = root.section("timing");
-    let default = section.word("preset", &PRESETS).unwrap_or_default().timing();
+    let default =
+        section.word("preset", &Preset::ALL.map(|it| (it.word(), it))).unwrap_or_default().timing();
     let mut lines = Vec::new();
     let mut span = |key, default: Span| match section.parse::<Span>(key) {
         Some(At { line, value }) => {

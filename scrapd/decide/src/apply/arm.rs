@@ -51,9 +51,10 @@ pub(super) fn disarm(
     until: Option<Timestamp>,
     by: &str,
 ) -> Result<Outcome, Refusal> {
-    let since = now(change, node)?.map_or(change.at, |before| before.since);
+    let before = now(change, node)?;
+    let since = before.as_ref().map_or(change.at, |before| before.since);
     let disarmed = Disarmed { since, until, by: by.to_owned() };
-    if now(change, node)?.as_ref() == Some(&disarmed) {
+    if before.as_ref() == Some(&disarmed) {
         return Ok(Outcome::Unchanged);
     }
     let (place, name) = place(change, node)?;

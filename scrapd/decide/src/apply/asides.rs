@@ -43,22 +43,8 @@ pub(crate) fn promotion(
     operation: OperationId,
 ) -> Option<OrphanKey> {
     let running = cluster.operations.get(&operation).filter(|it| !it.state.is_final())?;
-    match &running.work {
-        Work::Promote { grain: of, .. } if *of == grain => self::of(&running.work),
-        Work::Promote { .. }
-        | Work::Fork { .. }
-        | Work::Discard { .. }
-        | Work::Create { .. }
-        | Work::Start { .. }
-        | Work::Stop { .. }
-        | Work::Restart { .. }
-        | Work::Migrate { .. }
-        | Work::Failover { .. }
-        | Work::Drain { .. }
-        | Work::Snapshot { .. }
-        | Work::Restore { .. }
-        | Work::Clone { .. } => None,
-    }
+    let promotes = matches!(&running.work, Work::Promote { grain: of, .. } if *of == grain);
+    if promotes { self::of(&running.work) } else { None }
 }
 
 /// What people call it.

@@ -1,6 +1,5 @@
 //! Commands about networks.
 
-use scrap_schema::command::Command;
 use scrap_schema::event::{Severity, Topic};
 use scrap_schema::id::{GrainId, Name};
 use scrap_schema::spec::{NetworkSpec, Range};
@@ -9,18 +8,6 @@ use super::lots::Lot;
 use super::{About, Change, unchanged_since};
 use crate::cluster::{Cluster, Grain, Key, NetworkState, Outcome};
 use crate::refusal::Refusal;
-
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "the dispatcher sends only the commands about networks here"
-)]
-pub(super) fn apply(change: &mut Change<'_>, command: &Command) -> Result<Outcome, Refusal> {
-    match command {
-        Command::PutNetwork { name, if_index, network } => put(change, name, *if_index, network),
-        Command::DeleteNetwork { name, if_index } => delete(change, name, *if_index),
-        _ => Err(Refusal::out_of_date("not a command about networks")),
-    }
-}
 
 pub(super) fn put(
     change: &mut Change<'_>,
@@ -103,7 +90,11 @@ fn still_given(grain: &Grain, name: &Name, network: &NetworkSpec) -> Result<(), 
     }
 }
 
-fn delete(change: &mut Change<'_>, name: &Name, if_index: Option<u64>) -> Result<Outcome, Refusal> {
+pub(super) fn delete(
+    change: &mut Change<'_>,
+    name: &Name,
+    if_index: Option<u64>,
+) -> Result<Outcome, Refusal> {
     let missing = || Refusal::NotFound { what: "network".to_owned(), name: name.to_string() };
     let state = change.cluster.networks.get(name).ok_or_else(missing)?;
     unchanged_since("network", name, state.modified, if_index)?;

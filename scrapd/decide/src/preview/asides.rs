@@ -20,12 +20,6 @@ fn asked(cluster: &Cluster, now: Now, work: Work, text: Option<GrainText>) -> Pr
     }
 }
 
-fn at(cluster: &Cluster, key: OrphanKey) -> Option<Work> {
-    let orphan = cluster.orphans.get(&key)?;
-    let OrphanKey { grain, epoch, node } = orphan.key;
-    Some(Work::Promote { grain, epoch, node })
-}
-
 /// The first step, if the node has to come back first.
 fn wait(view: View<'_>, node: NodeId) -> Option<String> {
     let away = WaitReason::OrphanAway { node: view.cluster.node_name(node) };
@@ -42,8 +36,8 @@ pub fn promote(
     orphan: &Orphan,
 ) -> Preview {
     let view = View { cluster, observed, now };
-    let Some(work) = at(cluster, orphan.key) else { return Preview::default() };
-    let mut preview = asked(cluster, now, work, None);
+    let OrphanKey { grain: of, epoch, node } = orphan.key;
+    let mut preview = asked(cluster, now, Work::Promote { grain: of, epoch, node }, None);
     let (name, node) = (&grain.name, cluster.node_name(orphan.key.node));
     let owner = grain.owner.map(|owner| cluster.node_name(owner)).unwrap_or_default();
     let mut steps: Vec<String> = wait(view, orphan.key.node).into_iter().collect();

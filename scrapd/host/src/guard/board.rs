@@ -2,6 +2,8 @@
 //! whole. Keepers enter what they keep and until when; the daemon enters its registration and its lease; the guard enters
 //! that it is there, what it had to end, and which registration is over. No locks: nobody can hold up anybody.
 
+mod slot;
+
 use std::fs::File;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -16,7 +18,9 @@ use scrap_schema::time::BootTime;
 
 use super::Arrangements;
 use crate::processes::Process;
-use crate::runtime::IdRange;
+
+pub(crate) use slot::{Entry, Slot};
+pub(super) use slot::{GROUP_MAX, Holder, TAG_MAX};
 
 /// Says what the file is, and in which form. Another form is another number.
 const MAGIC: u64 = 0x5343_5241_5047_0001;
@@ -26,9 +30,6 @@ const HEAD_WORDS: usize = 128;
 const SLOT_WORDS: usize = 64;
 const WORDS: usize = HEAD_WORDS + SLOTS * SLOT_WORDS;
 const BYTES: usize = WORDS * 8;
-/// Longest tag and longest group of a slot.
-pub(super) const TAG_MAX: usize = 128;
-pub(super) const GROUP_MAX: usize = 256;
 /// Nodes that are told of the end of a registration.
 pub(super) const PEERS_MAX: usize = 9;
 const PEER_WORDS: usize = 4;
@@ -54,23 +55,6 @@ mod head {
     pub(super) const PEERS: usize = 24;
     pub(super) const PEER: usize = 32;
 }
-
-/// Words of a slot.
-mod slot {
-    /// 0: free; else the keeper's pid, shifted, and whether all else is filled in.
-    pub(super) const STATE: usize = 0;
-    pub(super) const STARTED: usize = 1;
-    pub(super) const DEADLINE: usize = 2;
-    pub(super) const LENGTHS: usize = 3;
-    pub(super) const IDS: usize = 4;
-    /// The guard has begun to end it.
-    pub(super) const ENDING: usize = 5;
-    pub(super) const TAG: usize = 8;
-    pub(super) const GROUP: usize = 24;
-}
-
-const FREE: u64 = 0;
-const READY: u64 = 1;
 
 /// The board, mapped. Every copy of this value is of the same words.
 #[derive(Debug)]
@@ -379,41 +363,6 @@ impl Board {
             }
         })
     }
-
-    /// All slots, in order.
-    pub(super) fn slots(&self) -> impl Iterator<Item = Slot<'_>> {
-        (0..SLOTS).map(|index| Slot { board: self, at: HEAD_WORDS + index * SLOT_WORDS })
-    }
-
-    /// A keeper enters what it keeps, before anything of it begins.
-    ///
-    /// # Errors
-    /// There is no slot left, or a name is too long.
-    pub(crate) fn enter(&self, entry: &Entry<'_>) -> io::Result<Slot<'_>> {
-        let group = entry.group.unwrap_or_default().as_bytes();
-        let tag = entry.tag.as_bytes();
-        if tag.len() > TAG_MAX || group.len() > GROUP_MAX {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
-        let mine = u64::from(entry.keeper.pid.unsigned_abs()) << 8;
-        let slot = self.slots().find(|slot| {
-            self.word(slot.at).is_some_and(|state| {
-                let taken = state.compare_exchange(FREE, mine, Ordering::SeqCst, Ordering::SeqCst);
-                taken.is_ok()
-            })
-        });
-        let slot = slot.ok_or(io::ErrorKind::StorageFull)?;
-        self.set(slot.at + slot::STARTED, entry.keeper.started);
-        slot.live_until(entry.deadline);
-        let ids = entry.ids.map_or(0, |ids| u64::from(ids.base) | (u64::from(ids.count) << 32));
-        self.set(slot.at + slot::IDS, ids);
-        self.set(slot.at + slot::ENDING, 0);
-        self.set(slot.at + slot::LENGTHS, tag.len() as u64 | ((group.len() as u64) << 16));
-        self.put(slot.at + slot::TAG, tag);
-        self.put(slot.at + slot::GROUP, group);
-        self.set(slot.at + slot::STATE, mine | READY);
-        Ok(slot)
-    }
 }
 
 fn process(pid: u64, started: u64) -> Option<Process> {
@@ -421,88 +370,10 @@ fn process(pid: u64, started: u64) -> Option<Process> {
     Some(Process { pid, started })
 }
 
-/// What a keeper says of what it keeps.
-#[derive(Debug)]
-pub(crate) struct Entry<'a> {
-    pub(crate) keeper: Process,
-    pub(crate) tag: &'a str,
-    pub(crate) group: Option<&'a str>,
-    pub(crate) ids: Option<IdRange>,
-    pub(crate) deadline: Option<BootTime>,
-}
-
-/// One place for one grain.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Slot<'a> {
-    board: &'a Board,
-    at: usize,
-}
-
-/// Who is in a slot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Holder {
-    Nobody,
-    /// A keeper that is still writing: of this pid.
-    Entering(i32),
-    Keeper(Process),
-}
-
-impl Slot<'_> {
-    pub(super) fn holder(&self) -> Holder {
-        let state = self.board.get(self.at + slot::STATE);
-        if state == FREE {
-            return Holder::Nobody;
-        }
-        let pid = i32::try_from(state >> 8).unwrap_or(0);
-        if state & READY == 0 {
-            return Holder::Entering(pid);
-        }
-        Holder::Keeper(Process { pid, started: self.board.get(self.at + slot::STARTED) })
-    }
-
-    /// When what is kept must be dead. `None`: never by itself.
-    pub(super) fn deadline(&self) -> Option<BootTime> {
-        Some(BootTime(self.board.get(self.at + slot::DEADLINE))).filter(|deadline| deadline.0 != 0)
-    }
-
-    /// The keeper has another deadline.
-    pub(crate) fn live_until(&self, deadline: Option<BootTime>) {
-        // Zero would be none: a deadline at the start of the machine is one.
-        self.board.set(self.at + slot::DEADLINE, deadline.map_or(0, |deadline| deadline.0.max(1)));
-    }
-
-    pub(super) fn tag<'b>(&self, into: &'b mut [u8; TAG_MAX]) -> &'b [u8] {
-        let length = narrow(self.board.get(self.at + slot::LENGTHS) & 0xffff);
-        self.board.take(self.at + slot::TAG, length.min(TAG_MAX), into)
-    }
-
-    pub(super) fn group<'b>(&self, into: &'b mut [u8; GROUP_MAX]) -> &'b [u8] {
-        let length = narrow((self.board.get(self.at + slot::LENGTHS) >> 16) & 0xffff);
-        self.board.take(self.at + slot::GROUP, length.min(GROUP_MAX), into)
-    }
-
-    pub(super) fn ids(&self) -> Option<IdRange> {
-        let word = self.board.get(self.at + slot::IDS);
-        let (base, count) = (u32::try_from(word & 0xffff_ffff), u32::try_from(word >> 32));
-        Some(IdRange { base: base.ok()?, count: count.ok()? }).filter(|ids| ids.count != 0)
-    }
-
-    /// The guard begins to end it. Whether that is the first time.
-    pub(super) fn is_to_end(&self) -> bool {
-        let first = self.board.get(self.at + slot::ENDING) == 0;
-        self.board.set(self.at + slot::ENDING, 1);
-        first
-    }
-
-    /// Nothing is left of what was kept.
-    pub(crate) fn leave(&self) {
-        self.board.set(self.at + slot::STATE, FREE);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::IdRange;
 
     fn board() -> (tempfile::TempDir, Board) {
         let folder = tempfile::tempdir().unwrap();

@@ -16,7 +16,7 @@ use crate::processes::Process;
 use crate::runtime::RuntimeCause;
 
 /// A keeper answers at once or not at all.
-const ANSWER: Duration = Duration::from_secs(2);
+pub(super) const ANSWER: Duration = Duration::from_secs(2);
 /// After a kill, processes are gone within this or something is wrong with the machine.
 const KILL: Duration = Duration::from_secs(10);
 
