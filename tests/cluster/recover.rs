@@ -1,6 +1,8 @@
 //! The majority is gone for good: the cluster begins anew from the node that is left, and the others come back.
 
-use std::time::Instant;
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use scrap_schema::api::{GrainState, NodeState, OperationView, QuorumView};
 use scrap_schema::operation::OperationState;
@@ -175,4 +177,118 @@ async fn recovering_is_refused_where_it_is_not_needed_or_not_safe() -> anyhow::R
     let ended = cluster.node_mut("ada")?.ended(SOON).await?;
     assert!(!ended.success(), "the one voter of before was left behind: {ended}");
     cluster.end().await
+}
+
+/// When a recovery is killed: as soon as this is true of its folder.
+type Moment = (&'static str, fn(&Path) -> bool);
+
+fn has_generation(data: &Path) -> bool {
+    let text = fs::read(data.join("node.json")).unwrap_or_default();
+    let identity: Option<serde_json::Value> = serde_json::from_slice(&text).ok();
+    identity.is_some_and(|identity| identity["generation"] == 1)
+}
+
+/// Every change that a recovery makes, in order.
+const MOMENTS: [Moment; 6] = [
+    ("it has looked", |data| data.join("raft.db-wal").exists()),
+    ("it copies what is here", |data| data.join("before-recovery-1.unfinished").exists()),
+    ("that is kept", |data| data.join("before-recovery-1").exists()),
+    ("it has begun", |data| data.join("recover.unfinished").exists()),
+    ("it has entered the generation", has_generation),
+    ("it was about to end", |data| {
+        has_generation(data) && !data.join("recover.unfinished").exists()
+    }),
+];
+
+fn put_back(kept: &Path, data: &Path) -> anyhow::Result<()> {
+    fs::remove_dir_all(data)?;
+    fs::create_dir(data)?;
+    for entry in fs::read_dir(kept)? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            fs::copy(entry.path(), data.join(entry.file_name()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Begins a recovery and kills it then. Whether it was still at work.
+async fn killed(
+    cluster: &Cluster,
+    now: impl Fn(&Path) -> bool + Send + 'static,
+) -> anyhow::Result<bool> {
+    let bob = cluster.node("bob")?;
+    let (mut recovery, data) = (bob.begin(&["recover", "--confirm", "test"])?, bob.data());
+    let work = tokio::task::spawn_blocking(move || -> anyhow::Result<bool> {
+        while !now(&data) {
+            if let Some(ended) = recovery.try_wait()? {
+                anyhow::ensure!(ended.success(), "{ended}");
+                return Ok(false);
+            }
+            std::thread::yield_now();
+        }
+        recovery.kill()?;
+        Ok(!recovery.wait()?.success())
+    });
+    work.await?
+}
+
+#[tokio::test]
+async fn a_recovery_that_is_killed_anywhere_is_done_again() -> anyhow::Result<()> {
+    let mut cluster = Cluster::start(Spec::new(2)).await?;
+    cluster.api.apply(&policy(0)).await?;
+    cluster.node_mut("bob")?.stop().await?;
+    cluster.node_mut("ada")?.stop().await?;
+    let (data, kept) = (cluster.node("bob")?.data(), cluster.root().join("as-it-was"));
+    fs::create_dir(&kept)?;
+    put_back(&data, &kept)?;
+    let before = shown(&cluster, "bob").await?;
+
+    let mut cut_off = 0;
+    for (moment, now) in MOMENTS {
+        put_back(&kept, &data)?;
+        cut_off += u32::from(killed(&cluster, now).await?);
+        done_again(&cluster, moment, &before).await?;
+    }
+    assert!(cut_off >= 4, "only {cut_off} of {} were killed before they had ended", MOMENTS.len());
+    // And between them, wherever that is.
+    for after in (0..12).map(|at| Duration::from_millis(at * 25)) {
+        put_back(&kept, &data)?;
+        let began = Instant::now();
+        killed(&cluster, move |_| began.elapsed() >= after).await?;
+        done_again(&cluster, &format!("after {after:?}"), &before).await?;
+    }
+    cluster.node_mut("bob")?.start()?;
+    let server = cluster.node("bob")?.server();
+    cluster.answers(&server).await?;
+    let policies: String = cluster.api.call(&Call::get("/v1/policies")).await?.body;
+    assert!(policies.contains("\"test\""), "what was there is there: {policies}");
+    cluster.end().await
+}
+
+/// What was cut off says so, and is done by doing it again.
+async fn done_again(cluster: &Cluster, moment: &str, before: &str) -> anyhow::Result<()> {
+    let (bob, data) = (cluster.node("bob")?, cluster.node("bob")?.data());
+    if data.join("recover.unfinished").exists() {
+        let (ran, said) = bob.once(&["run"]).await?;
+        assert!(!ran && said.contains("scrapd recover"), "{moment}: {said}");
+    }
+    let is_over = has_generation(&data) && !data.join("recover.unfinished").exists();
+    let (ok, said) = bob.once(&["recover", "--confirm", "test"]).await?;
+    match is_over {
+        false => assert!(ok && said.contains("as generation 1"), "{moment}: {said}"),
+        true => assert!(!ok && said.contains("is the only voter"), "{moment}: {said}"),
+    }
+    let after = shown(cluster, "bob").await?;
+    let line = |text: &str, key: &str| {
+        text.lines().find(|line| line.starts_with(key)).unwrap_or_default().to_owned()
+    };
+    assert_eq!(line(&after, "cluster:"), line(before, "cluster:"), "{moment}");
+    assert_eq!(line(&after, "generation:"), "generation: 1", "{moment}");
+    assert_eq!(line(&after, "voters:"), "voters:     bob", "{moment}");
+    let kept = data.join("before-recovery-1");
+    let was = fs::read(cluster.root().join("as-it-was/node.json"))?;
+    let is_as_it_was = fs::read(kept.join("node.json"))? == was;
+    assert!(is_as_it_was && kept.join("raft.db").exists(), "{moment}: what was there is kept");
+    Ok(())
 }

@@ -68,7 +68,9 @@ pub async fn recover(config: &Config, wish: &Wish) -> anyhow::Result<()> {
         return Ok(());
     }
     confirmed(&survivor, wish)?;
-    keep(&data_dir, generation)?;
+    if begun.is_none() {
+        keep(&data_dir, generation)?;
+    }
     data_dir.write(RECOVERING, &format!("{generation}\n"))?;
     raft::alone(&settings, &config.advertise.peer).await?;
     begin(settings.of_generation(generation), &identity).await?;
@@ -220,13 +222,10 @@ fn confirmed(survivor: &Survivor, wish: &Wish) -> anyhow::Result<()> {
     Err(Refused { what, hint, exit: Exit::Usage }.into())
 }
 
-/// Keeps the databases as they were, once. They are of no use for going on, only for looking back.
+/// Keeps the databases as they were before the first change. They are of no use for going on, only for looking back.
 fn keep(data_dir: &DataDir, generation: u64) -> anyhow::Result<()> {
     let kept = data_dir.path().join(format!("before-recovery-{generation}"));
-    if kept.exists() {
-        return Ok(());
-    }
-    let half = data_dir.path().join(format!("before-recovery-{generation}.tmp"));
+    let half = data_dir.path().join(format!("before-recovery-{generation}.unfinished"));
     let fail = || format!("cannot keep what was in `{}`", half.display());
     if half.exists() {
         std::fs::remove_dir_all(&half).with_context(fail)?;
@@ -238,6 +237,10 @@ fn keep(data_dir: &DataDir, generation: u64) -> anyhow::Result<()> {
         if parts.iter().any(|part| name.starts_with(part)) && from.is_file() {
             copy(&from, &half.join(&name)).with_context(fail)?;
         }
+    }
+    if kept.exists() {
+        // Of a recovery that was cut off before its first change: what is here now is as old or newer.
+        std::fs::remove_dir_all(&kept).with_context(fail)?;
     }
     std::fs::rename(&half, &kept).with_context(fail)?;
     std::fs::File::open(data_dir.path()).and_then(|folder| folder.sync_all()).with_context(fail)?;

@@ -113,6 +113,14 @@ impl Node {
         Ok((output.status.success(), String::from_utf8_lossy(&said).into_owned()))
     }
 
+    /// Starts `scrapd` of this node with these arguments; what it says goes to the log.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn begin(&self, arguments: &[&str]) -> anyhow::Result<Child> {
+        Ok(self.scrapd(arguments)?.spawn()?)
+    }
+
     /// Everything that its daemon has logged.
     #[must_use]
     pub fn logged(&self) -> String {
