@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use scrap_tests::cluster::api::Call;
 use scrap_tests::cluster::processes::Process;
 use scrap_tests::cluster::{Cluster, SOON, Spec, wait_for};
 
@@ -32,11 +33,17 @@ async fn an_idle_cluster_writes_nothing_to_disk() -> anyhow::Result<()> {
         Ok(quiet.then_some(()))
     })
     .await?;
+    let index = async || cluster.api.hash(&cluster.node("ada")?.server()).await.map(|it| it.index);
+    let indexed = index().await?;
     // The only sleep of this suite that is no pause between two looks: doing nothing is the test.
     tokio::time::sleep(Duration::from_secs(seconds)).await;
     let after = watched(&cluster)?;
     eprintln!("{} processes, {seconds} s", after.len());
-    assert_eq!(after, before, "bytes written to disk, by process");
+    // What was written should be an entry; then it says what for.
+    let entries = index().await? - indexed;
+    let events: String = cluster.api.call(&Call::get("/v1/events?limit=5")).await?.body;
+    let what = format!("bytes written to disk, by process; {entries} entries, events: {events}");
+    assert_eq!(after, before, "{what}");
     assert_eq!(after.len(), 4, "three daemons and a keeper");
     cluster.end().await
 }

@@ -41,6 +41,24 @@ pub use program::main;
 #[cfg(target_os = "linux")]
 pub use start::Guard;
 
+/// Removes the board of a run directory that nobody uses any more, wherever its words are.
+///
+/// # Errors
+/// What the system says.
+#[cfg(target_os = "linux")]
+pub fn remove_board(run_dir: &std::path::Path) -> std::io::Result<()> {
+    board::remove(run_dir)
+}
+
+/// Where there is no guard, there is no board.
+///
+/// # Errors
+/// None.
+#[cfg(not(target_os = "linux"))]
+pub fn remove_board(_: &std::path::Path) -> std::io::Result<()> {
+    Ok(())
+}
+
 /// How a node is guarded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {

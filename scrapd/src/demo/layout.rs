@@ -136,6 +136,8 @@ impl Layout {
     pub(super) fn purge(&self) -> anyhow::Result<()> {
         for node in &self.nodes {
             remove_dir(&node.dir)?;
+            scrap_host::guard::remove_board(&node.run_dir)
+                .with_context(|| format!("cannot remove `{}/guard`", node.run_dir.display()))?;
             remove_dir(&node.run_dir)?;
         }
         for file in ["demo.log", "demo.pid", "lock", MARK] {

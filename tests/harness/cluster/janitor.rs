@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use std::io::{BufRead, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use scrap_tests::cluster::{disk, processes};
 
@@ -17,5 +17,16 @@ fn main() -> std::io::Result<()> {
     }
     input.read_to_end(&mut Vec::new())?;
     processes::kill_all(&folder)?;
+    clear_boards(&folder)?;
     disk::unmount_below(&folder).map_err(std::io::Error::other)
+}
+
+/// The boards of guards that were killed lie in memory, outside of the folder.
+fn clear_boards(folder: &Path) -> std::io::Result<()> {
+    for node in std::fs::read_dir(folder)? {
+        if let Ok(board) = std::fs::read_link(node?.path().join("run/guard")) {
+            let _ = std::fs::remove_file(board);
+        }
+    }
+    Ok(())
 }

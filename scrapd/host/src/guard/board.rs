@@ -2,6 +2,7 @@
 //! whole. Keepers enter what they keep and until when; the daemon enters its registration and its lease; the guard enters
 //! that it is there, what it had to end, and which registration is over. No locks: nobody can hold up anybody.
 
+mod home;
 mod slot;
 
 use std::fs::File;
@@ -63,6 +64,8 @@ pub struct Board {
     /// Keeps the lock of a guard.
     file: OwnedFd,
     path: PathBuf,
+    /// Where its words are.
+    real: PathBuf,
 }
 
 fn narrow(word: u64) -> usize {
@@ -80,6 +83,11 @@ fn machine() -> io::Result<[u64; 2]> {
     Ok(words)
 }
 
+/// Removes the board of a run directory, wherever its words are.
+pub(super) fn remove(run_dir: &Path) -> io::Result<()> {
+    home::remove(&Board::path(run_dir))
+}
+
 impl Board {
     /// Where the board of a run directory is.
     #[must_use]
@@ -93,10 +101,10 @@ impl Board {
     /// What the system says.
     pub fn open(path: &Path) -> io::Result<Self> {
         let file = File::options().read(true).write(true).open(path)?;
-        if file.metadata()?.len() != BYTES as u64 {
+        if file.metadata()?.len() != BYTES as u64 || !home::is_ours(&file)? {
             return Err(io::ErrorKind::NotFound.into());
         }
-        let board = Self::map(file, path)?;
+        let board = Self::map(file, path, std::fs::canonicalize(path)?)?;
         let [one, two] = head::MACHINE;
         if board.get(head::MAGIC) != MAGIC || [board.get(one), board.get(two)] != machine()? {
             return Err(io::ErrorKind::NotFound.into());
@@ -109,27 +117,19 @@ impl Board {
     /// # Errors
     /// What the system says.
     pub(super) fn make(path: &Path) -> io::Result<Self> {
-        use std::os::unix::fs::OpenOptionsExt;
-        let fresh = path.with_extension("new");
-        let file = File::options()
-            .create(true)
-            .truncate(true)
-            .read(true)
-            .write(true)
-            .mode(0o600)
-            .open(&fresh)?;
+        let (file, at) = home::create(path)?;
         file.set_len(BYTES as u64)?;
-        let board = Self::map(file, path)?;
+        let board = Self::map(file, path, at.clone())?;
         let [one, two] = machine()?;
         board.set(head::MACHINE[0], one);
         board.set(head::MACHINE[1], two);
         board.set(head::MAGIC, MAGIC);
-        std::fs::rename(&fresh, path)?;
+        home::put(&at, path)?;
         Ok(board)
     }
 
     #[expect(unsafe_code, reason = "a file that several processes share is mapped")]
-    fn map(file: File, path: &Path) -> io::Result<Self> {
+    fn map(file: File, path: &Path, real: PathBuf) -> io::Result<Self> {
         use rustix::mm::{MapFlags, ProtFlags, mmap};
         let (rights, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED);
         // SAFETY: a new mapping of `BYTES` bytes, wherever the system likes. It is never unmapped.
@@ -137,7 +137,7 @@ impl Board {
         // SAFETY: the mapping has `WORDS` words, begins at a page, and lives as long as the process. Every bit pattern is a
         // word, and whoever else has the file mapped touches it by atomic words too. Nobody makes the file shorter.
         let words = unsafe { std::slice::from_raw_parts(start.cast::<AtomicU64>(), WORDS) };
-        Ok(Self { words, file: file.into(), path: path.to_owned() })
+        Ok(Self { words, file: file.into(), path: path.to_owned(), real })
     }
 
     fn word(&self, at: usize) -> Option<&AtomicU64> {
@@ -191,6 +191,13 @@ impl Board {
             }
             Err(Errno::WOULDBLOCK) => Ok(true),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Clears the words away if another board, or none, is where this one was: nobody would find them any more.
+    pub(super) fn clear_away(&self) {
+        if self.is_replaced() && self.real != self.path {
+            let _ = std::fs::remove_file(&self.real);
         }
     }
 
@@ -375,8 +382,22 @@ mod tests {
     use super::*;
     use crate::runtime::IdRange;
 
-    fn board() -> (tempfile::TempDir, Board) {
-        let folder = tempfile::tempdir().unwrap();
+    struct Folder(tempfile::TempDir);
+
+    impl Folder {
+        fn path(&self) -> &Path {
+            self.0.path()
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            remove(self.path()).unwrap();
+        }
+    }
+
+    fn board() -> (Folder, Board) {
+        let folder = Folder(tempfile::tempdir().unwrap());
         let board = Board::make(&Board::path(folder.path())).unwrap();
         (folder, board)
     }

@@ -86,6 +86,7 @@ impl Watch {
         if let Some(dog) = &self.dog {
             dog.let_go();
         }
+        self.board.clear_away();
     }
 
     /// One round. How long to wait for the next one; `None`: there is nothing to guard and nobody to guard it for.
