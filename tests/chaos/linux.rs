@@ -52,7 +52,7 @@ struct Cluster {
     /// `dir` or `zfs`.
     #[arg(long, default_value = "dir")]
     datasets: String,
-    /// The numbers of the lease, `fast` or `default`; by itself what fits.
+    /// The numbers of the lease: `fast`, `default` or a preset such as `swift`; by itself what fits.
     #[arg(long)]
     timing: Option<String>,
 }
@@ -143,7 +143,9 @@ async fn play(line: Line) -> anyhow::Result<bool> {
             };
             let found = Story::ALL.into_iter().find(|story| story.name() == name);
             let story = found.with_context(|| format!("no such story; there are\n{}", list()))?;
-            stories::play(story, cluster.seed(), cluster.kind(story.nodes(), "fast")).await
+            let witness = story.witness().map(ToOwned::to_owned);
+            let kind = world::Kind { witness, ..cluster.kind(story.nodes(), "fast") };
+            stories::play(story, cluster.seed(), kind).await
         }
     }
 }

@@ -24,6 +24,8 @@ use crate::cluster::wait_for;
 pub enum Story {
     /// Of two nodes each loses its power once: the other one's grain goes on.
     TwoNodes,
+    /// Two nodes and a witness: each of the three loses its power once, and one of the two together with the witness.
+    Witness,
     /// Of three nodes two lose their power.
     LosingTwo,
     /// Everything goes off and comes back, in every order.
@@ -38,8 +40,9 @@ pub enum Story {
 
 impl Story {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::TwoNodes,
+        Self::Witness,
         Self::LosingTwo,
         Self::AllOff,
         Self::Wiped,
@@ -52,6 +55,7 @@ impl Story {
     pub const fn name(self) -> &'static str {
         match self {
             Self::TwoNodes => "two-nodes",
+            Self::Witness => "witness",
             Self::LosingTwo => "losing-two",
             Self::AllOff => "all-off",
             Self::Wiped => "wiped",
@@ -66,6 +70,9 @@ impl Story {
         match self {
             Self::TwoNodes => {
                 "two-nodes   of two nodes each loses its power once; the other one's grain goes on"
+            }
+            Self::Witness => {
+                "witness     two nodes and a witness: any of them may be lost, and no two at once"
             }
             Self::LosingTwo => {
                 "losing-two  of three nodes two lose their power; the third stops what needs a lease"
@@ -86,7 +93,26 @@ impl Story {
     pub const fn nodes(self) -> usize {
         match self {
             Self::TwoNodes => 2,
-            Self::LosingTwo | Self::AllOff | Self::Wiped | Self::Returning | Self::FullDisk => 3,
+            Self::Witness
+            | Self::LosingTwo
+            | Self::AllOff
+            | Self::Wiped
+            | Self::Returning
+            | Self::FullDisk => 3,
+        }
+    }
+
+    /// The node of it that votes and runs nothing.
+    #[must_use]
+    pub const fn witness(self) -> Option<&'static str> {
+        match self {
+            Self::Witness => Some("cleo"),
+            Self::TwoNodes
+            | Self::LosingTwo
+            | Self::AllOff
+            | Self::Wiped
+            | Self::Returning
+            | Self::FullDisk => None,
         }
     }
 }
@@ -98,6 +124,7 @@ impl Story {
 pub async fn play(story: Story, seed: u64, kind: Kind) -> anyhow::Result<bool> {
     let grains = match story {
         Story::Wiped | Story::Returning => 1,
+        Story::Witness => 2,
         Story::TwoNodes | Story::LosingTwo | Story::AllOff | Story::FullDisk => kind.nodes,
     };
     let options = Options {
@@ -114,6 +141,7 @@ pub async fn play(story: Story, seed: u64, kind: Kind) -> anyhow::Result<bool> {
     run.is_busy("at the beginning").await;
     let told = match story {
         Story::TwoNodes => two_nodes(&run).await,
+        Story::Witness => witness(&mut run).await,
         Story::LosingTwo => losing_two(&run).await,
         Story::AllOff => all_off(&run, seed).await,
         Story::Wiped => wiped(&run).await,
@@ -170,6 +198,48 @@ async fn two_nodes(run: &Run) -> anyhow::Result<()> {
         say(&format!("{} {victim} is back; {grain} has gone on all the time", run.at()));
     }
     Ok(())
+}
+
+async fn witness(run: &mut Run) -> anyhow::Result<()> {
+    let world = run.world.clone();
+    for (victim, survivor, number) in [("ben", "ada", 1), ("ada", "ben", 0)] {
+        let grain = run.ledgers.get(number).context("there are two")?.name.clone();
+        ensure!(world.owner(&grain).await? == victim, "{grain} is at home on {victim}");
+        say(&format!("{} {victim} off", run.at()));
+        let off = boot_ms();
+        world.power_off(&[victim.to_owned()]).await?;
+        more(run, number, 20).await?;
+        run.figures.add("power off -> 20 answers elsewhere", boot_ms() - off);
+        let owner = world.owner(&grain).await?;
+        ensure!(owner == survivor, "{grain} is on {owner}");
+        world.power_on(victim).await?;
+        world.is_healed(&run.names()).await?;
+        moves(run, &grain, victim).await?;
+        say(&format!("{} {victim} is back, and {grain} with it", run.at()));
+    }
+    // Without the witness nothing stops, and nothing can be promised any more.
+    say(&format!("{} cleo, the witness, off", run.at()));
+    let lives = trace::lives(&world.traces)?.len();
+    world.power_off(&["cleo".to_owned()]).await?;
+    world.lab.says(&["node", "ls"], "fenced").await?;
+    for number in 0..run.ledgers.len() {
+        more(run, number, 50).await?;
+    }
+    ensure!(trace::lives(&world.traces)?.len() == lives, "a grain was started again");
+    // One of two of three: it must not go on.
+    say(&format!("{} ben off too", run.at()));
+    world.power_off(&["ben".to_owned()]).await?;
+    wait_for(HEALED, "what needs a lease has stopped", async || {
+        Ok(world.processes("ada", "scrap-ledger").is_empty().then_some(()))
+    })
+    .await?;
+    world.power_on("cleo").await?;
+    // The witness and ada are a majority again: both grains run on ada.
+    for number in 0..run.ledgers.len() {
+        more(run, number, 20).await?;
+    }
+    world.power_on("ben").await?;
+    world.is_healed(&run.names()).await
 }
 
 async fn losing_two(run: &Run) -> anyhow::Result<()> {

@@ -39,8 +39,10 @@ pub struct Kind {
     pub datasets: String,
     /// `process` or `lxc`.
     pub runtime: String,
-    /// `fast` or `default`.
+    /// `fast`, `default` or a preset.
     pub timing: String,
+    /// A node that votes and runs nothing.
+    pub witness: Option<String>,
     /// Size of a file system of each node's own for its data folder; none: it has as much as the machine.
     pub data_size: Option<String>,
 }
@@ -52,6 +54,7 @@ impl Default for Kind {
             datasets: "dir".to_owned(),
             runtime: "process".to_owned(),
             timing: "fast".to_owned(),
+            witness: None,
             data_size: Some("256M".to_owned()),
         }
     }
@@ -63,6 +66,8 @@ pub struct World {
     pub lab: Lab,
     /// Names of its nodes.
     pub nodes: Vec<String>,
+    /// Those of them that run grains.
+    pub homes: Vec<String>,
     /// Its API, with the patience of an operator.
     pub api: Api,
     /// Where instances of grains leave their traces.
@@ -96,14 +101,19 @@ impl World {
         if let Some(size) = &kind.data_size {
             spec = spec.option("--data-size", size);
         }
+        if let Some(witness) = &kind.witness {
+            spec = spec.option("--witness", witness);
+        }
         let lab = Lab::start(spec).await?;
-        let nodes = NAMES.iter().take(kind.nodes).map(ToString::to_string).collect();
+        let nodes: Vec<String> = NAMES.iter().take(kind.nodes).map(ToString::to_string).collect();
+        let runs = |node: &&String| kind.witness.as_ref() != Some(*node);
+        let homes = nodes.iter().filter(runs).cloned().collect();
         let api = Api::new((0..kind.nodes).map(server).collect())?;
         let traces = lab.dir.join("traces");
         fs::create_dir_all(&traces)?;
         let (held, verbs) = (Mutex::default(), tokio::sync::Mutex::new(()));
         let (restarts, stop) = (AtomicU64::new(0), Arc::new(AtomicBool::new(false)));
-        Ok(Arc::new(Self { lab, nodes, api, traces, held, verbs, restarts, stop }))
+        Ok(Arc::new(Self { lab, nodes, homes, api, traces, held, verbs, restarts, stop }))
     }
 
     /// The address of a node's API, by its name.
@@ -269,7 +279,7 @@ impl World {
     /// How many copies grains have here.
     #[must_use]
     pub fn copies(&self) -> usize {
-        2.min(self.nodes.len().saturating_sub(1))
+        2.min(self.homes.len().saturating_sub(1))
     }
 
     /// Waits until every node is online, as many vote as should, and these grains run with their copies.

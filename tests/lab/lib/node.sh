@@ -23,6 +23,7 @@ node_config() {
 data_dir = "$DIR/nodes/$node/data"
 run_dir = "$run"
 name = "$node"
+role = "$([ "$node" = "$WITNESS" ] && echo witness || echo data)"
 
 [labels]
 zone = "shelf-$node"
@@ -45,8 +46,12 @@ TOML
     printf '\n[network]\nuplink = "eth0"\n'
   fi
   printf '\n[log]\nfilter = "%s"\n' "$LOG_FILTER"
-  if [ "$TIMING" = fast ]; then
-    cat <<'TOML'
+  case $TIMING in
+    default) return ;;
+    fast) ;;
+    *) printf '\n[timing]\npreset = "%s"\n' "$TIMING"; return ;;
+  esac
+  cat <<'TOML'
 
 [timing]
 renew = "200ms"
@@ -61,7 +66,6 @@ ticks = 9
 heartbeat = "100ms"
 election = "1800ms"
 TOML
-  fi
 }
 
 # Power on: machine, cable, pool. The daemon is not started yet.
