@@ -281,9 +281,24 @@ pub struct Loss {
     pub until: Timestamp,
     /// Length of the window.
     pub window_ms: u64,
+    /// When the owner was last heard of, by its own clock: if that was its end, nothing was written later. `None`: it was not silent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heard: Option<Timestamp>,
     /// Bytes that the owner last reported as written and not copied; more may have followed. `None`: it never said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_known_bytes: Option<Bytes>,
+}
+
+impl Loss {
+    /// What it is if the owner ended when it fell silent, as a part of a sentence. `None`: that would be no less.
+    ///
+    /// Who falls silent is either gone or cut off, and nobody can say which: cut off it writes until its lease has ended.
+    #[must_use]
+    pub fn if_silence_was_the_end(&self) -> Option<String> {
+        let heard = self.heard.filter(|heard| *heard < self.until)?;
+        let less = heard.max(self.from).since(self.from).rounded_up();
+        Some(format!("about {less} if its node died when it fell silent"))
+    }
 }
 
 /// An operation.

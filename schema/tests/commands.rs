@@ -146,7 +146,7 @@ fn text() -> GrainText {
 
 fn loss() -> Loss {
     let until = AT + Span::from_secs(9);
-    Loss { from: AT, until, window_ms: 9_000, last_known_bytes: Some(Bytes(4096)) }
+    Loss { from: AT, until, window_ms: 9_000, heard: Some(AT), last_known_bytes: Some(Bytes(4096)) }
 }
 
 fn of_nodes() -> Vec<Command> {

@@ -243,5 +243,6 @@ pub(crate) fn loss(loss: &Loss, clock: &Clock) -> String {
         Some(bytes) => format!("; {} or more", bytes.rounded()),
         None => String::new(),
     };
-    format!("lost at most what was written in {window}, {from} to {until}{bytes}")
+    let less = loss.if_silence_was_the_end().map(|less| format!("; {less}")).unwrap_or_default();
+    format!("lost at most what was written in {window}, {from} to {until}{less}{bytes}")
 }

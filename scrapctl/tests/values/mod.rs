@@ -173,6 +173,7 @@ pub(crate) fn loss() -> Loss {
         from: ago(86_412),
         until: ago(86_400),
         window_ms: 12_000,
+        heard: None,
         last_known_bytes: Some(Bytes(180 << 10)),
     }
 }

@@ -113,8 +113,8 @@ pub(crate) fn choose(
     owner: NodeId,
     loads: &Loads,
 ) -> Result<Copy, WaitReason> {
-    let until = allowed(view, grain, owner)?;
-    let best = best(view, grain, owner, until, loads)?;
+    let written = allowed(view, grain, owner)?;
+    let best = best(view, grain, owner, written, loads)?;
     if let Some(node) = turning_into_a_copy(view, grain, &best.head, loads) {
         return Err(WaitReason::CopyUnsettled { node: view.cluster.node_name(node) });
     }
@@ -197,10 +197,10 @@ fn best(
     view: View<'_>,
     grain: &Grain,
     owner: NodeId,
-    until: Timestamp,
+    written: Written,
     loads: &Loads,
 ) -> Result<Copy, WaitReason> {
-    let copies = copies(view, grain, until);
+    let copies = copies(view, grain, written);
     let to = asked(view, grain).and_then(|(_, to, _)| to);
     let wanted = Wanted::of(grain, Purpose::Run);
     let holders = copies.iter().map(|copy| copy.node);
@@ -236,8 +236,8 @@ fn order(snapshot: &Snapshot) -> (scrap_schema::id::Epoch, u64) {
     (snapshot.name.epoch, snapshot.name.seq)
 }
 
-/// Whether anything may be decided about this grain at all. Returns until when the owner may have written, by its own wall clock.
-fn allowed(view: View<'_>, grain: &Grain, owner: NodeId) -> Result<Timestamp, WaitReason> {
+/// Whether anything may be decided about this grain at all. Returns until when the owner may have written.
+fn allowed(view: View<'_>, grain: &Grain, owner: NodeId) -> Result<Written, WaitReason> {
     let name = view.cluster.node_name(owner);
     let Some(node) = view.cluster.nodes.get(&owner) else {
         return Err(WaitReason::NoCopy { owner: name });
@@ -251,7 +251,10 @@ fn allowed(view: View<'_>, grain: &Grain, owner: NodeId) -> Result<Timestamp, Wa
         }
         // Nobody wrote in this epoch: what was lost is what the failover before lost.
         let before = grain.last_failover.as_ref().and_then(|failover| failover.loss.as_ref());
-        return Ok(before.map_or(view.now.wall, |loss| loss.until));
+        return Ok(Written {
+            until: before.map_or(view.now.wall, |loss| loss.until),
+            heard: before.and_then(|loss| loss.heard),
+        });
     }
     if !node.liveness.is_surely_stopped() {
         return Err(WaitReason::OwnerSilent { owner: name });
@@ -260,9 +263,9 @@ fn allowed(view: View<'_>, grain: &Grain, owner: NodeId) -> Result<Timestamp, Wa
     if !grain.armed && !attested(view.cluster, grain) && !takes {
         return Err(WaitReason::NeedsWord { owner: name });
     }
-    let until = written_until(view, grain, node);
+    let written = written(view, grain, node);
     if asked(view, grain).is_some() {
-        return Ok(until);
+        return Ok(written);
     }
     let policy = view.cluster.policy_of(grain).failover;
     match policy.mode {
@@ -278,7 +281,7 @@ fn allowed(view: View<'_>, grain: &Grain, owner: NodeId) -> Result<Timestamp, Wa
     }
     match patience(view, grain, node) {
         Some(left) => Err(WaitReason::GraceOfPolicy { left }),
-        None => Ok(until),
+        None => Ok(written),
     }
 }
 
@@ -314,7 +317,7 @@ pub(crate) fn patience(view: View<'_>, grain: &Grain, owner: &Node) -> Option<Sp
 
 /// Whether there is a copy at all that could be promoted if its owner were off.
 pub(crate) fn has_copy(view: View<'_>, grain: &Grain, owner: &Node) -> bool {
-    !copies(view, grain, written_until(view, grain, owner)).is_empty()
+    !copies(view, grain, written(view, grain, owner)).is_empty()
 }
 
 /// Whether every reachable node that should have a copy has told this leader everything, or has had time to.
@@ -324,8 +327,16 @@ fn all_heard(view: View<'_>, grain: &Grain) -> bool {
     heard || view.now.boot.since(view.observed.since) >= CHOOSE_AFTER
 }
 
-/// Until when a node may have written to a grain at most, by its own wall clock.
-fn written_until(view: View<'_>, grain: &Grain, node: &Node) -> Timestamp {
+/// Until when a node may have written to a grain, by its own wall clock.
+#[derive(Debug, Clone, Copy)]
+struct Written {
+    /// At most.
+    until: Timestamp,
+    /// When it was last heard of, if it is silent.
+    heard: Option<Timestamp>,
+}
+
+fn written(view: View<'_>, grain: &Grain, node: &Node) -> Written {
     let timing = view.cluster.timing();
     let silent = match node.liveness {
         // What runs under the lease is certainly dead by then.
@@ -339,7 +350,13 @@ fn written_until(view: View<'_>, grain: &Grain, node: &Node) -> Timestamp {
         | Liveness::Joining
         | Liveness::Online => view.observed.wall_of(node.id, view.now),
     };
-    node.off.as_ref().map_or(silent, |off| silent.min(off.until))
+    let heard = match node.liveness {
+        Liveness::Suspect { last_heard, .. }
+        | Liveness::Fenced { last_heard }
+        | Liveness::Away { last_heard } => Some(last_heard),
+        Liveness::Joining | Liveness::Online => None,
+    };
+    Written { until: node.off.as_ref().map_or(silent, |off| silent.min(off.until)), heard }
 }
 
 /// Nodes that can be reached and were told to keep a copy, or owned it once: nobody else can have one that counts. If its owner was
@@ -357,7 +374,7 @@ fn places(view: View<'_>, grain: &Grain) -> BTreeSet<NodeId> {
 }
 
 /// Every complete copy on the grain's own line, with what its promotion would lose.
-fn copies(view: View<'_>, grain: &Grain, until: Timestamp) -> Vec<Copy> {
+fn copies(view: View<'_>, grain: &Grain, written: Written) -> Vec<Copy> {
     let mut copies = Vec::new();
     for node in places(view, grain) {
         let report = view.observed.report(node, grain.id).and_then(|report| report.data.as_ref());
@@ -369,11 +386,12 @@ fn copies(view: View<'_>, grain: &Grain, until: Timestamp) -> Vec<Copy> {
         let seen = view.observed.copy(grain, node).filter(|copy| copy.common == Some(head.guid));
         let current_to = seen.and_then(|copy| copy.current_to).unwrap_or(head.created);
         let from = current_to.max(head.created);
-        let until = until.max(from);
+        let until = written.until.max(from);
         let loss = Loss {
             from,
             until,
             window_ms: until.since(from).ms(),
+            heard: written.heard,
             last_known_bytes: seen.map(|copy| copy.pending),
         };
         copies.push(Copy { node, head, loss });

@@ -204,8 +204,10 @@ fn given_away(
             loads.will_run(copy.node, grain);
             let (to, epoch) = (view.cluster.node_name(copy.node), grain.epoch.next());
             let (head, window) = (&copy.head, Span::from_ms(copy.loss.window_ms).rounded_up());
+            let less = copy.loss.if_silence_was_the_end();
+            let less = less.map(|less| format!(", {less}")).unwrap_or_default();
             let step = format!(
-                "start grain {name} on node {to}, epoch {epoch}, from snapshot {} of {}: at most {window} of writes are lost",
+                "start grain {name} on node {to}, epoch {epoch}, from snapshot {} of {}: at most {window} of writes are lost{less}",
                 head.guid, head.created
             );
             if loss.as_ref().is_none_or(|loss| loss.window_ms < copy.loss.window_ms) {

@@ -42,6 +42,8 @@ pub struct Loss {
     pub epoch: u64,
     /// Length of the told window, in milliseconds.
     pub told_ms: u64,
+    /// What was told of it if the owner had ended when it fell silent.
+    pub if_dead_ms: u64,
     /// From the first lost entry until the last moment in which one can have been written; 0: nothing was lost.
     pub real_ms: u64,
     /// How many acknowledged entries.
@@ -127,6 +129,9 @@ impl Account {
             losses.push(Loss {
                 epoch: *epoch,
                 told_ms: failover.loss.as_ref().map_or(0, |loss| loss.window_ms),
+                if_dead_ms: failover.loss.as_ref().map_or(0, |loss| {
+                    loss.heard.unwrap_or(loss.until).min(loss.until).since(loss.from).ms()
+                }),
                 real_ms: u64::try_from(real).unwrap_or_default(),
                 entries: times.len(),
             });
@@ -152,6 +157,7 @@ mod tests {
             from: Timestamp(from),
             until: Timestamp(until),
             window_ms: u64::try_from(until - from).expect("forward"),
+            heard: None,
             last_known_bytes: None,
         });
         let failover = FailoverView {
@@ -182,7 +188,7 @@ mod tests {
         assert_eq!(word(&account(&[1, 2, 3, 4], &[], None)), "PASS");
         let told = account(&[1, 4], &[1, 2, 3], Some((150, 900)));
         assert_eq!(word(&told), "PASS");
-        let loss = Loss { epoch: 2, told_ms: 750, real_ms: 110, entries: 2 };
+        let loss = Loss { epoch: 2, told_ms: 750, if_dead_ms: 750, real_ms: 110, entries: 2 };
         assert_eq!(told.losses(), [loss]);
     }
 

@@ -74,7 +74,7 @@ pub async fn ledgers(world: &Arc<World>, count: usize) -> anyhow::Result<Vec<Arc
     let mut manifests = ledgers::policy(world.copies());
     for (number, port) in (0..count).zip(PORT..) {
         let ledger = Ledger::new(world, &format!("led-{number}"), port)?;
-        let prefer = world.nodes.get(number % world.nodes.len()).context("there are nodes")?;
+        let prefer = world.homes.get(number % world.homes.len()).context("there are nodes")?;
         manifests.push_str("---\n");
         manifests.push_str(&ledger.manifest(prefer)?);
         ledgers.push(ledger);
@@ -288,6 +288,8 @@ impl Run {
             account.judge(&mut self.judgement);
             for loss in account.losses() {
                 self.figures.add("loss of a failover, told", loss.told_ms);
+                self.figures
+                    .add("loss of a failover, told if silence was the end", loss.if_dead_ms);
                 self.figures.add("loss of a failover, real", loss.real_ms);
             }
         }

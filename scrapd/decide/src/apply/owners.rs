@@ -321,7 +321,9 @@ fn lost(loss: Option<&Loss>) -> String {
         None => "nothing is lost".to_owned(),
         Some(loss) => {
             let window = scrap_schema::unit::Span::from_ms(loss.window_ms).rounded_up();
-            format!("at most {window} of writes are lost (after {})", loss.from)
+            let less = loss.if_silence_was_the_end();
+            let less = less.map(|less| format!("; {less}")).unwrap_or_default();
+            format!("at most {window} of writes are lost (after {}{less})", loss.from)
         }
     }
 }

@@ -168,7 +168,7 @@ mod tests {
 
     fn loss(from: i64, until: i64) -> Loss {
         let (from, until) = (Timestamp(from), Timestamp(until));
-        Loss { from, until, window_ms: until.since(from).ms(), last_known_bytes: None }
+        Loss { from, until, window_ms: until.since(from).ms(), heard: None, last_known_bytes: None }
     }
 
     #[test]

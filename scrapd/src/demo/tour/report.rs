@@ -164,6 +164,7 @@ mod tests {
             from: Timestamp(1_000),
             until: Timestamp(4_500),
             window_ms: 3_500,
+            heard: None,
             last_known_bytes: Some(Bytes(2048)),
         };
         let head = Snapshot {
