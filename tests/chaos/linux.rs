@@ -144,7 +144,7 @@ async fn play(line: Line) -> anyhow::Result<bool> {
             let found = Story::ALL.into_iter().find(|story| story.name() == name);
             let story = found.with_context(|| format!("no such story; there are\n{}", list()))?;
             let witness = story.witness().map(ToOwned::to_owned);
-            let kind = world::Kind { witness, ..cluster.kind(story.nodes(), "fast") };
+            let kind = world::Kind { witness, ..cluster.kind(story.nodes(), story.timing()) };
             stories::play(story, cluster.seed(), kind).await
         }
     }

@@ -225,3 +225,37 @@ fn is_urgent(daemon: &Daemon, told: &Told) -> bool {
         })
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_renewal_says_what_is_new_what_changed_and_what_is_gone() {
+        let report = |trouble: &str| {
+            let trouble = Some(trouble.to_owned());
+            GrainReport { data: None, run: None, copies: BTreeMap::new(), trouble }
+        };
+        let all = |reports: &[(u128, &str)]| -> BTreeMap<GrainId, GrainReport> {
+            reports.iter().map(|(grain, trouble)| (GrainId(*grain), report(trouble))).collect()
+        };
+        let told = Told { reports: all(&[(1, "a"), (2, "b"), (3, "c")]), ..Told::default() };
+        let said = difference(&told, &all(&[(1, "a"), (2, "B"), (4, "d")]));
+        let expected =
+            [(GrainId(2), Some(report("B"))), (GrainId(3), None), (GrainId(4), Some(report("d")))];
+        assert_eq!(said, expected.into());
+        assert_eq!(
+            difference(&Told::default(), &all(&[(1, "a")])).len(),
+            1,
+            "all, if nothing is known"
+        );
+    }
+
+    #[test]
+    fn no_two_registrations_have_one_number() {
+        let numbers: std::collections::BTreeSet<u64> = (0..1000).map(|_| fresh()).collect();
+        assert_eq!(numbers.len(), 1000);
+        // Every reader of JSON can hold them.
+        assert!(numbers.iter().all(|number| *number < 1 << 53 && *number != 0));
+    }
+}

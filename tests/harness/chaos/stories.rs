@@ -102,6 +102,21 @@ impl Story {
         }
     }
 
+    /// The numbers of the lease that it is played with.
+    #[must_use]
+    pub const fn timing(self) -> &'static str {
+        match self {
+            // What leads is lost too: the fast numbers are so short that a grain does not live through an election.
+            Self::Witness => "default",
+            Self::TwoNodes
+            | Self::LosingTwo
+            | Self::AllOff
+            | Self::Wiped
+            | Self::Returning
+            | Self::FullDisk => "fast",
+        }
+    }
+
     /// The node of it that votes and runs nothing.
     #[must_use]
     pub const fn witness(self) -> Option<&'static str> {

@@ -155,3 +155,114 @@ fn a_change_of_role_that_was_refused_looks_for_writes_again() {
     state.failed(Lane::Shape(WEB), "the head has writes of its own".to_owned(), BootTime(2));
     assert_eq!(state.facts.data[&WEB].dirty, None);
 }
+
+#[test]
+fn a_grant_counts_from_its_sending_once_what_the_leader_knew_is_applied_here() {
+    let mut state = State::default();
+    let granted = |state: &State| state.facts.lease.granted;
+    let answer = |sent, index, verdict| {
+        let sent = BootTime(sent);
+        Update::Answered(RenewalAnswer { sent, verdict, index, wants_full: false }, BootTime(900))
+    };
+    state.take(answer(100, 10, Verdict::Granted));
+    state.applied(9);
+    assert_eq!(granted(&state), None, "the picture of the cluster is older than the grant");
+    state.applied(10);
+    assert_eq!(granted(&state), Some(BootTime(100)));
+    state.take(answer(200, 10, Verdict::Suspected));
+    state.take(answer(300, 10, Verdict::Unregistered));
+    state.take(answer(50, 10, Verdict::Granted));
+    state.applied(11);
+    assert_eq!(granted(&state), Some(BootTime(100)), "neither refused nor late ones count");
+    state.take(Update::Granted(Some(BootTime(80))));
+    state.take(Update::Granted(None));
+    assert_eq!(granted(&state), Some(BootTime(100)));
+    state.take(Update::Granted(Some(BootTime(150))));
+    assert_eq!(granted(&state), Some(BootTime(150)), "what an earlier daemon was granted");
+}
+
+#[test]
+fn a_look_from_before_a_start_or_a_stop_is_not_believed() {
+    let mut state = State::default();
+    let as_of = state.changes;
+    state.take(Update::Started(WEB, Epoch(3), true));
+    state.take(Update::Instances(Listing::default(), as_of));
+    assert!(runs(&state) && state.facts.runs[&WEB].armed, "it began after the look");
+    let as_of = state.changes;
+    state.take(Update::Stopped(WEB, StopReason::Unwanted));
+    state.take(Update::Instances(seen(InstanceState::Running), as_of));
+    assert!(!alive(&state), "it was stopped after the look");
+    state.take(Update::Instances(seen(InstanceState::Running), state.changes));
+    assert!(alive(&state));
+    state.take(Update::Instances(Listing::default(), state.changes));
+    assert!(!alive(&state) && state.facts.runs[&WEB].stopped.is_some(), "it has vanished");
+}
+
+#[test]
+fn what_a_look_says_of_a_running_grain_is_taken_whole() {
+    let mut state = State::default();
+    state.take(Update::Started(WEB, Epoch(3), false));
+    let mut listing = seen(InstanceState::BackingOff);
+    listing.instances[0].epoch = Epoch(4);
+    listing.instances[0].deadline = Some(BootTime(70));
+    state.take(Update::Instances(listing, state.changes));
+    let run = &state.facts.runs[&WEB];
+    assert_eq!((run.alive, run.up, run.armed, run.epoch), (true, false, true, Epoch(4)));
+    state.take(Update::Disarmed(WEB));
+    assert!(!state.facts.runs[&WEB].armed);
+    state.take(Update::Armed(WEB));
+    assert!(state.facts.runs[&WEB].armed);
+}
+
+#[test]
+fn pauses_after_failures_double_up_to_half_a_minute() {
+    let mut state = State::default();
+    let lane = Lane::Copy(WEB, NodeId(2));
+    let pauses: Vec<u64> = (0..9)
+        .map(|_| {
+            state.failed(lane, "refused".to_owned(), BootTime(0));
+            state.facts.failed[&lane].retry_at.0
+        })
+        .collect();
+    assert_eq!(pauses, [250, 500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000]);
+    state.succeeded(lane, true);
+    assert!(state.facts.failed.is_empty());
+}
+
+#[test]
+fn what_a_check_found_of_an_earlier_start_says_nothing_of_this_one() {
+    let mut state = State::default();
+    state.take(Update::Started(WEB, Epoch(1), false));
+    let checked = |start, result| Checked { start, result, counts: true, at: Timestamp(5) };
+    state.take(Update::Health(WEB, checked(0, Ok(()))));
+    assert_eq!(state.facts.runs[&WEB].ready, None);
+    state.take(Update::Health(WEB, checked(1, Err("port 80 is closed".to_owned()))));
+    assert_eq!((state.facts.runs[&WEB].healthy, state.facts.runs[&WEB].failing), (Some(false), 1));
+    state.take(Update::Health(WEB, checked(1, Ok(()))));
+    let run = &state.facts.runs[&WEB];
+    assert_eq!((run.ready, run.failing, &run.ailment), (Some(Timestamp(5)), 0, &None));
+    state.take(Update::Stopped(WEB, StopReason::Unwell));
+    state.take(Update::Health(WEB, checked(1, Ok(()))));
+    assert_eq!(state.facts.runs[&WEB].healthy, None, "what is stopped answers nobody");
+}
+
+#[test]
+fn a_look_for_writes_counts_until_the_next_snapshot() {
+    let mut state = State::default();
+    let snapshot = |seq| Snapshot {
+        name: SnapshotName { epoch: Epoch(1), seq, purpose: Purpose::Replication },
+        guid: Guid(seq),
+        created: Timestamp(0),
+    };
+    let with = |seqs: &[u64]| {
+        let snapshots = seqs.iter().map(|seq| snapshot(*seq)).collect();
+        Update::Data(WEB, Some(Dataset { snapshots, ..dataset(Role::Owner, 1) }))
+    };
+    let dirty = Dirty { bytes: Bytes(7), at: Timestamp(1), probed: BootTime(1) };
+    state.take(with(&[1]));
+    state.take(Update::Dirty(WEB, dirty));
+    state.take(with(&[1]));
+    assert_eq!(state.facts.data[&WEB].dirty, Some(dirty));
+    state.take(with(&[1, 2]));
+    assert_eq!(state.facts.data[&WEB].dirty, None);
+}
