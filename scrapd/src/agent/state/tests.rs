@@ -3,6 +3,7 @@
 use scrap_host::datasets::DatasetId;
 use scrap_host::runtime::{Instance, InstanceState, Listing, RuntimeCause, RuntimeError};
 use scrap_schema::id::{Epoch, GrainId, NodeId};
+use scrap_schema::node::Verdict;
 use scrap_schema::snapshot::{Purpose, Snapshot, SnapshotName};
 
 use super::*;
