@@ -282,11 +282,17 @@ async fn stream(
         Ok(offer) => offer,
         Err(error) => return refusal(StatusCode::BAD_REQUEST, format!("no offer: {error}")),
     };
-    match transfer::receive(&daemon, grain, &offer, body.into_data_stream(), IDLE).await {
-        Ok(received) => Json(received).into_response(),
-        Err(error) => {
+    // In a task of its own: a sender that dies takes its request along, and what has arrived of it must become known all the same, or
+    // a failover would take this copy for an older one than it is.
+    let work = tokio::spawn(async move {
+        transfer::receive(&daemon, grain, &offer, body.into_data_stream(), IDLE).await
+    });
+    match work.await {
+        Ok(Ok(received)) => Json(received).into_response(),
+        Ok(Err(error)) => {
             tracing::debug!(%grain, error = chain(&error), "stream not taken in");
             refusal(StatusCode::CONFLICT, chain(&error))
         }
+        Err(error) => refusal(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
     }
 }
