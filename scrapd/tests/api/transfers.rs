@@ -2,18 +2,24 @@
 
 use std::time::Duration;
 
+use axum::body::Body;
+use axum::http::Request;
 use scrap_decide::obey::Lane;
 use scrap_decide::replicate::Traffic;
+use scrap_host::datasets::{DatasetId, Datasets, Shape};
 use scrap_schema::command::Command;
 use scrap_schema::id::{Epoch, GrainId, NodeId, OperationId};
 use scrap_schema::operation::Work;
-use scrap_schema::snapshot::Guid;
+use scrap_schema::snapshot::{Guid, Purpose, SnapshotName};
+use scrap_schema::time::Timestamp;
+use scrap_schema::unit::Bytes;
 use scrapd::execute::Trouble;
 use scrapd::transfer::{FULL_MAX, HEADER_OFFER, OfferBody, Turn};
 use scrapd::{api, peer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
+use tower::ServiceExt;
 
 use super::lab::{LIMIT, Lab, Node};
 
@@ -44,6 +50,58 @@ async fn silent_sender(node: &Node, grain: GrainId, offer: &OfferBody) -> TcpStr
     );
     stream.write_all(head.as_bytes()).await.unwrap();
     stream
+}
+
+/// A whole stream as it stands on the wire: its one frame, and the trailer.
+async fn whole(node: &Node, grain: GrainId) -> (Guid, Vec<u8>) {
+    let datasets = &node.daemon.host.datasets;
+    datasets.create(grain, Epoch(1), Shape::of(Bytes(1 << 20))).await.unwrap();
+    let name = SnapshotName { epoch: Epoch(1), seq: 1, purpose: Purpose::Replication };
+    let state = datasets.snapshot(grain, &name, Timestamp(1)).await.unwrap();
+    let mut payload = Vec::new();
+    datasets.send(DatasetId::Grain(grain), None, state.guid, &mut payload).await.unwrap();
+    let mut wire = u32::try_from(payload.len()).unwrap().to_be_bytes().to_vec();
+    wire.extend(&payload);
+    wire.extend([0; 4]);
+    wire.extend((payload.len() as u64).to_be_bytes());
+    wire.extend(blake3::hash(&payload).as_bytes());
+    (state.guid, wire)
+}
+
+#[tokio::test]
+async fn what_a_sender_sent_is_known_although_it_died_before_it_heard_so() {
+    let lab = Lab::three().await;
+    let grain = copied(&lab).await;
+    let (to, wire) = whole(&lab.nodes[0], grain).await;
+    let daemon = &lab.nodes[1].daemon;
+    let (taken, all_taken) = tokio::sync::oneshot::channel();
+    // Nothing comes after what was sent, not even the end of the request, until that is taken.
+    let body = futures_util::stream::unfold((Some(wire), Some(taken)), |(wire, taken)| async {
+        match (wire, taken) {
+            (Some(wire), taken) => Some((Ok::<_, std::io::Error>(wire), (None, taken))),
+            (None, Some(taken)) => {
+                let _ = taken.send(());
+                None
+            }
+            (None, None) => None,
+        }
+    });
+    let offer = serde_json::to_string(&offer(&lab, to.0)).unwrap();
+    let request = Request::post(format!("/peer/streams/{grain}"))
+        .header("x-scrap-cluster", daemon.cluster_id.to_string())
+        .header(HEADER_OFFER, offer)
+        .body(Body::from_stream(body))
+        .unwrap();
+    let answer = peer::routes(daemon.clone()).oneshot(request);
+    tokio::select! {
+        biased;
+        _ = all_taken => (),
+        answer = answer => panic!("the sender heard: {answer:?}"),
+    }
+    let has = || {
+        daemon.agent.with(|state| state.facts.newest(grain).is_some_and(|newest| newest.guid == to))
+    };
+    wait_for("the agent knows what has come", has).await;
 }
 
 async fn wait_for(what: &str, condition: impl Fn() -> bool) {
