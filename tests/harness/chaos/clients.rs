@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::Context;
 use reqwest::Method;
 use scrap_schema::api::PolicyView;
 use scrap_schema::problem::{Code, Problem};
@@ -16,8 +15,9 @@ use tokio::time::{Instant, sleep};
 use super::history::{FIRST, History};
 use super::linear::Deed;
 use super::random::Random;
-use super::world::{World, boot_ms};
+use super::world::{HEALED, World, boot_ms};
 use crate::cluster::api::{Answer, Api, Call};
+use crate::cluster::wait_for;
 
 /// Registers that are used at a time.
 const SLOTS: usize = 4;
@@ -276,13 +276,15 @@ impl Clients {
     /// Everybody has ended: every register that was used is read once more, at every node.
     ///
     /// # Errors
-    /// If a node does not answer.
+    /// If a node does not answer in time.
     pub async fn read_all(&self) -> anyhow::Result<()> {
         for key in self.history.keys() {
             for node in &self.world.nodes {
-                self.read(&key, node)
-                    .await
-                    .with_context(|| format!("{node} does not read {key}"))?;
+                // What is not answered is no evidence.
+                wait_for(HEALED, &format!("{node} reads {key}"), async || {
+                    Ok(self.read(&key, node).await)
+                })
+                .await?;
             }
         }
         Ok(())
