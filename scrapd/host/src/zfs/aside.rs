@@ -51,7 +51,7 @@ impl SetAside {
             None => {
                 let Some(id) = self.freeze(inner, last).await? else { return Ok(None) };
                 let (from, to) = (inner.names.of(self.grain()), inner.names.of(id));
-                inner.tools.zfs(&["rename", &from, &to]).await?;
+                inner.rename(&from, &to).await?;
                 id
             }
         };

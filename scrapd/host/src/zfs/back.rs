@@ -52,7 +52,7 @@ impl Inner {
             return Ok(None);
         }
         let (from, to) = (self.names.of(orphan_id), self.names.of(id));
-        self.tools.zfs(&["rename", &from, &to]).await?;
+        self.rename(&from, &to).await?;
         if last == Back::Moved {
             return Ok(None);
         }

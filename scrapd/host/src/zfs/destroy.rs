@@ -55,9 +55,20 @@ impl Inner {
     pub(super) async fn remove(&self, id: DatasetId) -> Result<()> {
         let (name, trash) = (self.names.of(id), self.names.trash(id, random()?));
         self.unmount(&name).await?;
-        self.tools.zfs(&["rename", &name, &trash]).await?;
+        self.rename(&name, &trash).await?;
         super::remove_mountpoint(self.names.mountpoint(id)).await?;
         self.remove_named(&trash).await
+    }
+
+    /// Gives a dataset another name. ZFS unmounts what depends on it meanwhile, and says that it failed when one of those cannot be
+    /// mounted again, although the name is changed by then: what is tried once more is missing, and is there under the new name.
+    pub(super) async fn rename(&self, from: &str, to: &str) -> Result<()> {
+        match self.tools.zfs(&["rename", from, to]).await {
+            Err(Cause::Missing) => {
+                self.tools.zfs(&["list", "-H", "-o", "name", to]).await.map(drop)
+            }
+            done => done.map(drop),
+        }
     }
 
     /// Takes a dataset away with its snapshots, by its name; a missing one is fine. What is a clone of it gets what it

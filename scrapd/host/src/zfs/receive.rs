@@ -281,7 +281,7 @@ impl Inner {
                     self.remove(begun.id).await?;
                 }
                 self.settle_aside(id, header, epoch).await?;
-                self.tools.zfs(&["rename", &name, &self.names.of(id)]).await?;
+                self.rename(&name, &self.names.of(id)).await?;
             }
         }
         self.must(id).await
@@ -349,9 +349,9 @@ impl Inner {
         let (aside, place) = (self.names.incoming(id), self.names.of(id));
         let trash = self.names.trash(id, super::random()?);
         if self.find(id).await?.is_some() {
-            self.tools.zfs(&["rename", &place, &trash]).await?;
+            self.rename(&place, &trash).await?;
         }
-        self.tools.zfs(&["rename", &aside, &place]).await?;
+        self.rename(&aside, &place).await?;
         self.unset(&place, READY).await?;
         self.remove_named(&trash).await
     }
