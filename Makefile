@@ -10,8 +10,15 @@ LAB ?= tests/lab/lab
 LAB_UP ?=
 # Parts of the platform lane: `make platform PLATFORM=host`, or `cluster`; both if nobody says.
 PLATFORM ?=
-# Histories that `make sim` plays of each kind.
-SEEDS ?= 1000
+# Histories that `make sim` plays, of all kinds in turn.
+SEEDS ?= 2000
+# The first of them, for those who want others: `make sim SEED=1000000`; also for `make sim-night` and `make accept`.
+SEED ?= 0
+# How long `make sim-night` goes on.
+HOURS ?= 8
+# What `make accept` shows, such as `make accept ID=A1`, and how much of it: `N=100000`.
+ID ?=
+N ?=
 # How long `make chaos` goes on, and more options of it, such as `CHAOS="--nodes 5 --seed 7"`.
 MINUTES ?= 5
 CHAOS ?=
@@ -49,6 +56,7 @@ test: tools ## Run every test (with cargo-nextest if it is installed)
 		echo "cargo-nextest is not installed: plain cargo test it is"; \
 		$(CARGO) test --workspace --no-fail-fast; \
 	fi
+	@$(MAKE) sim
 	@$(MAKE) platform
 
 platform-vm: tools ## As root: suites and a cluster in small machines with OpenZFS, its library and LXC
@@ -61,14 +69,28 @@ soak: build ## Kill daemons a hundred times under load, watch an idle cluster fo
 	@SCRAP_KILL_ROUNDS=100 SCRAP_IDLE_SECS=60 $(CARGO) test $(CARGO_FLAGS) -p scrap-tests --test cluster -- \
 		--nocapture --test-threads 1 soak idle
 
-sim: tools ## Play random histories of a simulated cluster; `make sim SEEDS=2000`
+sim: tools ## Play random histories of a simulated cluster, part of `make test`; `make sim SEEDS=20000 SEED=7`
+	@$(CARGO) build --workspace --bin scrap-sim
+	@target/debug/scrap-sim --seeds $(SEEDS) --from $(SEED)
+
+sim-night: tools ## The same with optimised programs, for hours: `make sim-night HOURS=8 SEED=1000000`
 	@$(CARGO) build --release -p scrap-tests --bin scrap-sim
-	@target/release/scrap-sim --seeds $(SEEDS)
-	@target/release/scrap-sim --seeds $(SEEDS) --hard
+	@target/release/scrap-sim --seeds 1000000000 --from $(SEED) --minutes $$(( $(HOURS) * 60 ))
 
 chaos: build ## As root: faults over a real cluster in a lab while clients work; `make chaos MINUTES=60`
 	@./.ci/tools platform
 	@$(BIN_DIR)/scrap-chaos --minutes $(MINUTES) $(CHAOS)
+
+accept: tools ## Show an acceptance figure: `make accept ID=A1 N=1000000 SEED=7`; A4, A6, A7 and A8 as root, in a lab
+	@case "$(ID)" in \
+	A1|A2|A12|A13) $(CARGO) build --release -p scrap-tests --bin scrap-sim && \
+		target/release/scrap-sim accept $(ID) --seed $(SEED) $(if $(N),--n $(N)) ;; \
+	A3) $(CARGO) build --release -p scrap-tests --features mutants --bin scrap-sim && \
+		target/release/scrap-sim accept A3 --seed $(SEED) $(if $(N),--n $(N)) ;; \
+	A4|A6|A7|A8) $(MAKE) build && ./.ci/tools platform && \
+		$(BIN_DIR)/scrap-chaos accept $(ID) $(if $(SEED:0=),--seed $(SEED)) $(if $(N),-n $(N)) ;; \
+	*) echo "make accept ID=A1|A2|A3|A4|A6|A7|A8|A12|A13"; exit 2 ;; \
+	esac
 
 mutants: tools ## Plant one bug after the other in the protocol and say which the simulator finds
 	@$(CARGO) build --release -p scrap-tests --features mutants --bin scrap-sim
@@ -112,4 +134,4 @@ man: build ## Write the manual pages of scrapctl into target/man
 tools:
 	@./.ci/tools
 
-.PHONY: help build demo demo-stop lab lab-stop test platform platform-vm soak sim chaos mutants bench bench-platform verify fix bless man tools
+.PHONY: help build demo demo-stop lab lab-stop test platform platform-vm soak sim sim-night accept chaos mutants bench bench-platform verify fix bless man tools

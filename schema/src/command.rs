@@ -147,6 +147,9 @@ pub enum Command {
         /// This start of the daemon was registered before, and registers again because its lease was not renewed.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         again: bool,
+        /// Log index that it had applied then: an earlier registration that comes late says nothing about now. `None`: of an older version.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seen: Option<u64>,
     },
     /// A node is silent: its renewals are refused from now on, the countdown starts.
     SuspectNode { node: NodeId, boot: BootId, last_heard: Timestamp },
@@ -278,11 +281,31 @@ pub enum Command {
     /// The first dataset of a grain exists.
     GrainBorn { grain: GrainId, epoch: Epoch },
     /// From now on its owner runs it under the lease: it may be given away when the node is fenced.
-    GrainArmed { grain: GrainId, epoch: Epoch },
+    GrainArmed {
+        grain: GrainId,
+        epoch: Epoch,
+        /// Log index that its node had applied when it saw this: what was ordered or reported since is newer. `None`: of an older version.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seen: Option<u64>,
+    },
     /// It answers.
-    GrainStarted { grain: GrainId, epoch: Epoch, at: Timestamp },
+    GrainStarted {
+        grain: GrainId,
+        epoch: Epoch,
+        at: Timestamp,
+        /// As above.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seen: Option<u64>,
+    },
     /// It is verified stopped.
-    GrainStopped { grain: GrainId, epoch: Epoch, at: Timestamp },
+    GrainStopped {
+        grain: GrainId,
+        epoch: Epoch,
+        at: Timestamp,
+        /// As above.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seen: Option<u64>,
+    },
     /// It is verified stopped for a hand-over, and this is its last state.
     GrainReleased {
         grain: GrainId,
@@ -307,11 +330,21 @@ pub enum Command {
         head: Snapshot,
         newer: Bytes,
         used: Bytes,
+        /// As above.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seen: Option<u64>,
     },
     /// An operation cannot go on at a node; the leader fails it.
     OperationStuck { grain: GrainId, operation: OperationId, node: NodeId, why: String },
     /// Its checks have failed so often that it counts as ill, and why; `None`: it is well again.
-    GrainHealth { grain: GrainId, epoch: Epoch, ailment: Option<String> },
+    GrainHealth {
+        grain: GrainId,
+        epoch: Epoch,
+        ailment: Option<String>,
+        /// As above.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seen: Option<u64>,
+    },
     /// Its owner cannot begin its epoch: the state that it should go on from is not there. `sure`: it has applied that it said so, so it
     /// never will, and nothing of the grain runs there.
     GrainDeclined {
@@ -321,7 +354,15 @@ pub enum Command {
         sure: bool,
     },
     /// What a node kept aside is not aside there any more: a person had it removed, or it is the head of its grain again.
-    OrphanGone { grain: GrainId, orphan_epoch: Epoch, node: NodeId, head_again: bool },
+    OrphanGone {
+        grain: GrainId,
+        orphan_epoch: Epoch,
+        node: NodeId,
+        head_again: bool,
+        /// As above.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seen: Option<u64>,
+    },
     // --- networks
     /// Make or change a network.
     PutNetwork { name: Name, if_index: Option<u64>, network: NetworkSpec },
@@ -472,7 +513,7 @@ impl fmt::Display for Command {
             Self::GrainDeclined { grain, epoch, sure: true } => {
                 write!(f, "the owner of grain {grain} never begins epoch {epoch}")
             }
-            Self::OrphanGone { grain, orphan_epoch, node, head_again } => {
+            Self::OrphanGone { grain, orphan_epoch, node, head_again, .. } => {
                 let how = if *head_again { "is its head again" } else { "is removed" };
                 write!(
                     f,

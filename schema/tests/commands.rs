@@ -277,9 +277,9 @@ fn of_owners() -> Vec<Command> {
 fn of_facts() -> Vec<Command> {
     vec![
         Command::GrainBorn { grain: GRAIN, epoch: EPOCH },
-        Command::GrainArmed { grain: GRAIN, epoch: EPOCH },
-        Command::GrainStarted { grain: GRAIN, epoch: EPOCH, at: AT },
-        Command::GrainStopped { grain: GRAIN, epoch: EPOCH, at: AT },
+        Command::GrainArmed { grain: GRAIN, epoch: EPOCH, seen: None },
+        Command::GrainStarted { grain: GRAIN, epoch: EPOCH, at: AT, seen: None },
+        Command::GrainStopped { grain: GRAIN, epoch: EPOCH, at: AT, seen: None },
         Command::GrainReleased {
             grain: GRAIN,
             epoch: EPOCH,
@@ -308,6 +308,7 @@ fn of_facts() -> Vec<Command> {
             head: snapshot(Purpose::Orphan),
             newer: Bytes(10),
             used: Bytes(20),
+            seen: None,
         },
         // Newer than the others: the golden file only grows at its end.
         Command::RemoveNode { node: NODE, if_index: None, leave_orphans: true },
@@ -315,7 +316,15 @@ fn of_facts() -> Vec<Command> {
 }
 
 fn register(addresses: Addresses, facts: NodeFacts) -> Command {
-    Command::RegisterNode { node: NODE, boot: BOOT, addresses, facts, seal: None, again: false }
+    Command::RegisterNode {
+        node: NODE,
+        boot: BOOT,
+        addresses,
+        facts,
+        seal: None,
+        again: false,
+        seen: None,
+    }
 }
 
 /// Networks, templates, and what a grain is that begins from one. Newer than the others: the golden file only grows at its end.
@@ -366,8 +375,9 @@ fn of_systems() -> Vec<Command> {
             grain: GRAIN,
             epoch: EPOCH,
             ailment: Some("port 443 is closed".to_owned()),
+            seen: None,
         },
-        Command::GrainHealth { grain: GRAIN, epoch: EPOCH, ailment: None },
+        Command::GrainHealth { grain: GRAIN, epoch: EPOCH, ailment: None, seen: None },
         Command::AlarmNode {
             node: NODE,
             boot: BOOT,
@@ -445,8 +455,8 @@ fn of_orphans() -> Vec<Command> {
             base: Some(head),
             cause: AssignCause::Promote { operation: OPERATION },
         },
-        Command::OrphanGone { grain: of, orphan_epoch: epoch, node, head_again: true },
-        Command::OrphanGone { grain: of, orphan_epoch: epoch, node, head_again: false },
+        Command::OrphanGone { grain: of, orphan_epoch: epoch, node, head_again: true, seen: None },
+        Command::OrphanGone { grain: of, orphan_epoch: epoch, node, head_again: false, seen: None },
         Command::OperationNeeds {
             operation: OPERATION,
             phase: Phase::Warm,
@@ -460,11 +470,36 @@ fn of_orphans() -> Vec<Command> {
     ]
 }
 
+/// Reports that say what their node had applied when it looked.
+fn of_reports() -> Vec<Command> {
+    let (grain, epoch, at, seen) = (GRAIN, EPOCH, AT, Some(41));
+    let NewNode { addresses, facts, .. } = new_node();
+    let seal = Some("5ea1".to_owned());
+    vec![
+        Command::GrainArmed { grain, epoch, seen },
+        Command::GrainStarted { grain, epoch, at, seen },
+        Command::GrainStopped { grain, epoch, at, seen },
+        Command::GrainHealth { grain, epoch, ailment: None, seen },
+        Command::OrphanGone { grain, orphan_epoch: epoch, node: NODE, head_again: false, seen },
+        Command::OrphanKept {
+            grain,
+            orphan_epoch: epoch,
+            node: NODE,
+            base: None,
+            head: snapshot(Purpose::Orphan),
+            newer: Bytes(10),
+            used: Bytes(20),
+            seen,
+        },
+        Command::RegisterNode { node: NODE, boot: BOOT, addresses, facts, seal, again: true, seen },
+    ]
+}
+
 fn samples() -> Vec<Proposal> {
     let key = IdempotencyKey { key: "k".to_owned(), fingerprint: "f00".to_owned() };
     let power = of_power();
     let all = [of_nodes(), of_people(), of_operations(), of_owners(), of_facts(), of_systems()];
-    [all.concat(), power, of_orphans()]
+    [all.concat(), power, of_orphans(), of_reports()]
         .concat()
         .into_iter()
         .enumerate()

@@ -77,7 +77,9 @@ pub async fn renew(
 ) -> Result<RenewalAnswer, NotLeader> {
     let now = clock::now();
     let has_news = !renewal.grains.is_empty();
-    let full = memory.change(|heard| heard.observed.hear(&renewal, now));
+    let present =
+        consensus.read(|cluster| cluster.nodes.get(&renewal.node).and_then(|node| node.boot));
+    let full = memory.change(|heard| heard.observed.hear(&renewal, present, now));
     if has_news {
         memory.inner.news.notify_one();
     }

@@ -102,6 +102,7 @@ fn world() -> (Cluster, Observed) {
         formed: NOW.wall,
         disarmed: None,
         generation: 0,
+        leases: 0,
     });
     let mut policy = Policy::standard();
     policy.failover.max_data_loss = Span::from_secs(3600);
@@ -160,6 +161,7 @@ fn member(id: u64) -> Node {
         disarmed: None,
         generation: 0,
         registered: 1,
+        since: 1,
         awaited: None,
         drain: None,
         modified: 1,
@@ -198,6 +200,7 @@ fn grain(id: u64, owner: u64, standbys: &[u64]) -> Grain {
         mac: None,
         ids: None,
         ailment: None,
+        touched: 0,
     }
 }
 

@@ -6,13 +6,17 @@ pub mod asides;
 pub mod disk;
 pub mod execute;
 pub mod faults;
+pub mod guard;
 pub mod judge;
 pub mod log;
 pub mod machine;
 pub mod network;
+pub mod orders;
 pub mod power;
 pub mod promises;
 pub mod random;
+pub mod recover;
+pub mod rules;
 pub mod run;
 pub mod scenario;
 pub mod script;
@@ -26,12 +30,14 @@ use scrap_decide::apply::Applied;
 use scrap_decide::check::check;
 use scrap_decide::cluster::{Cluster, Outcome};
 use scrap_decide::lead::lead;
+use scrap_decide::mutant::{self, Mutant};
 use scrap_decide::obey::{HostAction, obey};
 use scrap_decide::refusal::Refusal;
 use scrap_schema::command::{Command, Proposal};
 use scrap_schema::event::Event;
-use scrap_schema::id::GrainId;
+use scrap_schema::id::{BootId, Epoch, GrainId, NodeId};
 use scrap_schema::operation::Work;
+use scrap_schema::time::BootTime;
 
 use judge::Judge;
 use machine::{Machine, wall};
@@ -47,6 +53,8 @@ const WRITE_EVERY_MS: u64 = 100;
 const OBEY_EVERY_MS: u64 = 500;
 /// A leader decides again after so long even if nothing changed.
 const LEAD_EVERY_MS: u64 = 1_000;
+/// An entry that a leader has appended is committed within this, when disks are slow.
+const PENDING_MS: u64 = 6_000;
 
 /// The simulated cluster.
 #[derive(Debug)]
@@ -83,13 +91,34 @@ pub struct Sim {
     pub kill_slack: u64,
     /// Names of all grains that ever were.
     pub names: BTreeMap<GrainId, String>,
+    /// Whether nothing can be held on any disk.
+    pub holds_fail: bool,
+    /// Since when a head that was left behind is on a machine that is well, and not listed.
+    unlisted: BTreeMap<(usize, GrainId, Epoch), u64>,
+    /// When a renewal of a registration last came to the present leader, and when it had been sent.
+    heard: BTreeMap<(NodeId, BootId), (u64, BootTime)>,
+    /// Whether what is committed now was decided a while ago.
+    late: bool,
+    /// Since when the present one leads.
+    crowned: u64,
+    /// Whether a wall clock was turned.
+    pub walls_turned: bool,
+    /// Who votes.
+    pub voters: BTreeSet<NodeId>,
+    /// What a machine without any state begins with.
+    origin: Cluster,
+    /// Another voter leads after so many milliseconds each.
+    pub flap: Option<u64>,
     zero: u64,
     entries: Vec<(u64, Proposal)>,
     checked: u64,
+    /// From and to: what the one says does not get to the other.
     cut: BTreeSet<(usize, usize)>,
     streams_cut: BTreeSet<(usize, usize)>,
     mail: Vec<Mail>,
     cuttings: Vec<Cutting>,
+    /// Entries of leaders that are not committed yet, and when they are, by whoever leads then.
+    pending: Vec<(u64, Command)>,
     leader: Option<usize>,
     leaderless: Option<u64>,
     random: u64,
@@ -125,10 +154,20 @@ impl Sim {
             zero: 0,
             entries: Vec::new(),
             checked: 0,
+            walls_turned: false,
+            voters: [NodeId(1)].into(),
+            origin: Cluster::default(),
+            flap: None,
             cut: BTreeSet::new(),
             streams_cut: BTreeSet::new(),
             mail: Vec::new(),
             cuttings: Vec::new(),
+            pending: Vec::new(),
+            holds_fail: false,
+            unlisted: BTreeMap::new(),
+            heard: BTreeMap::new(),
+            crowned: 0,
+            late: false,
             leader: None,
             leaderless: None,
             random: seed,
@@ -171,9 +210,10 @@ impl Sim {
         self.now += STEP_MS;
         self.elect();
         self.deliver();
+        self.commit_pending();
         self.end_cuts();
         for at in 0..self.machines.len() {
-            self.end_leases(at);
+            self.watch_over(at);
             self.catch_up(at);
             self.renew(at);
             self.check_health(at);
@@ -197,10 +237,11 @@ impl Sim {
     /// There is no leader in reach that can commit.
     pub fn propose(&mut self, from: Option<usize>, command: Command) -> Result<Applied, NoLeader> {
         let leader = self.leader().ok_or(NoLeader)?;
-        if from.is_some_and(|from| !self.reach(from, leader)) {
+        if from.is_some_and(|from| !self.hears(leader, from)) {
             return Err(NoLeader);
         }
-        let proposal = Proposal { at: wall(self.now), key: None, command };
+        let at = from.map_or(wall(self.now), |from| self.machines[from].now(self.now).wall);
+        let proposal = Proposal { at, key: None, command };
         let index = u64::try_from(self.entries.len()).unwrap() + 1;
         if let Command::CreateGrain { grain, text, .. }
         | Command::StartOperation {
@@ -209,12 +250,19 @@ impl Sim {
         {
             self.names.insert(*grain, text.name.to_string());
         }
-        let before = self.truth.clone();
+        // Only these are compared with what was before.
+        let before = (self.judge.compare_rows
+            || matches!(proposal.command, Command::AssignGrain { .. }))
+        .then(|| self.truth.clone());
         let applied = scrap_decide::apply::apply(&mut self.truth, index, &proposal);
         self.trace.entry(self.now, &proposal.command, &applied);
-        self.judge_entry(&before, &proposal, &applied);
+        self.judge_entry(before.as_ref(), &proposal, &applied);
         self.entries.push((self.now, proposal));
         self.catch_up(leader);
+        // The answer does not get back: whoever asked does not know what became of it.
+        if from.is_some_and(|from| !self.hears(from, leader)) {
+            return Err(NoLeader);
+        }
         Ok(applied)
     }
 
@@ -255,7 +303,7 @@ impl Sim {
         let Some(leader) = self.leader.filter(|at| self.machines[*at].leading.is_some()) else {
             return;
         };
-        if !self.machines[at].is_running() || !self.reach(leader, at) {
+        if !self.machines[at].is_running() || !self.hears(at, leader) {
             return;
         }
         let machine = &mut self.machines[at];
@@ -273,12 +321,13 @@ impl Sim {
             if committed + delay > self.now {
                 break;
             }
-            let before = (at != leader).then(|| machine.cluster.clone());
+            let before = (at != leader && self.judge.compare_rows).then(|| machine.cluster.clone());
             let applied = scrap_decide::apply::apply(&mut machine.cluster, index + 1, proposal);
             if let Some(before) = before {
                 self.judge.untouched(&before, &machine.cluster, &applied, &proposal.command);
             }
             machine.changed = true;
+            machine.logged = machine.logged.max(machine.cluster.index);
             machine.tenant.applied(machine.cluster.index);
             machine.forget_copies();
         }
@@ -287,8 +336,8 @@ impl Sim {
     fn obey(&mut self, at: usize) {
         let machine = &mut self.machines[at];
         // Nothing is obeyed before this start of the daemon is registered and that is known here.
-        let registered = machine.cluster.nodes.get(&machine.id).and_then(|node| node.boot);
-        if !machine.is_running() || registered != Some(machine.boot) {
+        let known = machine.registered.is_some_and(|index| index <= machine.cluster.index);
+        if !machine.is_running() || !known && !mutant::is(Mutant::ObeysUnregistered) {
             return;
         }
         if !machine.changed && self.now < machine.obeyed + OBEY_EVERY_MS {
@@ -299,6 +348,7 @@ impl Sim {
         let host = machine.host_facts(&self.sizes);
         let actions = obey(machine.id, &machine.cluster, &host, machine.now(self.now));
         for action in actions {
+            self.judge_order(at, &action);
             self.begin(at, action);
         }
     }
@@ -329,6 +379,7 @@ impl Sim {
         leading.observed.refresh(&machine.cluster, clocks);
         let plan = lead(&machine.cluster, &leading.observed, clocks);
         self.hear_reasons(at, &plan.waiting);
+        self.judge_cuts(at, &plan.cuts);
         self.begin_cuts(at, plan.cuts);
         let who = format!("{}/lead", self.machines[at].name);
         for command in plan.commands {
@@ -337,6 +388,12 @@ impl Sim {
                 return;
             }
             let words = format!("{command}");
+            // It may take the disks of a majority a while, and another one may lead by then.
+            if self.weather.stalls > 0 && self.chance(1000) < self.weather.stalls {
+                let later = self.now + self.chance(PENDING_MS);
+                self.pending.push((later, command));
+                continue;
+            }
             match self.propose(Some(at), command) {
                 // It has lost its majority: the next rounds will show.
                 Err(NoLeader) => return,
@@ -346,6 +403,24 @@ impl Sim {
                 }
             }
         }
+    }
+
+    /// Commits what leaders have appended and could not commit until now.
+    fn commit_pending(&mut self) {
+        let now = self.now;
+        if self.pending.iter().all(|(due, _)| *due > now) || self.leader().is_none() {
+            return;
+        }
+        let (due, later): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.pending).into_iter().partition(|(due, _)| *due <= now);
+        self.pending = later;
+        self.late = true;
+        for (_, command) in due {
+            if let Ok(applied) = self.propose(None, command) {
+                self.tell("log", &applied.events);
+            }
+        }
+        self.late = false;
     }
 
     /// What the leader would commit now.

@@ -2,6 +2,7 @@
 //! breaks a promise is made smaller and left as a scenario.
 #![expect(clippy::print_stdout, reason = "figures are what this program is for")]
 
+mod accept;
 #[cfg(feature = "mutants")]
 mod mutants;
 
@@ -13,18 +14,27 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
-use clap::Parser;
-use proptest::strategy::{BoxedStrategy, Strategy, ValueTree};
+use clap::{Parser, Subcommand};
+use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
-use scrap_tests::sim::random::{Case, Report, case, hard_case};
+use scrap_tests::sim::random::{Case, Kind, Report, play_texts};
 use scrap_tests::sim::trace::Tally;
 
 /// So often a history that fails is played again while it is made smaller.
 const SMALLER: u32 = 300;
 
+/// What else this can do.
+#[derive(Debug, Subcommand)]
+enum Show {
+    /// Show a figure that was promised.
+    Accept(accept::Accept),
+}
+
 /// Random histories of a simulated cluster.
 #[derive(Debug, Parser)]
 struct Options {
+    #[command(subcommand)]
+    show: Option<Show>,
     /// How many histories.
     #[arg(long, default_value_t = 2000)]
     seeds: u64,
@@ -40,9 +50,9 @@ struct Options {
     /// Begin no history after so many minutes.
     #[arg(long)]
     minutes: Option<u64>,
-    /// Nodes die and come back all the time.
+    /// Only histories of this kind: `mild`, `hard`, `aside`, `storm`, `power`, `members`. By itself they take turns.
     #[arg(long)]
-    hard: bool,
+    kind: Option<Kind>,
     /// Plant one bug after the other and say which history finds it, within `--seeds`.
     #[cfg(feature = "mutants")]
     #[arg(long)]
@@ -51,8 +61,11 @@ struct Options {
     #[arg(long)]
     jobs: Option<usize>,
     /// With `--seed`: every action and every entry too.
-    #[arg(long, requires = "seed")]
+    #[arg(long)]
     trace: bool,
+    /// Only this folder, as one is left of a broken promise, with its log.
+    #[arg(long)]
+    play: Option<PathBuf>,
     /// Where scenarios of broken promises are left.
     #[arg(long, default_value = "target/sim")]
     out: PathBuf,
@@ -68,15 +81,20 @@ struct Done {
     broken: Vec<u64>,
 }
 
-fn tree(seed: u64, hard: bool) -> Result<Box<dyn ValueTree<Value = Case>>> {
+/// Of which kind the history of a seed is.
+fn kind_of(seed: u64, only: Option<Kind>) -> Kind {
+    let turn = usize::try_from(seed).unwrap_or(0) % Kind::ALL.len();
+    only.unwrap_or(Kind::ALL[turn])
+}
+
+fn tree(seed: u64, kind: Kind) -> Result<Box<dyn ValueTree<Value = Case>>> {
     let mut bytes = [0; 32];
     for (to, from) in bytes.iter_mut().zip(seed.to_le_bytes()) {
         *to = from;
     }
     let random = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
     let mut runner = TestRunner::new_with_rng(Config::default(), random);
-    let cases: BoxedStrategy<Case> = if hard { hard_case().boxed() } else { case().boxed() };
-    cases.new_tree(&mut runner).map_err(|why| anyhow!("there is no case: {why}"))
+    kind.cases().new_tree(&mut runner).map_err(|why| anyhow!("there is no case: {why}"))
 }
 
 /// Plays a case; a panic is a broken promise too.
@@ -91,8 +109,8 @@ fn play(case: &Case) -> Result<Report> {
 }
 
 /// Makes a case that fails smaller and writes it down.
-fn smaller(seed: u64, hard: bool, out: &Path) -> Result<(PathBuf, String)> {
-    let mut tree = tree(seed, hard)?;
+fn smaller(seed: u64, kind: Kind, out: &Path) -> Result<(PathBuf, String)> {
+    let mut tree = tree(seed, kind)?;
     let mut last = tree.current();
     let mut left = SMALLER;
     while left > 0 {
@@ -122,37 +140,80 @@ fn smaller(seed: u64, hard: bool, out: &Path) -> Result<(PathBuf, String)> {
     Ok((folder, why.root_cause().to_string()))
 }
 
-fn work(options: &Options, next: &AtomicU64, enough: &AtomicBool, done: &Mutex<Done>) {
-    let began = Instant::now();
-    let limit = options.minutes.map(|minutes| Duration::from_secs(minutes * 60));
-    while !enough.load(Ordering::Relaxed) && limit.is_none_or(|limit| began.elapsed() < limit) {
+/// When it is enough.
+#[derive(Debug, Clone, Copy)]
+enum Wanted {
+    /// After so many histories.
+    Histories(u64),
+    /// After so many failovers.
+    Failovers(u64),
+    /// After so many simulated hours.
+    Hours(u64),
+    /// After so many diverged heads that were set aside and told.
+    Returns(u64),
+}
+
+impl Wanted {
+    fn is_enough(self, done: &Done) -> bool {
+        match self {
+            Self::Histories(_) => false,
+            Self::Failovers(wanted) => done.tally.failovers >= wanted,
+            Self::Hours(wanted) => done.tally.ms / 3_600_000 >= wanted,
+            Self::Returns(wanted) => done.tally.orphans >= wanted,
+        }
+    }
+}
+
+/// What every worker knows.
+struct Plan {
+    from: u64,
+    wanted: Wanted,
+    kind: Option<Kind>,
+    limit: Option<Duration>,
+    began: Instant,
+}
+
+fn work(plan: &Plan, next: &AtomicU64, enough: &AtomicBool, done: &Mutex<Done>) {
+    let over = || plan.limit.is_some_and(|limit| plan.began.elapsed() >= limit);
+    while !enough.load(Ordering::Relaxed) && !over() {
         let seed = next.fetch_add(1, Ordering::Relaxed);
-        if options.failovers.is_none() && seed >= options.from + options.seeds {
+        if matches!(plan.wanted, Wanted::Histories(count) if seed >= plan.from + count) {
             return;
         }
-        let played = tree(seed, options.hard).and_then(|tree| play(&tree.current()));
+        let played = tree(seed, kind_of(seed, plan.kind)).and_then(|tree| play(&tree.current()));
         let Ok(mut done) = done.lock() else { return };
         done.histories += 1;
         match played {
             Ok(report) => {
                 done.tally.add(&report.tally);
                 done.hash.insert(seed, report.hash);
-                if options.failovers.is_some_and(|wanted| done.tally.failovers >= wanted) {
-                    enough.store(true, Ordering::Relaxed);
-                }
             }
-            Err(_) => {
-                done.broken.push(seed);
-                if done.broken.len() >= 5 {
-                    enough.store(true, Ordering::Relaxed);
-                }
-            }
+            Err(_) => done.broken.push(seed),
+        }
+        if plan.wanted.is_enough(&done) || done.broken.len() >= 5 {
+            enough.store(true, Ordering::Relaxed);
         }
     }
 }
 
+/// Plays histories on all processors until it is enough.
+fn play_all(plan: &Plan, jobs: usize) -> Result<Done> {
+    let (next, enough) = (AtomicU64::new(plan.from), AtomicBool::new(false));
+    let done = Mutex::new(Done::default());
+    std::thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| work(plan, &next, &enough, &done));
+        }
+    });
+    done.into_inner().map_err(|_| anyhow!("a worker panicked"))
+}
+
+fn play_many(from: u64, wanted: Wanted, kind: Option<Kind>, jobs: usize) -> Result<Done> {
+    play_all(&Plan { from, wanted, kind, limit: None, began: Instant::now() }, jobs)
+}
+
 fn one(seed: u64, options: &Options) -> Result<ExitCode> {
-    let case = tree(seed, options.hard)?.current();
+    let case = tree(seed, kind_of(seed, options.kind))?.current();
     println!("--- world.toml\n{}\n--- script\n{}", case.world(), case.script());
     let (lines, played) = match options.trace {
         true => case.trace(),
@@ -174,8 +235,33 @@ fn one(seed: u64, options: &Options) -> Result<ExitCode> {
     }
 }
 
+/// A history that was left as a folder.
+fn again(folder: &Path, trace: bool) -> Result<ExitCode> {
+    let read = |name: &str| {
+        let path = folder.join(name);
+        std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+    };
+    let (mut log, mut lines) = (String::new(), trace.then(Vec::new));
+    let played = play_texts(&read("world.toml")?, &read("script")?, &mut log, &mut lines);
+    for line in lines.into_iter().flatten() {
+        println!("{line}");
+    }
+    println!("{log}");
+    match played {
+        Ok(report) => println!("breaks no promise; trace {}", report.hash),
+        Err(why) => {
+            println!("breaks a promise: {why:#}");
+            return Ok(ExitCode::FAILURE);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 fn main() -> Result<ExitCode> {
     let options = Options::parse();
+    if let Some(folder) = &options.play {
+        return again(folder, options.trace);
+    }
     if let Some(seed) = options.seed {
         return one(seed, &options);
     }
@@ -187,15 +273,14 @@ fn main() -> Result<ExitCode> {
     if options.mutants {
         return mutants::run(options.seeds, jobs);
     }
-    let (next, enough) = (AtomicU64::new(options.from), AtomicBool::new(false));
-    let done = Mutex::new(Done::default());
+    if let Some(Show::Accept(accept)) = &options.show {
+        return accept::run(accept, jobs);
+    }
+    let wanted = options.failovers.map_or(Wanted::Histories(options.seeds), Wanted::Failovers);
+    let limit = options.minutes.map(|minutes| Duration::from_secs(minutes * 60));
     let began = Instant::now();
-    std::thread::scope(|scope| {
-        for _ in 0..jobs {
-            scope.spawn(|| work(&options, &next, &enough, &done));
-        }
-    });
-    let done = done.into_inner().map_err(|_| anyhow!("a worker panicked"))?;
+    let plan = Plan { from: options.from, wanted, kind: options.kind, limit, began };
+    let done = play_all(&plan, jobs)?;
     said(&options, &done, began.elapsed())
 }
 
@@ -217,12 +302,12 @@ fn said(options: &Options, done: &Done, took: Duration) -> Result<ExitCode> {
         faults.iter().map(|(word, count)| format!("{word} {count}")).collect();
     println!("  {}", faults.join(", "));
     println!("  trace {}", all.finalize().to_hex());
-    let hard = if options.hard { " --hard" } else { "" };
     for seed in &done.broken {
-        let (folder, why) = smaller(*seed, options.hard, &options.out)?;
+        let (folder, why) = smaller(*seed, kind_of(*seed, options.kind), &options.out)?;
         println!("seed {seed} breaks a promise: {why}\n  see {}", folder.display());
         println!(
-            "  again: cargo run --release -p scrap-tests --bin scrap-sim -- --seed {seed}{hard}"
+            "  again: cargo run --release -p scrap-tests --bin scrap-sim -- --seed {seed} --kind {}",
+            kind_of(*seed, options.kind).word()
         );
     }
     if done.broken.is_empty() {

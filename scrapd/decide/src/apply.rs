@@ -216,7 +216,25 @@ impl Change<'_> {
     pub(crate) fn grain(&mut self, id: GrainId) -> Result<&mut Grain, Refusal> {
         let grain = self.cluster.grains.get_mut(&id).ok_or_else(|| Refusal::no_grain(id))?;
         self.touched.insert(Key::Grain(id));
+        grain.touched = self.index;
         Ok(grain)
+    }
+
+    /// Refuses what a node reports of a grain if it had not applied the grain's last change when it looked: it may be the answer to an
+    /// earlier order, long on its way, or here for the second time.
+    pub(crate) fn up_to_date(&self, grain: &Grain, seen: Option<u64>) -> Result<(), Refusal> {
+        if seen.is_none_or(|seen| seen >= grain.touched) || mutant::is(Mutant::LateReports) {
+            return Ok(());
+        }
+        Err(Refusal::out_of_date("it was changed after its node had looked"))
+    }
+
+    /// From now on other grains may need a lease.
+    pub(crate) fn other_leases(&mut self) {
+        if let Some(identity) = self.cluster.identity.as_mut() {
+            identity.leases = self.index;
+            self.touched.insert(Key::Identity);
+        }
     }
 
     /// A grain to look at.

@@ -82,6 +82,9 @@ pub struct Identity {
     /// How often it was begun anew from one node because its majority was gone (`docs/decisions/0023`).
     #[serde(default, skip_serializing_if = "is_first")]
     pub generation: u64,
+    /// Log index of the last entry that may have changed which grains need a lease.
+    #[serde(default)]
+    pub leases: u64,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
@@ -133,6 +136,9 @@ pub struct Node {
     /// Log index of its newest registration.
     #[serde(default)]
     pub registered: u64,
+    /// Log index of the present registration, whether it is the first of a start of its daemon or not.
+    #[serde(default)]
+    pub since: u64,
     /// Since when it is given time to come back after everything was off; `None` again when it registers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub awaited: Option<Timestamp>,

@@ -121,7 +121,7 @@ pub(crate) fn choose(
     let accepted = asked(view, grain).and_then(|(_, _, accepted)| accepted);
     let limit = accepted.unwrap_or(view.cluster.policy_of(grain).failover.max_data_loss);
     let loss = Span::from_ms(best.loss.window_ms);
-    if loss > limit {
+    if loss > limit && !mutant::is(Mutant::AnyLoss) {
         let node = view.cluster.node_name(best.node);
         return Err(WaitReason::LossTooLarge { loss, limit, node });
     }
@@ -242,7 +242,9 @@ fn allowed(view: View<'_>, grain: &Grain, owner: NodeId) -> Result<Written, Wait
     let Some(node) = view.cluster.nodes.get(&owner) else {
         return Err(WaitReason::NoCopy { owner: name });
     };
-    if view.cluster.disarmed(Some(owner)).is_some() && asked(view, grain).is_none() {
+    let disarmed =
+        view.cluster.disarmed(Some(owner)).is_some() && !mutant::is(Mutant::GivesDisarmed);
+    if disarmed && asked(view, grain).is_none() {
         return Err(WaitReason::Disarmed { owner: name });
     }
     if grain.declined == Declined::Sure {
@@ -288,7 +290,7 @@ fn allowed(view: View<'_>, grain: &Grain, owner: NodeId) -> Result<Written, Wait
 /// How long an owner is waited for that is not back after everything was off, if it still is: it has the newest data, and a copy is
 /// older by what was written last.
 pub(crate) fn returning(view: View<'_>, grain: &Grain, owner: &Node) -> Option<Span> {
-    let since = owner.awaited?;
+    let since = owner.awaited.filter(|_| !mutant::is(Mutant::AwaitsNobody))?;
     // A person has seen that it does not come back.
     if owner.off.is_some() {
         return None;
@@ -302,6 +304,9 @@ pub(crate) fn returning(view: View<'_>, grain: &Grain, owner: &Node) -> Option<S
 /// How long the policy still gives the owner to come back, if it does.
 pub(crate) fn patience(view: View<'_>, grain: &Grain, owner: &Node) -> Option<Span> {
     let after = view.cluster.policy_of(grain).failover.after;
+    if mutant::is(Mutant::NoPatience) {
+        return None;
+    }
     let last_heard = match owner.liveness {
         Liveness::Suspect { last_heard, .. }
         | Liveness::Fenced { last_heard }
@@ -386,6 +391,8 @@ fn copies(view: View<'_>, grain: &Grain, written: Written) -> Vec<Copy> {
         let seen = view.observed.copy(grain, node).filter(|copy| copy.common == Some(head.guid));
         let current_to = seen.and_then(|copy| copy.current_to).unwrap_or(head.created);
         let from = current_to.max(head.created);
+        let late = mutant::is(Mutant::TellsNoLoss);
+        let from = if late { written.until.max(from) } else { from };
         let until = written.until.max(from);
         let loss = Loss {
             from,
@@ -402,6 +409,9 @@ fn copies(view: View<'_>, grain: &Grain, written: Written) -> Vec<Copy> {
 /// A state that a later epoch did not leave behind: everything beyond a fork is diverged. The end of what is being set aside is
 /// none, or half-done work would be taken for the freshest copy, unless it became the head again.
 pub(crate) fn on_main_line(grain: &Grain, head: &Snapshot) -> bool {
+    if mutant::is(Mutant::TakesDiverged) {
+        return true;
+    }
     let is_whole = head.name.purpose != Why::Orphan || grain.is_base(head.guid);
     is_whole
         && grain.remembers(head.name.epoch)

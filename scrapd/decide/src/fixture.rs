@@ -67,7 +67,15 @@ impl World {
         };
         self.done(command);
         let (node, boot) = (NodeId(number), BootId(1));
-        self.done(Command::RegisterNode { node, boot, addresses, facts, seal: None, again: false });
+        self.done(Command::RegisterNode {
+            node,
+            boot,
+            addresses,
+            facts,
+            seal: None,
+            again: false,
+            seen: None,
+        });
     }
 
     /// A grain that answers on a node, with copies on others.
@@ -84,7 +92,7 @@ impl World {
         });
         let epoch = Epoch(1);
         self.done(Command::GrainBorn { grain: id, epoch });
-        self.done(Command::GrainStarted { grain: id, epoch, at: self.now.wall });
+        self.done(Command::GrainStarted { grain: id, epoch, at: self.now.wall, seen: None });
         let standbys = copies.iter().copied().map(NodeId).collect::<BTreeSet<_>>();
         if !standbys.is_empty() {
             self.done(Command::SetStandbys { grain: id, epoch, standbys });
@@ -168,9 +176,10 @@ impl World {
 
     /// A node reports what it has.
     pub(crate) fn hear(&mut self, number: u64, reports: BTreeMap<GrainId, GrainReport>) {
+        let present = self.cluster.nodes.get(&NodeId(number)).and_then(|node| node.boot);
         let renewal = Renewal {
             node: NodeId(number),
-            boot: BootId(1),
+            boot: present.unwrap_or(BootId(1)),
             sent: self.now.boot,
             wall: self.now.wall,
             usage: NodeUsage::default(),
@@ -179,7 +188,7 @@ impl World {
             full: true,
             grains: reports.into_iter().map(|(grain, report)| (grain, Some(report))).collect(),
         };
-        self.observed.hear(&renewal, self.now);
+        self.observed.hear(&renewal, present, self.now);
     }
 
     /// Time passes.

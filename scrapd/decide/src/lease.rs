@@ -9,8 +9,9 @@ use std::collections::BTreeMap;
 use scrap_schema::command::Command;
 use scrap_schema::id::{BootId, NodeId};
 use scrap_schema::node::{NodeRole, RenewalAnswer, Verdict};
-use scrap_schema::time::{BootTime, Now};
+use scrap_schema::time::{BootTime, Now, Timestamp};
 use scrap_schema::timing::Timing;
+use scrap_schema::unit::Span;
 
 use crate::cluster::{Cluster, Liveness, Node};
 use crate::lead::{Plan, Subject, WaitReason};
@@ -36,7 +37,7 @@ pub fn answer(
 fn verdict(cluster: &Cluster, node: NodeId, boot: BootId) -> Verdict {
     let present = cluster.nodes.get(&node).filter(|node| !cluster.left_behind(node));
     let Some(node) = present else { return Verdict::Removed };
-    if node.boot != Some(boot) {
+    if node.boot != Some(boot) && !mutant::is(Mutant::AnswersAnyStart) {
         return Verdict::Unregistered;
     }
     match node.liveness {
@@ -64,7 +65,8 @@ impl Lease {
     /// When everything that runs under the lease must be dead.
     #[must_use]
     pub fn deadline(self, timing: Timing) -> Option<BootTime> {
-        self.granted.map(|granted| granted + timing.lease)
+        let late = if mutant::is(Mutant::KillsLate) { timing.lease } else { Span::ZERO };
+        self.granted.map(|granted| granted + timing.lease + late)
     }
 
     /// When the answer of [`Lease::is_held`] changes next if nothing is granted.
@@ -129,7 +131,8 @@ impl Tenant {
 #[must_use]
 pub fn attested(cluster: &Cluster, node: NodeId, boot: BootId, seal: &str) -> Option<Command> {
     let known = cluster.nodes.get(&node)?;
-    let proven = known.boot == Some(boot) && known.seal.as_deref() == Some(seal);
+    let any = mutant::is(Mutant::AttestsAnyStart);
+    let proven = any || known.boot == Some(boot) && known.seal.as_deref() == Some(seal);
     let waited_for = match known.liveness {
         Liveness::Suspect { .. } => true,
         Liveness::Joining | Liveness::Online | Liveness::Fenced { .. } | Liveness::Away { .. } => {
@@ -164,8 +167,12 @@ fn watch_one(
         Liveness::Online => {
             if observed.silence(node.id, node.boot, now.boot) >= timing.suspect {
                 let heard = observed.nodes.get(&node.id).filter(|heard| heard.boot == boot);
+                // What this leader heard may have been long on its way, and the one before may have granted more until this one began.
+                let began = now.wall - now.boot.since(observed.since);
+                let granted_before = mutant::is(Mutant::ForgetsGrants);
+                let newest = |wall: Timestamp| if granted_before { wall } else { wall.max(began) };
                 // Never heard of by this leader: then nothing is known, and the upper bound of its last write is now.
-                let last_heard = heard.map_or(now.wall, |heard| heard.wall);
+                let last_heard = heard.map_or(now.wall, |heard| newest(heard.wall));
                 plan.commands.push(Command::SuspectNode { node: node.id, boot, last_heard });
             }
         }

@@ -15,6 +15,7 @@ use crate::asides;
 use crate::cluster::{Grain, Stage};
 use crate::fail_over;
 use crate::lead::{Plan, Subject, View, WaitReason};
+use crate::mutant::{self, Mutant};
 use crate::observed::Mark;
 use crate::operate::starting;
 use crate::place::{Loads, Purpose, Ranking, Wanted};
@@ -211,7 +212,7 @@ fn hand_over(
     let there = view.observed.report(to, grain.id).and_then(|report| report.data.as_ref());
     let there = there.and_then(|data| data.head.as_ref()).map(|head| head.guid);
     let said = view.observed.copy(grain, to).and_then(|copy| copy.common);
-    let complete = [there, said].contains(&Some(last.guid));
+    let complete = [there, said].contains(&Some(last.guid)) || mutant::is(Mutant::MovesUnfinished);
     // The owner has let go: with the last state on the target it does not matter any more whether the owner lives.
     let target_lives = view.is_online(to);
     let cancelled = view.cluster.operations.get(&operation).is_none_or(|it| it.cancel_requested);

@@ -39,11 +39,89 @@ pub enum Mutant {
     KeepsEarlyState,
     /// A head that was left behind becomes a copy although something was written to it.
     OverwritesHead,
+    /// What a node reports counts, whatever was decided after it had looked.
+    LateReports,
+    /// A registration counts although the node has registered again since.
+    OldStarts,
+    /// A late renewal of an earlier registration makes a leader forget what it has heard since.
+    HearsOldStarts,
+    /// What a leader before this one has granted is not counted when a loss is told.
+    ForgetsGrants,
+    /// Renewals of a start of the daemon that is not registered are granted.
+    AnswersAnyStart,
+    /// A guard's word counts for whatever start of its node is waited for.
+    AttestsAnyStart,
+    /// What runs under the lease lives twice as long.
+    KillsLate,
+    /// A new leader takes its own silence for that of others.
+    CountsOwnSilence,
+    /// A step of the countdown counts twice.
+    CountsDouble,
+    /// `apply` gives away what an owner still may run.
+    GivesAlive,
+    /// A change of owner does not raise the epoch.
+    EpochStays,
+    /// Every new owner's grain counts as armed.
+    KeepsArmed,
+    /// `apply` lets a move end at another node or state than was released.
+    MovesToAnybody,
+    /// An owner may keep a copy of its own grain.
+    OwnerKeepsCopy,
+    /// A move can be given up after it has its new owner.
+    AbortsAfterAssign,
+    /// A move is assigned before its last state is there.
+    MovesUnfinished,
+    /// An owner lets go of what it still runs.
+    ReleasesRunning,
+    /// An owner says that a grain runs under the lease when it does not.
+    ArmsUndisciplined,
+    /// An owner takes a deadline away before that is written down.
+    DisarmsFirst,
+    /// A grain is started on whatever data are there.
+    RunsWithoutHead,
+    /// An epoch begins from another state than it should.
+    PromotesAnything,
+    /// A grain whose data are missing begins empty.
+    CreatesEmpty,
+    /// Data are restored under a running grain.
+    RestoresRunning,
+    /// A copy that is wanted is removed.
+    DestroysWanted,
+    /// What was set aside is removed without a word.
+    DiscardsUnasked,
+    /// What was set aside is not written down.
+    LosesOrphans,
+    /// The id of a node is given out again.
+    ReusesIds,
+    /// Power is cut while most nodes are silent.
+    CutsBraked,
+    /// Power is cut while people work on the machine.
+    CutsDisarmed,
+    /// Power is cut where nothing is gained by it.
+    CutsForNothing,
+    /// The number of voters may be even.
+    EvenVoters,
+    /// A failover happens by itself while that is switched off.
+    GivesDisarmed,
+    /// A failover loses more than its policy allows.
+    AnyLoss,
+    /// A failover does not give an owner the time that its policy says.
+    NoPatience,
+    /// After a power cut of everything no owner is waited for.
+    AwaitsNobody,
+    /// A diverged state counts as one of the grain's line.
+    TakesDiverged,
+    /// A failover says that nothing is lost.
+    TellsNoLoss,
+    /// A node of a generation that was left behind takes part again.
+    IgnoresGeneration,
+    /// A node obeys before its start is registered.
+    ObeysUnregistered,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 56] = [
         Self::LeaseFromAnswer,
         Self::AnswersUnconfirmed,
         Self::AnswersSuspect,
@@ -61,6 +139,45 @@ impl Mutant {
         Self::NoFence,
         Self::KeepsEarlyState,
         Self::OverwritesHead,
+        Self::LateReports,
+        Self::OldStarts,
+        Self::HearsOldStarts,
+        Self::ForgetsGrants,
+        Self::AnswersAnyStart,
+        Self::AttestsAnyStart,
+        Self::KillsLate,
+        Self::CountsOwnSilence,
+        Self::CountsDouble,
+        Self::GivesAlive,
+        Self::EpochStays,
+        Self::KeepsArmed,
+        Self::MovesToAnybody,
+        Self::OwnerKeepsCopy,
+        Self::AbortsAfterAssign,
+        Self::MovesUnfinished,
+        Self::ReleasesRunning,
+        Self::ArmsUndisciplined,
+        Self::DisarmsFirst,
+        Self::RunsWithoutHead,
+        Self::PromotesAnything,
+        Self::CreatesEmpty,
+        Self::RestoresRunning,
+        Self::DestroysWanted,
+        Self::DiscardsUnasked,
+        Self::LosesOrphans,
+        Self::ReusesIds,
+        Self::CutsBraked,
+        Self::CutsDisarmed,
+        Self::CutsForNothing,
+        Self::EvenVoters,
+        Self::GivesDisarmed,
+        Self::AnyLoss,
+        Self::NoPatience,
+        Self::AwaitsNobody,
+        Self::TakesDiverged,
+        Self::TellsNoLoss,
+        Self::IgnoresGeneration,
+        Self::ObeysUnregistered,
     ];
 }
 

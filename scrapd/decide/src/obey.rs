@@ -276,6 +276,11 @@ pub(crate) struct Here<'a> {
 }
 
 impl Here<'_> {
+    /// What a report is based on.
+    pub(crate) fn seen(self) -> Option<u64> {
+        Some(self.cluster.index)
+    }
+
     /// Whether something of this grain may be alive here.
     pub(crate) fn is_alive(self) -> bool {
         self.run.is_some_and(|run| run.alive)

@@ -12,6 +12,7 @@ use scrap_schema::time::{BootTime, Now, Timestamp};
 use scrap_schema::unit::{Bytes, Span};
 
 use crate::cluster::{Cluster, Grain, Liveness, Node, Stage};
+use crate::mutant::{self, Mutant};
 
 /// What this leader has heard.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -164,8 +165,12 @@ impl Observed {
         before == 0
     }
 
-    /// Takes a renewal in. Returns whether the reports of this node are complete.
-    pub fn hear(&mut self, renewal: &Renewal, now: Now) -> bool {
+    /// Takes a renewal in. `present`: the registration of the node that counts. Returns whether the reports of this node are complete.
+    pub fn hear(&mut self, renewal: &Renewal, present: Option<BootId>, now: Now) -> bool {
+        // Of an earlier registration, and long on its way: what was heard since must not be forgotten for it.
+        if present != Some(renewal.boot) && !mutant::is(Mutant::HearsOldStarts) {
+            return false;
+        }
         let known = self.nodes.get(&renewal.node).is_some_and(|heard| heard.boot == renewal.boot);
         let heard = self.nodes.entry(renewal.node).or_insert_with(|| Heard::new(renewal, now));
         if !known {
@@ -260,7 +265,9 @@ impl Observed {
     #[must_use]
     pub fn silence(&self, node: NodeId, boot: Option<BootId>, now: BootTime) -> Span {
         let heard = self.nodes.get(&node).filter(|heard| Some(heard.boot) == boot);
-        let last = heard.map_or(self.since, |heard| heard.last.max(self.since));
+        let since =
+            if mutant::is(Mutant::CountsOwnSilence) { BootTime::default() } else { self.since };
+        let last = heard.map_or(since, |heard| heard.last.max(since));
         let online = boot.and_then(|boot| self.marks.get(&Mark::Online(node, boot)).copied());
         now.since(online.map_or(last, |online| online.max(last)))
     }

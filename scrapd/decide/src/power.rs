@@ -10,6 +10,7 @@ use crate::cluster::{Grain, Liveness, Node};
 use crate::fail_over;
 use crate::lead::{Plan, Subject, View, WaitReason};
 use crate::lease::brake;
+use crate::mutant::{self, Mutant};
 use crate::observed::Attempt;
 
 /// A node whose power should be cut now.
@@ -27,7 +28,7 @@ pub struct Cut {
 
 pub(crate) fn decide(view: View<'_>, plan: &mut Plan) {
     // Then it is more likely that this side is cut off, or that the power has failed.
-    if brake(view.cluster).is_some() {
+    if brake(view.cluster).is_some() && !mutant::is(Mutant::CutsBraked) {
         return;
     }
     for node in view.cluster.nodes.values() {
@@ -62,12 +63,14 @@ fn helps(view: View<'_>, node: &Node) -> bool {
         return false;
     }
     // People work on it, or on what lies between.
-    if view.cluster.disarmed(Some(node.id)).is_some() {
+    if view.cluster.disarmed(Some(node.id)).is_some() && !mutant::is(Mutant::CutsDisarmed) {
         return false;
     }
     let mut grains = view.cluster.grains.values().filter(|grain| grain.owner == Some(node.id));
     match node.liveness {
-        Liveness::Suspect { .. } => grains.any(|grain| could_start(view, grain, node)),
+        Liveness::Suspect { .. } => {
+            mutant::is(Mutant::CutsForNothing) || grains.any(|grain| could_start(view, grain, node))
+        }
         // Of what runs without a lease the end of the countdown says nothing.
         Liveness::Fenced { .. } => {
             grains.any(|grain| !grain.armed && could_start(view, grain, node))

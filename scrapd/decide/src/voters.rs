@@ -8,6 +8,7 @@ use scrap_schema::time::Now;
 use scrap_schema::unit::Span;
 
 use crate::cluster::{Cluster, Liveness, Node};
+use crate::mutant::{self, Mutant};
 
 /// A voter that has been gone for so long is replaced if somebody else can vote.
 const REPLACE_AFTER: Span = Span::from_secs(600);
@@ -18,7 +19,9 @@ const REPLACE_AFTER: Span = Span::from_secs(600);
 pub fn wanted(cluster: &Cluster) -> usize {
     match cluster.members().count() {
         0..=2 => 1,
-        3..=4 => 3,
+        3 => 3,
+        4 if mutant::is(Mutant::EvenVoters) => 4,
+        4 => 3,
         _ => 5,
     }
 }
@@ -46,7 +49,11 @@ pub fn choose(
     });
     let count = order.len().min(wanted(cluster));
     // One less rather than an even number: it loses as few.
-    let odd = if count.is_multiple_of(2) { count.saturating_sub(1) } else { count };
+    let odd = if count.is_multiple_of(2) && !mutant::is(Mutant::EvenVoters) {
+        count.saturating_sub(1)
+    } else {
+        count
+    };
     order.into_iter().take(odd).map(|node| node.id).collect()
 }
 

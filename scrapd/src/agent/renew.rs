@@ -108,13 +108,18 @@ async fn register(daemon: &Daemon, facts: &NodeFacts) -> Result<BootId, NotRegis
         facts: facts.clone(),
         seal: daemon.host.guard.is_on().then(|| token.seal()),
         again: daemon.agent.with(|state| state.registered.is_some()),
+        seen: Some(daemon.consensus.read(|cluster| cluster.index)),
     };
     let proposal = Proposal { at: clock::wall(), key: None, command };
     let committed = daemon.consensus.propose(proposal).await.map_err(|error| {
         tracing::debug!(%error, "not registered yet");
         NotRegistered::NotNow
     })?;
-    committed.outcome.map_err(NotRegistered::Refused)?;
+    committed.outcome.map_err(|refusal| match refusal {
+        // An earlier registration is not applied here yet.
+        Refusal::OutOfDate { .. } => NotRegistered::NotNow,
+        refusal => NotRegistered::Refused(refusal),
+    })?;
     info!(node = %daemon.me, index = committed.index, "registered");
     // First: until then nothing that needs the lease begins.
     daemon.host.guard.register(daemon.me, boot, &token);

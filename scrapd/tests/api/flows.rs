@@ -211,7 +211,13 @@ async fn a_purge_waits_until_the_grain_is_stopped() {
                 })
         };
         changes.wait_for(trashed).await.unwrap();
-        lab.propose(Command::GrainStopped { grain, epoch: Epoch(1), at: clock::wall() }).await;
+        lab.propose(Command::GrainStopped {
+            grain,
+            epoch: Epoch(1),
+            at: clock::wall(),
+            seen: None,
+        })
+        .await;
     };
     let (purged, ()) = futures_util::future::join(purge, stopped).await;
     purged.ok(204);
@@ -448,7 +454,8 @@ async fn an_operation_outlives_the_answer_that_was_not_read() {
             () = trashed => (),
         }
     }
-    lab.propose(Command::GrainStopped { grain, epoch: Epoch(1), at: clock::wall() }).await;
+    lab.propose(Command::GrainStopped { grain, epoch: Epoch(1), at: clock::wall(), seen: None })
+        .await;
     let mut changes = lab.nodes[0].daemon.consensus.changes();
     let gone =
         |_: &u64| lab.nodes[0].daemon.consensus.read(|cluster| cluster.purged.contains(&grain));

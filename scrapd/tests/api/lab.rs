@@ -155,7 +155,7 @@ impl Lab {
         self.propose(Command::AssignGrain { grain, epoch, to, base: None, cause }).await;
         let epoch = epoch.next();
         self.propose(Command::GrainBorn { grain, epoch }).await;
-        self.propose(Command::GrainStarted { grain, epoch, at: clock::wall() }).await;
+        self.propose(Command::GrainStarted { grain, epoch, at: clock::wall(), seen: None }).await;
         let operation = reply.json()["id"].as_str().unwrap().parse().unwrap();
         let summary = scrap_schema::operation::Summary::default();
         let (failed, cancelled) = (false, false);

@@ -31,7 +31,7 @@ impl Sim {
     ) -> Effect {
         self.guids += 1;
         let guid = Guid(self.guids);
-        let created = super::machine::wall(self.now);
+        let created = self.machines[at].now(self.now).wall;
         let machine = &mut self.machines[at];
         if let Some((epoch, aside)) = machine
             .orphans

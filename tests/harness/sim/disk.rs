@@ -57,6 +57,22 @@ impl Content {
         Self { ranges: left }
     }
 
+    /// The last so many writes.
+    #[must_use]
+    pub fn last(&self, count: usize) -> Self {
+        let mut left = u32::try_from(count).unwrap_or(u32::MAX);
+        let mut ranges = Vec::new();
+        for (begin, end) in self.ranges.iter().rev() {
+            let from = end.saturating_sub(left).max(*begin);
+            if from < *end {
+                ranges.push((from, *end));
+            }
+            left -= end - from;
+        }
+        ranges.reverse();
+        Self { ranges }
+    }
+
     /// Everything that one of the two has.
     pub fn join(&mut self, other: &Self) {
         let mut all = self.ranges.clone();

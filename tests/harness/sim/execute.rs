@@ -161,14 +161,14 @@ impl Sim {
                 continue;
             }
             let lane = flight.action.lane();
-            let was = self.judge.shape(&flight.action);
+            let shaped = self.judge.shapes(&flight.action);
             let action = flight.action.clone();
             match self.land(at, flight) {
                 Ok(()) => drop(self.machines[at].failed.remove(&lane)),
                 Err(why) => self.failed(at, &action, why),
             }
-            if was {
-                self.judge_data();
+            if shaped.is_some() {
+                self.judge_data(shaped);
             }
         }
     }
@@ -274,6 +274,9 @@ impl Sim {
     }
 
     fn hold(&mut self, at: usize, grain: GrainId, node: NodeId, snapshot: Guid) -> Effect {
+        if self.holds_fail {
+            return Err("nothing can be held".to_owned());
+        }
         let dataset = self.dataset(at, grain)?;
         dataset.frozen(snapshot).ok_or("there is no such snapshot")?;
         dataset.held.insert(hold_tag(node), snapshot);
@@ -402,7 +405,7 @@ impl Sim {
         copy.head = frozen.content.clone();
         copy.snapshots.push(frozen);
         // Every second one is not held: in a hurry, or it failed.
-        if to.0.is_multiple_of(2) {
+        if to.0.is_multiple_of(2) && !self.holds_fail {
             self.hold(at, grain, node, to)?;
             self.hold(peer, grain, self.machines[at].id, to)?;
         }

@@ -1,37 +1,19 @@
 //! What can go wrong with simulated machines, and what passes by itself: deadlines, health checks.
 
-use scrap_decide::mutant::{self, Mutant};
 use scrap_decide::obey::{HostAction, RunFacts};
 use scrap_schema::command::Command;
 use scrap_schema::id::{BootId, GrainId};
-use scrap_schema::unit::Span;
 
 use super::Sim;
+use super::guard::{Board, Pauses};
 use super::machine::{Clock, Machine};
 
 /// Time between two health checks.
 const CHECK_EVERY_MS: u64 = 1_000;
 
 impl Sim {
-    /// Kills what has passed its deadline, whether the daemon lives or not.
-    pub(super) fn end_leases(&mut self, at: usize) {
-        if mutant::is(Mutant::NoGuard) {
-            return;
-        }
-        let machine = &self.machines[at];
-        let now = machine.clock.read(self.now);
-        let slack = Span::from_ms(self.kill_slack);
-        let over = machine.instances.iter().filter(|(_, instance)| {
-            instance.deadline.is_some_and(|deadline| deadline + slack <= now)
-        });
-        let over: Vec<GrainId> = over.map(|(grain, _)| *grain).collect();
-        for grain in over {
-            self.end(at, grain);
-            self.host_says(at, grain, "is dead: its lease has ended");
-        }
-    }
-
-    fn end(&mut self, at: usize, grain: GrainId) {
+    /// A grain is killed.
+    pub(super) fn end(&mut self, at: usize, grain: GrainId) {
         let now = self.machines[at].clock.read(self.now);
         let machine = &mut self.machines[at];
         machine.instances.remove(&grain);
@@ -73,10 +55,15 @@ impl Sim {
 
     /// Connects two machines or cuts them off from each other.
     pub fn link(&mut self, a: usize, b: usize, on: bool) {
-        let pair = (a.min(b), a.max(b));
+        self.one_way(a, b, on);
+        self.one_way(b, a, on);
+    }
+
+    /// Lets messages of one machine come to another one or not.
+    pub fn one_way(&mut self, from: usize, to: usize, on: bool) {
         match on {
-            true => drop(self.cut.remove(&pair)),
-            false => drop(self.cut.insert(pair)),
+            true => drop(self.cut.remove(&(from, to))),
+            false => drop(self.cut.insert((from, to))),
         }
     }
 
@@ -112,6 +99,8 @@ impl Sim {
     pub fn heal(&mut self) {
         self.cut.clear();
         self.streams_cut.clear();
+        self.flap = None;
+        self.holds_fail = false;
     }
 
     /// Power is gone: everything that ran is dead, unfrozen writes stay on disk.
@@ -119,6 +108,8 @@ impl Sim {
         let machine = &mut self.machines[at];
         machine.up = false;
         machine.instances.clear();
+        machine.pauses = Pauses::default();
+        machine.board = Board::default();
         machine.forget();
     }
 
@@ -126,6 +117,7 @@ impl Sim {
     pub fn kill_daemon(&mut self, at: usize) {
         let machine = &mut self.machines[at];
         machine.daemon = false;
+        machine.pauses.daemon = None;
         machine.forget();
     }
 
@@ -134,7 +126,7 @@ impl Sim {
         let now = self.now;
         let wall = self.machines[at].now(now).wall;
         let machine = &mut self.machines[at];
-        if machine.is_running() {
+        if machine.up && machine.daemon {
             return;
         }
         if !machine.up {
@@ -145,6 +137,7 @@ impl Sim {
         machine.daemon = true;
         machine.boots += 1;
         machine.boot = BootId(machine.boots);
+        machine.life = machine.boot;
         machine.next_renewal = now;
         machine.changed = true;
         let since = machine.clock.read(now);
@@ -169,6 +162,9 @@ impl Sim {
         let machine = &mut self.machines[at];
         let under_lease = machine.instances.iter().filter(|(_, it)| it.deadline.is_some());
         let under_lease: Vec<GrainId> = under_lease.map(|(grain, _)| *grain).collect();
+        if !machine.is_running() {
+            return;
+        }
         machine.flights.clear();
         for grain in under_lease {
             self.end(at, grain);
@@ -180,6 +176,12 @@ impl Sim {
             self.tell(&who, &applied.events);
         }
         self.kill(at);
+    }
+
+    /// A machine's wall clock shows something else from now on. What is lost is told by wall clocks: nobody can compare it any more.
+    pub fn turn_wall(&mut self, at: usize, ahead_ms: i64) {
+        self.machines[at].wall_ahead = ahead_ms;
+        self.walls_turned = true;
     }
 
     /// A machine's boot clock runs at another speed from now on.

@@ -1,7 +1,7 @@
 //! What must never be, looked for after every step and at every entry of the log; and the ledger of what
 //! clients wrote, so that every real loss is known.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use scrap_decide::apply::Applied;
 use scrap_decide::cluster::{Cluster, Key, Outcome};
@@ -17,7 +17,6 @@ use serde_json::{Value, json};
 
 use super::Sim;
 use super::disk::Content;
-use super::machine::wall;
 use super::promises::Said;
 
 /// What was written and what was found.
@@ -27,6 +26,12 @@ pub struct Judge {
     pub found: Vec<String>,
     /// What people had removed for good.
     pub discarded: BTreeMap<GrainId, Content>,
+    /// Nodes that were removed.
+    pub removed: BTreeSet<NodeId>,
+    /// When nodes last spoke to a leader.
+    pub spoke: BTreeMap<NodeId, u64>,
+    /// The highest epoch of each grain.
+    epochs: BTreeMap<GrainId, Epoch>,
     /// When each write of a grain was acknowledged.
     pub ledger: BTreeMap<GrainId, Vec<Timestamp>>,
     /// From what a grain went on in its present epoch.
@@ -38,21 +43,29 @@ pub struct Judge {
 }
 
 impl Judge {
-    /// Whether an action can make data disappear.
+    /// The cluster begins anew from this state.
+    pub(super) fn began_anew(&mut self, cluster: &Cluster) {
+        self.said.began_anew(cluster);
+        // What was removed after that was not.
+        self.removed.clear();
+    }
+
+    /// The grain of an action that can make data disappear.
     #[must_use]
-    pub fn shape(&self, action: &HostAction) -> bool {
-        matches!(
-            action,
-            HostAction::Promote { .. }
-                | HostAction::Demote { .. }
-                | HostAction::SetAside { .. }
-                | HostAction::TakeBack { .. }
-                | HostAction::Discard { .. }
-                | HostAction::Restore { .. }
-                | HostAction::Prune { .. }
-                | HostAction::Destroy { .. }
-                | HostAction::Send { .. }
-        )
+    pub fn shapes(&self, action: &HostAction) -> Option<GrainId> {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "the others take nothing away")]
+        match action {
+            HostAction::Promote { grain, .. }
+            | HostAction::Demote { grain, .. }
+            | HostAction::SetAside { grain, .. }
+            | HostAction::TakeBack { grain, .. }
+            | HostAction::Discard { grain, .. }
+            | HostAction::Restore { grain, .. }
+            | HostAction::Prune { grain, .. }
+            | HostAction::Destroy { grain }
+            | HostAction::Send { grain, .. } => Some(*grain),
+            _ => None,
+        }
     }
 
     /// The leader's own decision was refused for another reason than that the world has moved on.
@@ -114,9 +127,10 @@ impl Sim {
 
     /// Every running grain takes a write.
     pub(super) fn write(&mut self) {
-        let at = wall(self.now);
+        let now = self.now;
         let mut wrong = Vec::new();
         for machine in self.machines.iter_mut().filter(|machine| machine.up) {
+            let at = machine.now(now).wall;
             for (grain, instance) in &machine.instances {
                 if machine.sick.contains(grain) {
                     continue;
@@ -159,6 +173,14 @@ impl Sim {
                         .iter()
                         .any(|tenure| tenure.epoch == instance.epoch && tenure.node == machine.id)
                 });
+                let truth = self.truth.grains.get(grain).filter(|it| it.epoch == instance.epoch);
+                let mine = truth.filter(|it| it.owner == Some(machine.id));
+                if mine.is_some_and(|it| it.armed) && instance.deadline.is_none() {
+                    found.push(format!(
+                        "grain {} counts as armed and runs on {name} without a deadline",
+                        self.name(*grain)
+                    ));
+                }
                 if !owned {
                     found.push(format!(
                         "grain {} runs on {name} in epoch {}, which is not its",
@@ -180,17 +202,35 @@ impl Sim {
             }
         }
         found.into_iter().for_each(|what| self.find(what));
+        self.judge_listing();
         if self.truth.index != self.checked {
             self.checked = self.truth.index;
             self.contradictions();
+            self.judge_epochs();
+        }
+    }
+
+    /// Epochs only rise.
+    fn judge_epochs(&mut self) {
+        let mut fallen = Vec::new();
+        for grain in self.truth.grains.values() {
+            let highest = self.judge.epochs.entry(grain.id).or_default();
+            if grain.epoch < *highest {
+                fallen.push(grain.id);
+            }
+            *highest = grain.epoch.max(*highest);
+        }
+        for grain in fallen {
+            let name = self.name(grain);
+            self.find(format!("the epoch of {name} has fallen"));
         }
     }
 
     /// Every acknowledged write is somewhere, unless its grain was removed by a person.
-    pub fn judge_data(&mut self) {
+    pub fn judge_data(&mut self, only: Option<GrainId>) {
         let mut found = Vec::new();
         for (grain, ledger) in &self.judge.ledger {
-            if self.truth.purged.contains(grain) {
+            if self.truth.purged.contains(grain) || only.is_some_and(|only| only != *grain) {
                 continue;
             }
             let mut left = Content::all(u32::try_from(ledger.len()).unwrap());
@@ -219,14 +259,21 @@ impl Sim {
 
     /// What an entry promises must be true when it is committed: nothing runs where it says so, nothing is lost by a move, and
     /// no more than reported by a failover.
-    pub(super) fn judge_entry(&mut self, before: &Cluster, proposal: &Proposal, applied: &Applied) {
-        let after = std::mem::take(&mut self.truth);
-        self.judge.untouched(before, &after, applied, &proposal.command);
-        self.truth = after;
+    pub(super) fn judge_entry(
+        &mut self,
+        before: Option<&Cluster>,
+        proposal: &Proposal,
+        applied: &Applied,
+    ) {
+        if let Some(before) = before {
+            self.judge.untouched(before, &self.truth, applied, &proposal.command);
+        }
         if applied.outcome.is_err() || applied.outcome == Ok(Outcome::Unchanged) {
             return;
         }
+        self.judge_rules(before, proposal);
         if let Command::AssignGrain { grain, to, cause, .. } = &proposal.command
+            && let Some(before) = before
             && let Some(why) = self.judge.said.may_give(before, &self.truth, *grain, *to, cause)
         {
             let name = self.name(*grain);
@@ -234,12 +281,14 @@ impl Sim {
         }
         self.judge.said.hear(&proposal.command);
         match &proposal.command {
-            Command::FenceNode { node, .. } | Command::LeaveNode { node, .. } => {
-                self.judge_fence(*node)
-            }
+            Command::FenceNode { node, .. }
+            | Command::LeaveNode { node, .. }
+            | Command::AttestNode { node, .. } => self.judge_fence(*node),
             Command::ConfirmNodeOff { node, .. } => self.judge_off(*node),
             Command::AssignGrain { grain, to, base: Some(base), cause, .. } => {
-                self.judge_assign(before, *grain, *to, base, cause);
+                if let Some(before) = before {
+                    self.judge_assign(before, *grain, *to, base, cause);
+                }
             }
             Command::GrainArmed { grain, .. } => {
                 let unarmed = self.machines.iter().find(|machine| {
@@ -316,6 +365,10 @@ impl Sim {
         });
         let frozen = target.and_then(|it| it.datasets.get(&grain)?.frozen(base.guid)).or(aside);
         let Some(content) = frozen.map(|it| it.content.clone()) else {
+            if matches!(cause, AssignCause::Migrate { .. }) && target.is_some() {
+                let what = format!("{name} moves, and its last state is not there");
+                return self.find(what);
+            }
             // By a report that was overtaken: it will say so, and nothing begins there.
             return;
         };
@@ -355,6 +408,8 @@ impl Sim {
         self.say("client", &format!("{name}: {count} writes of {window} are gone"));
         match loss {
             Some(loss) if loss.from <= first && last <= loss.until => (),
+            // Somebody has turned a wall clock: by which of them should it be compared?
+            Some(_) if self.walls_turned => (),
             Some(loss) => {
                 let early = loss.from.since(first);
                 let late = last.since(loss.until);

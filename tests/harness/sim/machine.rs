@@ -22,6 +22,7 @@ use scrap_schema::time::{BootTime, Now, Timestamp};
 use scrap_schema::unit::{Bytes, MilliCpu};
 
 use super::disk::{Aside, Dataset};
+use super::guard::{Board, Pauses};
 use super::power::Plug;
 
 /// 2026-01-01T00:00:00Z, the wall clock at the beginning of every simulation.
@@ -131,6 +132,8 @@ pub struct Machine {
     pub clock: Clock,
     /// Its copy of the replicated state.
     pub cluster: Cluster,
+    /// Log index up to which its log goes, on its disk.
+    pub logged: u64,
     /// How long it takes to apply a committed entry.
     pub apply_delay: u64,
     /// Whom it takes for the leader.
@@ -183,19 +186,36 @@ pub struct Machine {
     pub templates: BTreeMap<TemplateId, Guid>,
     /// How its storage is.
     pub pool: PoolState,
+    /// Which parts of it stand still.
+    pub pauses: Pauses,
+    /// Whether its hardware resets it when its guard stands still.
+    pub watchdog: bool,
+    /// What keepers, guard and daemon share.
+    pub board: Board,
+    /// Until when the daemon last told the guard that grains may run.
+    pub told: Option<BootTime>,
+    /// When it may try to register again.
+    pub next_registration: u64,
+    /// Log index of the present registration, once it is known here.
+    pub registered: Option<u64>,
+    /// The first boot id of this life of the daemon.
+    pub life: BootId,
+    /// By how many milliseconds its wall clock is ahead.
+    pub wall_ahead: i64,
 }
 
 impl Machine {
     /// Whether its daemon can do and hear anything.
     #[must_use]
     pub fn is_running(&self) -> bool {
-        self.up && self.daemon
+        self.up && self.daemon && self.pauses.daemon.is_none()
     }
 
     /// Both clocks.
     #[must_use]
     pub fn now(&self, now: u64) -> Now {
-        Now { boot: self.clock.read(now), wall: wall(now) }
+        let ahead = Timestamp(wall(now).0 + self.wall_ahead);
+        Now { boot: self.clock.read(now), wall: ahead }
     }
 
     /// What a look into a dataset has found.
@@ -221,6 +241,8 @@ impl Machine {
         self.leading = None;
         self.full = true;
         self.register = false;
+        self.registered = None;
+        self.told = None;
     }
 
     /// The facts that the mind decides on.
@@ -272,7 +294,7 @@ impl Machine {
             node: self.id,
             boot: self.boot,
             sent: self.clock.read(now),
-            wall: wall(now),
+            wall: self.now(now).wall,
             usage: NodeUsage { cpu: MilliCpu(0), memory: Bytes(0), disk: used },
             pool: Some(self.pool_facts(sizes)),
             network: Vec::new(),

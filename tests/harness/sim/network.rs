@@ -1,16 +1,27 @@
 //! The simulated network and consensus: who reaches whom, who leads, when a renewal and its answer arrive.
 
+use std::collections::BTreeSet;
+
+use scrap_decide::apply::Applied;
 use scrap_decide::lease::answer;
 use scrap_decide::observed::Observed;
+use scrap_decide::voters::choose;
 use scrap_schema::command::Command;
-use scrap_schema::id::BootId;
+use scrap_schema::id::{BootId, NodeId};
 use scrap_schema::node::{Addresses, Renewal, RenewalAnswer, Verdict};
 
+use super::guard::seal;
 use super::machine::Leading;
 use super::{NoLeader, Sim};
 
 /// Time without a leader until another one is elected.
 const ELECTION_MS: u64 = 2_000;
+
+/// Pause after a registration that did not succeed.
+const REGISTER_AGAIN_MS: u64 = 300;
+
+/// Between two looks who should vote.
+const VOTERS_EVERY_MS: u64 = 1_000;
 
 /// How long messages travel.
 #[derive(Debug, Clone, Copy)]
@@ -23,13 +34,17 @@ pub struct Weather {
     pub stall_ms: u64,
     /// Of a thousand messages so many are lost.
     pub losses: u64,
+    /// Of a thousand messages so many come a second time.
+    pub echoes: u64,
+    /// How much later at most.
+    pub echo_ms: u64,
 }
 
 impl Weather {
     /// A good local network.
     #[must_use]
     pub fn fair() -> Self {
-        Self { lag_ms: 5, stalls: 0, stall_ms: 0, losses: 0 }
+        Self { lag_ms: 5, stalls: 0, stall_ms: 0, losses: 0, echoes: 0, echo_ms: 0 }
     }
 }
 
@@ -42,18 +57,52 @@ pub struct Mail {
     letter: Letter,
 }
 
+/// What is in a message.
 #[derive(Debug, Clone)]
-enum Letter {
+pub enum Letter {
+    /// A renewal of a lease.
     Renewal(Box<Renewal>),
-    Answer { boot: BootId, answer: RenewalAnswer },
+    /// The answer to one.
+    Answer {
+        /// The registration that it is about.
+        boot: BootId,
+        /// What the leader says.
+        answer: RenewalAnswer,
+    },
+    /// A report or a registration that comes late, or for the second time. Nobody waits for the answer any more.
+    Report(Box<Command>),
+    /// A guard says that nothing runs under a registration any more.
+    Word {
+        /// Of this node.
+        node: NodeId,
+        /// The registration.
+        boot: BootId,
+    },
+}
+
+/// What becomes of a report on its way.
+enum Fate {
+    Arrives,
+    /// It is lost, or its answer is.
+    Unanswered {
+        arrives: bool,
+    },
+    /// It comes when nobody waits for its answer any more.
+    Late,
 }
 
 impl Sim {
-    /// Whether two machines are connected and their daemons run.
+    /// Whether what one machine says gets to another one. Both daemons must run.
+    #[must_use]
+    pub fn hears(&self, to: usize, from: usize) -> bool {
+        let running = self.machines[from].is_running() && self.machines[to].is_running();
+        running && (from == to || !self.cut.contains(&(from, to)))
+    }
+
+    /// Whether two machines hear each other.
     #[must_use]
     pub fn reach(&self, a: usize, b: usize) -> bool {
-        let running = self.machines[a].is_running() && self.machines[b].is_running();
-        running && (a == b || !self.cut.contains(&(a.min(b), a.max(b))))
+        self.hears(a, b) && self.hears(b, a)
     }
 
     /// Whether data streams get from one machine to another.
@@ -62,23 +111,37 @@ impl Sim {
         self.reach(a, b) && !self.streams_cut.contains(&(a.min(b), a.max(b)))
     }
 
-    /// Members that vote: one of two, three of three or four, five of more.
+    /// Machines that vote.
     #[must_use]
     pub fn voters(&self) -> Vec<usize> {
-        let members: Vec<usize> =
-            (0..self.machines.len()).filter(|at| self.machines[*at].id.0 != 0).collect();
-        let count = match members.len() {
-            0..=2 => 1,
-            3 | 4 => 3,
-            _ => 5,
+        self.voters.iter().filter_map(|voter| self.machine_of(*voter)).collect()
+    }
+
+    /// The leader lets others vote when members come and go.
+    pub(super) fn choose_voters(&mut self) {
+        let Some(leader) = self.leader() else { return };
+        let machine = &self.machines[leader];
+        let up_to_date = |other: &NodeId| {
+            let at = self.machine_of(*other).filter(|at| self.reach(leader, *at));
+            at.is_some_and(|at| self.machines[at].cluster.index + 10 >= machine.cluster.index)
         };
-        members.into_iter().take(count).collect()
+        let nodes = machine.cluster.nodes.keys().copied();
+        let caught_up: BTreeSet<NodeId> = nodes.filter(up_to_date).collect();
+        let now = machine.now(self.now);
+        let chosen = choose(&machine.cluster, &self.voters, machine.id, &caught_up, now);
+        let reached = chosen.iter().filter(|voter| caught_up.contains(voter)).count();
+        // In both sets, or nothing is changed.
+        if chosen != self.voters && reached * 2 > chosen.len() {
+            self.judge_voters(&chosen);
+            self.voters = chosen;
+        }
     }
 
     pub(super) fn has_majority(&self, at: usize) -> bool {
         let voters = self.voters();
         let reached = voters.iter().filter(|voter| self.reach(at, **voter)).count();
-        reached * 2 > voters.len()
+        // One that was wiped or left out votes no more, and counts.
+        reached * 2 > self.voters.len()
     }
 
     /// The machine that leads and can commit.
@@ -88,6 +151,16 @@ impl Sim {
     }
 
     pub(super) fn elect(&mut self) {
+        if let Some(period) = self.flap.filter(|period| self.now.is_multiple_of(*period)) {
+            let voters = self.voters();
+            let turn = usize::try_from(self.now / period).unwrap_or(0) % voters.len().max(1);
+            if let Some(next) = voters.get(turn).copied().filter(|next| self.has_majority(*next)) {
+                self.crown(next);
+            }
+        }
+        if self.now.is_multiple_of(VOTERS_EVERY_MS) {
+            self.choose_voters();
+        }
         if self.leader().is_some() {
             self.leaderless = None;
             return;
@@ -106,6 +179,8 @@ impl Sim {
     pub fn crown(&mut self, at: usize) {
         self.leader = Some(at);
         self.leaderless = None;
+        self.crowned = self.now;
+        self.heard.clear();
         self.say(&self.machines[at].name.to_string(), "leads");
         let machine = &mut self.machines[at];
         let me = Some(machine.id);
@@ -116,7 +191,7 @@ impl Sim {
         self.catch_up(at);
     }
 
-    fn post(&mut self, from: usize, to: usize, letter: Letter) {
+    pub(super) fn post(&mut self, from: usize, to: usize, letter: Letter) {
         let weather = self.weather;
         if self.chance(1000) < weather.losses {
             return;
@@ -124,22 +199,84 @@ impl Sim {
         let stalled = self.chance(1000) < weather.stalls;
         let stall = if stalled { self.chance(weather.stall_ms) } else { 0 };
         let lag = if from == to { 0 } else { weather.lag_ms };
-        self.mail.push(Mail { due: self.now + lag + stall, from, to, letter });
+        let due = self.now + lag + stall;
+        if weather.echoes > 0 && self.chance(1000) < weather.echoes {
+            let due = due + self.chance(weather.echo_ms);
+            self.mail.push(Mail { due, from, to, letter: letter.clone() });
+        }
+        self.mail.push(Mail { due, from, to, letter });
     }
 
     pub(super) fn deliver(&mut self) {
         let now = self.now;
+        if self.mail.iter().all(|mail| mail.due > now) {
+            return;
+        }
         let (due, later): (Vec<Mail>, Vec<Mail>) =
             std::mem::take(&mut self.mail).into_iter().partition(|mail| mail.due <= now);
         self.mail = later;
         for mail in due {
-            if !self.reach(mail.from, mail.to) {
+            let cut = mail.from != mail.to && self.cut.contains(&(mail.from, mail.to));
+            let machine = &self.machines[mail.to];
+            // It lies there until the daemon goes on.
+            if let Some(until) = machine.pauses.daemon.filter(|_| machine.up && !cut) {
+                self.mail.push(Mail { due: until, ..mail });
+                continue;
+            }
+            if cut || !machine.is_running() {
                 continue;
             }
             match mail.letter {
                 Letter::Renewal(renewal) => self.renewal(mail.from, mail.to, &renewal),
                 Letter::Answer { boot, answer } => self.answered(mail.to, boot, answer),
+                Letter::Word { node, boot } => self.word(mail.to, node, boot),
+                Letter::Report(command) => self.overdue(mail.from, mail.to, *command),
             }
+        }
+    }
+
+    /// A report comes whose node waits for no answer. An old leader passes it on, as everybody does.
+    fn overdue(&mut self, from: usize, to: usize, command: Command) {
+        let who = format!("{}/late", self.machines[from].name);
+        match self.propose(Some(to), command) {
+            Err(NoLeader) => (),
+            Ok(applied) => self.tell(&who, &applied.events),
+        }
+    }
+
+    /// Proposes what a machine reports, in whatever the weather is.
+    pub(super) fn submit(&mut self, at: usize, command: Command) -> Result<Applied, NoLeader> {
+        let weather = self.weather;
+        if weather.losses == 0 && weather.stalls == 0 && weather.echoes == 0 {
+            return self.propose(Some(at), command);
+        }
+        let fate = self.chance(1000);
+        let fate = match fate {
+            _ if fate < weather.losses => Fate::Unanswered { arrives: fate.is_multiple_of(2) },
+            _ if fate < weather.losses + weather.stalls => Fate::Late,
+            _ => Fate::Arrives,
+        };
+        let to = self.machines[at].hint.unwrap_or(at);
+        let echoes = self.chance(1000) < weather.echoes;
+        let late = match fate {
+            Fate::Late => Some(1_000 + self.chance(weather.stall_ms.max(1) * 2)),
+            Fate::Arrives | Fate::Unanswered { .. } if echoes => Some(self.chance(weather.echo_ms)),
+            Fate::Arrives | Fate::Unanswered { .. } => None,
+        };
+        if let Some(late) = late {
+            let letter = Letter::Report(Box::new(command.clone()));
+            self.mail.push(Mail { due: self.now + late, from: at, to, letter });
+        }
+        match fate {
+            Fate::Arrives => self.propose(Some(at), command),
+            Fate::Unanswered { arrives: true } => {
+                let who = format!("{}/node", self.machines[at].name);
+                if let Ok(applied) = self.propose(Some(at), command) {
+                    self.tell(&who, &applied.events);
+                }
+                Err(NoLeader)
+            }
+            Fate::Unanswered { arrives: false } | Fate::Late => Err(NoLeader),
         }
     }
 
@@ -151,7 +288,10 @@ impl Sim {
             return;
         }
         let Some(leader) = machine.hint else { return };
-        if machine.register {
+        if machine.board.is_over(machine.boot) {
+            machine.register = true;
+        }
+        if machine.register && now >= machine.next_registration {
             self.register(at);
         }
         let machine = &mut self.machines[at];
@@ -160,35 +300,57 @@ impl Sim {
         }
         machine.next_renewal = now + machine.cluster.timing().renew.ms();
         let renewal = machine.renewal(now, &self.sizes);
-        if self.reach(at, leader) {
-            self.post(at, leader, Letter::Renewal(Box::new(renewal)));
-        }
+        self.post(at, leader, Letter::Renewal(Box::new(renewal)));
     }
 
+    /// Every registration has a number of its own, also one that nobody answered.
     fn register(&mut self, at: usize) {
-        let machine = &self.machines[at];
-        let (node, boot, facts) = (machine.id, machine.boot, machine.facts.clone());
+        let machine = &mut self.machines[at];
+        machine.boots += 1;
+        machine.next_registration = self.now + REGISTER_AGAIN_MS;
+        let (node, boot, facts) = (machine.id, BootId(machine.boots), machine.facts.clone());
         let who = format!("{}/node", machine.name);
-        let addresses = addresses(machine.name.as_str());
-        let command =
-            Command::RegisterNode { node, boot, addresses, facts, seal: None, again: false };
-        match self.propose(Some(at), command) {
-            Err(NoLeader) => (),
-            Ok(applied) => {
-                self.machines[at].register = false;
-                // Its lease may be running out: it does not wait for the next turn.
-                self.machines[at].next_renewal = self.now;
-                self.tell(&who, &applied.events);
-            }
+        let command = Command::RegisterNode {
+            node,
+            boot,
+            addresses: addresses(machine.name.as_str()),
+            facts,
+            seal: Some(seal(boot)),
+            again: machine.registered.is_some(),
+            seen: Some(machine.cluster.index),
+        };
+        let Ok(applied) = self.submit(at, command) else { return };
+        self.tell(&who, &applied.events);
+        let machine = &mut self.machines[at];
+        if applied.outcome.is_err() {
+            return;
         }
+        machine.register = false;
+        machine.boot = boot;
+        machine.registered = Some(self.truth.index);
+        machine.board.register(boot);
+        // Its lease may be running out: it does not wait for the next turn.
+        machine.next_renewal = self.now;
     }
 
     fn renewal(&mut self, from: usize, to: usize, renewal: &Renewal) {
         let now = self.machines[to].now(self.now);
         let confirmed = self.leader() == Some(to);
+        if self.leader == Some(to) {
+            let key = (renewal.node, renewal.boot);
+            // One that was overtaken says nothing.
+            if self.heard.get(&key).is_none_or(|(_, sent)| *sent <= renewal.sent) {
+                self.heard.insert(key, (self.now, renewal.sent));
+                let known = self.truth.nodes.get(&renewal.node).and_then(|node| node.boot);
+                if known == Some(renewal.boot) {
+                    self.judge.spoke.insert(renewal.node, self.now);
+                }
+            }
+        }
         let machine = &mut self.machines[to];
         let Some(leading) = machine.leading.as_mut() else { return };
-        let known = leading.observed.hear(renewal, now);
+        let present = machine.cluster.nodes.get(&renewal.node).and_then(|node| node.boot);
+        let known = leading.observed.hear(renewal, present, now);
         // The quorum is asked after the receipt.
         let index = machine.cluster.index;
         let confirmed = confirmed.then_some(index);
@@ -209,7 +371,7 @@ impl Sim {
                 machine.changed |= machine.tenant.applied(machine.cluster.index);
             }
             Verdict::Suspected | Verdict::Unregistered => machine.register = true,
-            Verdict::Removed => (),
+            Verdict::Removed => self.left_out(at),
         }
     }
 }

@@ -30,6 +30,7 @@ impl Said {
         #[expect(clippy::wildcard_enum_match_arm, reason = "the others give nothing away")]
         match command {
             Command::FenceNode { node, boot }
+            | Command::AttestNode { node, boot }
             | Command::LeaveNode { node, boot }
             | Command::ConfirmNodeOff { node, boot, .. } => {
                 self.dead.insert((*node, *boot));
@@ -45,6 +46,15 @@ impl Said {
             }
             _ => (),
         }
+    }
+
+    /// The cluster begins anew from an older state: what was said after that was said by nobody.
+    pub(super) fn began_anew(&mut self, cluster: &Cluster) {
+        let known = |grain: &GrainId, epoch: Epoch| {
+            cluster.grains.get(grain).is_some_and(|grain| epoch <= grain.epoch)
+        };
+        self.owners.retain(|(grain, epoch), _| known(grain, *epoch));
+        self.released.clear();
     }
 
     /// Why a grain must not be given away now.
@@ -91,8 +101,12 @@ fn given_up_by_a_person(cluster: &Cluster, grain: &Grain) -> bool {
         .is_some_and(|work| matches!(work, Work::Failover { owner_is_off: true, .. }))
 }
 
-fn braked(cluster: &Cluster) -> bool {
+/// More than half of the data nodes are silent.
+pub(super) fn braked(cluster: &Cluster) -> bool {
+    let generation = cluster.identity.as_ref().map_or(0, |identity| identity.generation);
+    // Who was left behind takes no part.
     let data = cluster.nodes.values().filter(|node| node.role == NodeRole::Data);
+    let data = data.filter(|node| node.generation == generation);
     let known: Vec<_> = data.filter(|node| node.boot.is_some()).collect();
     // A person who has looked at a node takes it out of the count.
     let seen = |node: &&&Node| node.off.as_ref().is_some_and(|off| off.by.is_person());
@@ -108,8 +122,9 @@ impl Sim {
     pub(super) fn judge_start(&mut self, at: usize, id: GrainId, epoch: Epoch) {
         let machine = &self.machines[at];
         let registered = machine.cluster.nodes.get(&machine.id).and_then(|node| node.boot);
+        let registered = registered.is_some_and(|boot| boot > machine.life);
         let (name, what) = (machine.name.clone(), self.name(id));
-        if registered != Some(machine.boot) {
+        if !registered {
             self.find(format!("{name} starts {what} before this start of it is registered"));
         }
         let machine = &self.machines[at];
@@ -169,7 +184,11 @@ impl Sim {
         for node in &grain.standbys {
             let Some(peer) = self.machine_of(*node) else { continue };
             let (one, two) = (&machine.name, &self.machines[peer].name);
-            if grain.away.get(node).copied().flatten().is_some_and(|guid| gone.contains(&guid)) {
+            let copy = self.machines[peer].datasets.get(&id);
+            let ends = copy.and_then(|copy| copy.snapshots.last()).map(|it| it.snapshot.guid);
+            // What was said of it may have been overtaken by a stream.
+            let stands = grain.away.get(node).copied().flatten().filter(|it| Some(*it) == ends);
+            if stands.is_some_and(|guid| gone.contains(&guid)) {
                 found.push(format!("{one} prunes what {two}, which is silent, stands at"));
             }
             let known = machine.copies.get(&(id, *node)).and_then(|it| it.facts.snapshots.as_ref());
@@ -179,8 +198,8 @@ impl Sim {
             if base.is_some() {
                 found.push(format!("{one} prunes where its next stream to {two} begins"));
             }
-            let online = self.truth.nodes.get(node).is_some_and(|node| node.liveness.is_online());
-            let copy = self.machines[peer].datasets.get(&id);
+            let online =
+                machine.cluster.nodes.get(node).is_some_and(|node| node.liveness.is_online());
             let Some(copy) = copy.filter(|_| online && self.reach(at, peer)) else { continue };
             let mut common = before.iter().filter(|guid| copy.frozen(**guid).is_some()).peekable();
             if common.peek().is_some() && common.all(|guid| gone.contains(guid)) {

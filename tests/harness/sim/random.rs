@@ -1,20 +1,33 @@
 //! Random worlds and random scripts of faults. A case is data that shrinks, and prints itself as a scenario.
 
+mod fault;
+
 use std::fmt::Write;
 
 use anyhow::{Context, Result, ensure};
 use proptest::prelude::*;
 use scrap_decide::lead::Subject;
+use scrap_schema::command::Command;
 use scrap_schema::spec::FailoverMode;
+use scrap_schema::timing::Preset;
 
 use super::network::Weather;
 use super::script::Script;
 use super::trace::Tally;
 use super::world::World;
 use super::{Sim, scenario};
+pub use fault::Fault;
 
 /// After everything is healed everything must run again within this time and the longest grace of a policy.
 const HEALED_WITHIN_MS: u64 = 150_000;
+/// Somebody leads again within this.
+const LEADS_WITHIN_MS: u64 = 10_000;
+/// What is switched off by a plug that was asked before is on again by then.
+const POWERED_WITHIN_MS: u64 = 30_000;
+/// Disks and streams are no slower than this by then.
+const HEALED_DELAY_MS: u64 = 3_000;
+/// As above, in bytes per second.
+const HEALED_RATE: u64 = 1 << 20;
 
 /// A random world and what happens to it.
 #[derive(Debug, Clone)]
@@ -27,12 +40,16 @@ pub struct Case {
     pub faults: Vec<(u64, Fault)>,
     /// Clock drift of each machine, in percent.
     pub drift: Vec<i64>,
-    /// How many of a thousand messages are badly delayed.
-    pub stalls: u64,
+    /// What can cut the power of each machine: nothing for most.
+    pub plugs: Vec<usize>,
+    /// How many of a thousand messages are badly delayed, are lost, come twice.
+    pub weather: [u64; 3],
     /// How long entries take to be applied everywhere.
     pub apply_ms: u64,
     /// Bytes per second between machines.
     pub rate: u64,
+    /// Whether the lease has the numbers of `swift`.
+    pub swift: bool,
     /// Feeds everything else.
     pub seed: u64,
 }
@@ -46,106 +63,135 @@ pub struct Report {
     pub tally: Tally,
 }
 
-/// Something that happens. Numbers are taken modulo what there is.
-#[derive(Debug, Clone)]
-pub enum Fault {
-    /// `kill`.
-    Kill(usize),
-    /// `kill-daemon`.
-    KillDaemon(usize),
-    /// `start`.
-    Start(usize),
-    /// `goodbye`.
-    Goodbye(usize),
-    /// `network off|on`.
-    Network(usize, bool),
-    /// `partition` by the bits of a number.
-    Partition(usize),
-    /// `heal`.
-    Heal,
-    /// `elect`.
-    Elect(usize),
-    /// `cut-streams`.
-    CutStreams(usize, usize, bool),
-    /// `migrate`.
-    Migrate(usize, usize),
-    /// `cancel` a grain's operation.
-    Cancel(usize),
-    /// `drain`, `cancel` of a drain, `undrain`.
-    Drain(usize),
-    /// See `Drain`.
-    CancelDrain(usize),
-    /// See `Drain`.
-    Undrain(usize),
-    /// `stop`, `run`, `restart`.
-    Stop(usize),
-    /// See `Stop`.
-    Run(usize),
-    /// See `Stop`.
-    Restart(usize),
-    /// `failover` with any loss.
-    Failover(usize),
-    /// `snapshot` and later `restore`.
-    Snapshot(usize, usize),
-    /// See `Snapshot`.
-    Restore(usize, usize),
-    /// `clone`.
-    Clone(usize, usize),
-    /// `sick` on a machine.
-    Sick(usize, usize, bool),
-    /// `slow-stop`.
-    SlowStop(usize, u64),
-    /// `policy`.
-    Policy(usize, usize),
-    /// `create` another one.
-    Create(usize, usize),
-    /// `remove`, `undelete`, `purge`.
-    Remove(usize),
-    /// See `Remove`.
-    Undelete(usize),
-    /// See `Remove`.
-    Purge(usize),
-    /// `aside`: something is wanted of what was set aside.
-    Aside(usize, usize),
-}
-
 const POLICIES: [&str; 4] = ["quick", "patient", "manual", "single"];
 
-fn fault() -> impl Strategy<Value = Fault> {
-    let n = || 0..5_usize;
-    let faults = prop_oneof![
-        4 => n().prop_map(Fault::Kill),
-        4 => n().prop_map(Fault::KillDaemon),
-        6 => n().prop_map(Fault::Start),
-        1 => n().prop_map(Fault::Goodbye),
-        4 => (n(), any::<bool>()).prop_map(|(a, on)| Fault::Network(a, on)),
-        4 => (1..31_usize).prop_map(Fault::Partition),
-        4 => Just(Fault::Heal),
-        3 => n().prop_map(Fault::Elect),
-        2 => (n(), n(), any::<bool>()).prop_map(|(a, b, cut)| Fault::CutStreams(a, b, cut)),
-        6 => (n(), n()).prop_map(|(g, a)| Fault::Migrate(g, a)),
-        2 => n().prop_map(Fault::Cancel),
-        3 => n().prop_map(Fault::Drain),
-        1 => n().prop_map(Fault::CancelDrain),
-        2 => n().prop_map(Fault::Undrain),
-        2 => n().prop_map(Fault::Stop),
-        2 => n().prop_map(Fault::Run),
-        1 => n().prop_map(Fault::Restart),
-    ];
-    let wishes = prop_oneof![
-        3 => n().prop_map(Fault::Failover),
-        2 => (n(), n()).prop_map(|(g, s)| Fault::Snapshot(g, s)),
-        2 => (n(), n()).prop_map(|(g, s)| Fault::Restore(g, s)),
-        1 => (n(), n()).prop_map(|(g, s)| Fault::Clone(g, s)),
-        2 => (n(), n(), any::<bool>()).prop_map(|(g, a, s)| Fault::Sick(g, a, s)),
-        1 => (n(), 1..30_u64).prop_map(|(g, s)| Fault::SlowStop(g, s)),
-        1 => (n(), n()).prop_map(|(g, p)| Fault::Policy(g, p)),
-        1 => (n(), n()).prop_map(|(g, p)| Fault::Create(g, p)),
-        1 => n().prop_map(Fault::Remove),
-        1 => n().prop_map(Fault::Undelete),
-        1 => n().prop_map(Fault::Purge),
-    ];
-    prop_oneof![3 => faults, 1 => wishes]
+/// Which kind of histories.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Every day, and what people want.
+    Mild,
+    /// Nodes die and come back all the time.
+    Hard,
+    /// The same, and people want something of what was set aside.
+    Aside,
+    /// What stands still, is heard by half, comes late or twice, or shows the wrong time.
+    Storm,
+    /// Power, plugs, arming, a new beginning.
+    Power,
+    /// Who is a member.
+    Members,
+    /// One failover after the other, of many grains: not in turn with the others.
+    Dense,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Mild, Self::Hard, Self::Aside, Self::Storm, Self::Power, Self::Members];
+
+    /// Its word.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Mild => "mild",
+            Self::Hard => "hard",
+            Self::Aside => "aside",
+            Self::Storm => "storm",
+            Self::Power => "power",
+            Self::Members => "members",
+            Self::Dense => "dense",
+        }
+    }
+
+    /// Histories of this kind.
+    pub fn cases(self) -> BoxedStrategy<Case> {
+        match self {
+            Self::Mild => case().boxed(),
+            Self::Hard => harder(fault::hard(), 10..40, Just([0; 3]).boxed()),
+            Self::Aside => harder(fault::aside(), 10..40, Just([0; 3]).boxed()),
+            Self::Storm => {
+                let weather = (0..200_u64, 0..100_u64, 0..300_u64);
+                let weather = weather.prop_map(|(stalls, losses, echoes)| [stalls, losses, echoes]);
+                harder(fault::storm(), 8..30, weather.boxed())
+            }
+            Self::Power => {
+                let weather =
+                    (0..50_u64, 0..300_u64).prop_map(|(some, echoes)| [some, some, echoes]);
+                harder(fault::power(), 8..30, weather.boxed())
+            }
+            Self::Dense => dense(),
+            Self::Members => harder(fault::members(), 8..25, Just([0; 3]).boxed()),
+        }
+    }
+}
+
+impl std::str::FromStr for Kind {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let all = Self::ALL.into_iter().chain([Self::Dense]);
+        let found = all.into_iter().find(|kind| kind.word() == text);
+        found.with_context(|| format!("`{text}` is no kind of histories"))
+    }
+}
+
+/// Any case of every day.
+pub fn case() -> impl Strategy<Value = Case> {
+    let pause = prop_oneof![4 => 0..6_u64, 3 => 6..25_u64, 1 => 25..50_u64];
+    let faults = prop::collection::vec((pause, fault::mild()), 1..14);
+    let grains = prop::collection::vec((0..4_usize, 0..5_usize), 1..4);
+    let stalls = prop_oneof![2 => Just(0_u64), 1 => 1..200_u64];
+    let rate = prop_oneof![3 => Just(100_u64 << 20), 1 => Just(1_u64 << 20)];
+    let weather = (stalls, any::<bool>());
+    let weather = weather.prop_map(|(it, echoes)| [it, it / 2, if echoes { it * 2 } else { 0 }]);
+    cases(2..6, grains, faults, weather, rate)
+}
+
+/// A case in which people want something of what was set aside.
+pub fn aside_case() -> impl Strategy<Value = Case> {
+    Kind::Aside.cases()
+}
+
+/// Three nodes or more, and grains that fail over by themselves.
+fn harder(
+    fault: impl Strategy<Value = Fault> + 'static,
+    count: std::ops::Range<usize>,
+    weather: BoxedStrategy<[u64; 3]>,
+) -> BoxedStrategy<Case> {
+    let pause = prop_oneof![2 => 0..8_u64, 3 => 15..40_u64, 1 => 40..70_u64];
+    let faults = prop::collection::vec((pause, fault), count);
+    let grains = prop::collection::vec((0..3_usize, 0..5_usize), 2..6);
+    let stalls = (0..3_usize, 1..100_u64);
+    let stalls = stalls.prop_map(|(which, it)| if which == 0 { [it, it / 2, it] } else { [0; 3] });
+    let weather = (weather, stalls);
+    let weather = weather.prop_map(|(all, some)| if all == [0; 3] { some } else { all });
+    cases(3..6, grains, faults, weather, Just(100_u64 << 20)).boxed()
+}
+
+/// Five nodes with a dozen of grains each lose one after the other, in every way that there is.
+fn dense() -> BoxedStrategy<Case> {
+    let fault = (0..5_usize, 0..10_usize, 15..24_u64, 4..12_u64);
+    let faults = prop::collection::vec(fault, 20..30).prop_map(|losses| {
+        let mut faults = Vec::new();
+        let mut pause = 5;
+        for (node, how, away, rest) in losses {
+            let (fails, returns) = fault::loss(node, how, away);
+            faults.extend(fails.into_iter().map(|fault| (std::mem::take(&mut pause), fault)));
+            faults.extend(
+                returns
+                    .into_iter()
+                    .enumerate()
+                    .map(|(at, fault)| (if at == 0 { away } else { 0 }, fault)),
+            );
+            pause = rest;
+        }
+        faults
+    });
+    let grains = (0..5_usize).prop_map(|first| (0..20).map(|at| (0, first + at)).collect());
+    let stalls = (0..3_usize, 1..30_u64);
+    let weather = stalls.prop_map(|(which, it)| if which == 0 { [it, it / 2, it] } else { [0; 3] });
+    let cases = cases(5..6, grains, faults, weather, Just(100_u64 << 20));
+    cases.prop_map(|case| Case { swift: true, plugs: vec![7; 5], apply_ms: 50, ..case }).boxed()
 }
 
 /// Cases of so many nodes, with these grains and faults.
@@ -153,68 +199,27 @@ fn cases(
     nodes: std::ops::Range<usize>,
     grains: impl Strategy<Value = Vec<(usize, usize)>>,
     faults: impl Strategy<Value = Vec<(u64, Fault)>>,
-    stalls: impl Strategy<Value = u64>,
+    weather: impl Strategy<Value = [u64; 3]>,
     rate: impl Strategy<Value = u64>,
 ) -> impl Strategy<Value = Case> {
     let drift = prop::collection::vec(-1..=1_i64, 5);
+    let plugs = prop::collection::vec(0..8_usize, 5);
     let apply = prop_oneof![3 => Just(50_u64), 1 => 100..3000_u64];
-    (nodes, grains, faults, drift, stalls, apply, rate, any::<u64>()).prop_map(
-        |(nodes, grains, faults, drift, stalls, apply_ms, rate, seed)| Case {
+    let swift = prop::bool::weighted(0.2);
+    (nodes, grains, faults, drift, plugs, weather, apply, rate, (swift, any::<u64>())).prop_map(
+        |(nodes, grains, faults, drift, plugs, weather, apply_ms, rate, (swift, seed))| Case {
             nodes,
             grains,
             faults,
             drift,
-            stalls,
+            plugs,
+            weather,
             apply_ms,
             rate,
+            swift,
             seed,
         },
     )
-}
-
-/// Any case.
-pub fn case() -> impl Strategy<Value = Case> {
-    let pause = prop_oneof![4 => 0..6_u64, 3 => 6..25_u64, 1 => 25..50_u64];
-    let faults = prop::collection::vec((pause, fault()), 1..14);
-    let grains = prop::collection::vec((0..4_usize, 0..5_usize), 1..4);
-    let stalls = prop_oneof![2 => Just(0_u64), 1 => 1..200_u64];
-    let rate = prop_oneof![3 => Just(100_u64 << 20), 1 => Just(1_u64 << 20)];
-    cases(2..6, grains, faults, stalls, rate)
-}
-
-/// A case in which nodes die and come back all the time: three or more of them, grains that fail over by themselves.
-pub fn hard_case() -> impl Strategy<Value = Case> {
-    hard(hard_fault())
-}
-
-/// The same, and people want something of what was set aside.
-pub fn aside_case() -> impl Strategy<Value = Case> {
-    let aside = (0..5_usize, 0..3_usize).prop_map(|(g, what)| Fault::Aside(g, what));
-    hard(prop_oneof![4 => hard_fault(), 1 => aside])
-}
-
-fn hard_fault() -> impl Strategy<Value = Fault> {
-    let n = || 0..5_usize;
-    prop_oneof![
-        6 => n().prop_map(Fault::Kill),
-        8 => n().prop_map(Fault::Start),
-        1 => n().prop_map(Fault::KillDaemon),
-        1 => n().prop_map(Fault::Goodbye),
-        4 => (n(), prop::bool::weighted(0.4)).prop_map(|(a, on)| Fault::Network(a, on)),
-        3 => (1..31_usize).prop_map(Fault::Partition),
-        5 => Just(Fault::Heal),
-        3 => n().prop_map(Fault::Elect),
-        3 => (n(), n()).prop_map(|(g, a)| Fault::Migrate(g, a)),
-        1 => (n(), n(), any::<bool>()).prop_map(|(a, b, cut)| Fault::CutStreams(a, b, cut)),
-    ]
-}
-
-fn hard(fault: impl Strategy<Value = Fault>) -> impl Strategy<Value = Case> {
-    let pause = prop_oneof![2 => 0..8_u64, 3 => 15..40_u64, 1 => 40..70_u64];
-    let faults = prop::collection::vec((pause, fault), 10..40);
-    let grains = prop::collection::vec((0..2_usize, 0..5_usize), 2..6);
-    let stalls = prop_oneof![2 => Just(0_u64), 1 => 1..100_u64];
-    cases(3..6, grains, faults, stalls, Just(100_u64 << 20))
 }
 
 impl Case {
@@ -231,8 +236,9 @@ impl Case {
     pub fn world(&self) -> String {
         let names: Vec<String> = (0..self.nodes).map(|at| format!("\"n{}\"", at + 1)).collect();
         let mut text = format!(
-            "nodes = [{}]\nrate = \"{}B\"\napply = \"{}ms\"\n\n[policy]\n",
+            "nodes = [{}]\nlater = [\"w1\"]\nseed = {}\nrate = \"{}B\"\napply = \"{}ms\"\n\n[policy]\n",
             names.join(", "),
+            self.seed >> 8,
             self.rate,
             self.apply_ms
         );
@@ -247,6 +253,19 @@ impl Case {
                 text,
                 "{name} = {{ replicate = {{ every = \"5s\", copies = {copies} }}, failover = {{ mode = \"{mode}\", after = \"{after}\", maxDataLoss = \"{loss}\" }}, snapshots = {{ keep-last = 2, keep-hourly = 1, keep-daily = 1 }} }}"
             );
+        }
+        for (at, plug) in self.plugs.iter().take(self.nodes).enumerate() {
+            if let Some(plug) = ["works", "fails", "hangs"].get(*plug) {
+                let _ = writeln!(text, "\n[node.n{}]\nplug = \"{plug}\"", at + 1);
+            }
+        }
+        text.push_str("\n[node.w1]\nrole = \"witness\"\n");
+        if self.swift {
+            let numbers = serde_json::to_value(Preset::Swift.timing()).unwrap_or_default();
+            text.push_str("\n[timing]\n");
+            for (key, value) in numbers.as_object().into_iter().flatten() {
+                let _ = writeln!(text, "{key} = {value}");
+            }
         }
         for (at, (policy, home)) in self.grains.iter().enumerate() {
             let (policy, home) = (POLICIES[policy % POLICIES.len()], self.node(*home));
@@ -263,6 +282,13 @@ impl Case {
     #[must_use]
     pub fn script(&self) -> String {
         let mut text = String::new();
+        let [stalls, losses, echoes] = self.weather;
+        if self.weather != [0; 3] {
+            let _ = writeln!(text, "at 0 weather {stalls} {losses} {echoes}");
+        }
+        if self.seed.is_multiple_of(2) {
+            let _ = writeln!(text, "at 0 slow-kills {}s", if self.swift { 1 } else { 3 });
+        }
         for (at, percent) in self.drift.iter().take(self.nodes).enumerate() {
             if *percent != 0 {
                 let _ = writeln!(text, "at 0 clock n{} drift {percent}%", at + 1);
@@ -275,59 +301,6 @@ impl Case {
         }
         let _ = writeln!(text, "end {}", now + 5);
         text
-    }
-
-    fn words(&self, fault: &Fault) -> String {
-        let (n, g) = (|at: &usize| self.node(*at), |at: &usize| self.grain(*at));
-        let on = |on: &bool| if *on { "on" } else { "off" };
-        match fault {
-            Fault::Kill(a) => format!("kill {}", n(a)),
-            Fault::KillDaemon(a) => format!("kill-daemon {}", n(a)),
-            Fault::Start(a) => format!("start {}", n(a)),
-            Fault::Goodbye(a) => format!("goodbye {}", n(a)),
-            Fault::Network(a, state) => format!("network {} {}", n(a), on(state)),
-            Fault::Partition(bits) => {
-                let side = |bit: usize| {
-                    let names = (0..self.nodes).filter(|at| (bits >> at) & 1 == bit);
-                    names.map(|at| n(&at)).collect::<Vec<_>>().join(",")
-                };
-                match (side(0), side(1)) {
-                    (a, b) if a.is_empty() || b.is_empty() => "heal".to_owned(),
-                    (a, b) => format!("partition {a} | {b}"),
-                }
-            }
-            Fault::Heal => "heal".to_owned(),
-            Fault::Elect(a) => format!("elect {}", n(a)),
-            Fault::CutStreams(a, b, state) => {
-                format!("cut-streams {} {} {}", n(a), n(b), on(state))
-            }
-            Fault::Migrate(a, b) => format!("migrate {} to {}", g(a), n(b)),
-            Fault::Cancel(a) => format!("cancel {}", g(a)),
-            Fault::Drain(a) => format!("drain {}", n(a)),
-            Fault::CancelDrain(a) => format!("cancel {}", n(a)),
-            Fault::Undrain(a) => format!("undrain {}", n(a)),
-            Fault::Stop(a) => format!("stop {}", g(a)),
-            Fault::Run(a) => format!("run {}", g(a)),
-            Fault::Restart(a) => format!("restart {}", g(a)),
-            Fault::Failover(a) => format!("failover {} accept-loss=1h", g(a)),
-            Fault::Snapshot(a, s) => format!("snapshot {} s{}", g(a), s % 2),
-            Fault::Restore(a, s) => format!("restore {} s{}", g(a), s % 2),
-            Fault::Clone(a, s) => format!("clone {} c{}", g(a), s % 2),
-            Fault::Sick(a, b, true) => format!("sick {} on {}", g(a), n(b)),
-            Fault::Sick(a, b, false) => format!("sick {} on {} no more", g(a), n(b)),
-            Fault::SlowStop(a, s) => format!("slow-stop {} {s}s", g(a)),
-            Fault::Policy(a, p) => format!("policy {} {}", g(a), POLICIES[p % POLICIES.len()]),
-            Fault::Create(a, p) => {
-                let name = self.grains.len() + 1;
-                format!("create g{name} policy={} on={}", POLICIES[p % POLICIES.len()], n(a))
-            }
-            Fault::Remove(a) => format!("remove {}", g(a)),
-            Fault::Undelete(a) => format!("undelete {}", g(a)),
-            Fault::Purge(a) => format!("purge {}", g(a)),
-            Fault::Aside(a, what) => {
-                format!("aside {} {}", g(a), ["promote", "fork", "discard"][what % 3])
-            }
-        }
     }
 
     /// Plays it. Safety is looked at after every step, liveness when everything is healed.
@@ -357,55 +330,90 @@ impl Case {
     }
 
     fn try_play(&self, log: &mut String, lines: &mut Option<Vec<String>>) -> Result<Report> {
-        let world: World = toml::from_str(&self.world())?;
-        let script = Script::parse(&self.script())?;
-        let mut sim = world.build(self.seed)?;
-        sim.trace.lines = lines.take();
-        sim.judge.compare_rows = self.seed.is_multiple_of(8);
-        sim.weather =
-            Weather { lag_ms: 5, stalls: self.stalls, stall_ms: 25_000, losses: self.stalls / 2 };
-        sim.kill_slack = sim.chance(2) * 3_900;
-        for order in &script.orders {
-            sim.run_until(order.at);
-            sim.say("script", &order.words);
-            // What is not there any more cannot be worked on.
-            if let Err(why) = sim.obey_order(&order.words) {
-                sim.say("script", &format!("{why:#}"));
-            }
-        }
-        sim.run_until(script.end * 1000);
-        let result = heal(&mut sim).and_then(|()| scenario::end(&mut sim));
-        *log = sim.log();
-        *lines = sim.trace.lines.take();
-        result?;
-        let hash = sim.trace.hash();
-        let mut tally = std::mem::take(&mut sim.trace.tally);
-        tally.ms = sim.now;
-        for order in &script.orders {
-            let word = order.words.split(' ').next().unwrap_or_default();
-            *tally.faults.entry(word.to_owned()).or_default() += 1;
-        }
-        Ok(Report { hash, tally })
+        play_texts(&self.world(), &self.script(), log, lines)
     }
+}
+
+/// Plays a world and a script as a history: what is not there any more cannot be worked on, and everything is healed at the end.
+///
+/// # Errors
+/// What must never be, or what does not come back to life.
+pub fn play_texts(
+    world: &str,
+    script: &str,
+    log: &mut String,
+    lines: &mut Option<Vec<String>>,
+) -> Result<Report> {
+    let world: World = toml::from_str(world)?;
+    let script = Script::parse(script)?;
+    let mut sim = world.build(1)?;
+    sim.trace.lines = lines.take();
+    sim.judge.compare_rows = world.seed.is_some_and(|seed| seed.is_multiple_of(8));
+    for order in &script.orders {
+        sim.run_until(order.at);
+        sim.say("script", &order.words);
+        if let Err(why) = sim.obey_order(&order.words) {
+            sim.say("script", &format!("{why:#}"));
+        }
+    }
+    sim.run_until(script.end * 1000);
+    let result = heal(&mut sim).and_then(|()| scenario::end(&mut sim));
+    *log = sim.log();
+    *lines = sim.trace.lines.take();
+    result?;
+    let hash = sim.trace.hash();
+    let mut tally = std::mem::take(&mut sim.trace.tally);
+    tally.ms = sim.now;
+    for order in &script.orders {
+        let word = order.words.split(' ').next().unwrap_or_default();
+        *tally.faults.entry(word.to_owned()).or_default() += 1;
+    }
+    Ok(Report { hash, tally })
 }
 
 /// Ends every fault and waits until everything runs again.
 fn heal(sim: &mut Sim) -> Result<()> {
     sim.say("script", "everything is healed");
     sim.heal();
+    sim.resume_all();
     sim.weather = Weather::fair();
     for at in 0..sim.machines.len() {
-        sim.machines[at].sick.clear();
+        let machine = &mut sim.machines[at];
+        machine.sick.clear();
+        (machine.wall_ahead, machine.foreign_disk) = (0, 0);
+        machine.apply_delay = machine.apply_delay.min(HEALED_DELAY_MS);
         sim.start(at);
     }
+    sim.rate = sim.rate.max(HEALED_RATE);
+    arm_all(sim);
     let end = sim.now + HEALED_WITHIN_MS;
+    let healed = sim.now;
     while sim.now < end && sim.judge.found.is_empty() {
         sim.step();
+        if sim.now == healed + LEADS_WITHIN_MS {
+            ensure!(sim.leader().is_some(), "nobody leads 10 s after everything was healed");
+            arm_all(sim);
+        }
+        // A plug that was pulled just before has done its work after.
+        if (sim.now - healed).is_multiple_of(5_000) && sim.now < healed + POWERED_WITHIN_MS {
+            (0..sim.machines.len()).for_each(|at| sim.start(at));
+        }
     }
     if let Some(found) = sim.judge.found.first() {
         anyhow::bail!("{found}");
     }
     alive(sim)
+}
+
+/// Nothing is disarmed any more.
+fn arm_all(sim: &mut Sim) {
+    let disarmed = sim.truth.nodes.values().filter(|node| node.disarmed.is_some());
+    let nodes: Vec<_> = disarmed.map(|node| Some(node.id)).collect();
+    for node in nodes.into_iter().chain([None]) {
+        if sim.leader().is_some() {
+            sim.ask(Command::Arm { node, by: None });
+        }
+    }
 }
 
 /// Every grain that should run runs; every operation that is not over says why.
@@ -421,7 +429,11 @@ fn alive(sim: &Sim) -> Result<()> {
             ensure!(waits(Subject::Grain(grain.id)), "{} has no owner and no reason", grain.name);
             continue;
         };
-        let at = sim.machine_of(owner).context("the owner is no machine")?;
+        // It was wiped, or left out when the cluster began anew.
+        let Some(at) = sim.machine_of(owner) else {
+            ensure!(waits(Subject::Grain(grain.id)), "{} has lost its owner", grain.name);
+            continue;
+        };
         let runs = sim.machines[at].instances.get(&grain.id);
         let auto = sim.truth.policy_of(grain).failover.mode == FailoverMode::Auto;
         ensure!(

@@ -2,7 +2,8 @@
 
 use scrap_decide::obey::{HostAction, RunFacts, StopReason};
 use scrap_schema::command::Command;
-use scrap_schema::id::GrainId;
+use scrap_schema::id::{Epoch, GrainId};
+use scrap_schema::time::BootTime;
 
 use super::execute::Effect;
 use super::machine::{Flight, Instance};
@@ -13,23 +14,7 @@ impl Sim {
         let now = self.machines[at].now(self.now);
         match action {
             HostAction::Start { grain, epoch, deadline } => {
-                let machine = &mut self.machines[at];
-                let started = now.wall;
-                let instance = Instance { epoch: *epoch, deadline: *deadline, started };
-                machine.instances.insert(*grain, instance);
-                let run = RunFacts {
-                    epoch: *epoch,
-                    alive: true,
-                    up: true,
-                    armed: deadline.is_some(),
-                    since: now.boot,
-                    relapses: machine.runs.get(grain).map_or(0, |run| run.relapses),
-                    ..RunFacts::default()
-                };
-                machine.runs.insert(*grain, run);
-                self.judge_start(at, *grain, *epoch);
-                self.check_health(at);
-                Ok(())
+                self.begin_run(at, *grain, *epoch, *deadline)
             }
             HostAction::Stop { grain, why, .. } => {
                 let machine = &mut self.machines[at];
@@ -47,6 +32,7 @@ impl Sim {
                 Ok(())
             }
             HostAction::Arm { grain, deadline } => {
+                self.may_begin(at, Some(*deadline))?;
                 let machine = &mut self.machines[at];
                 if let (Some(instance), Some(run)) =
                     (machine.instances.get_mut(grain), machine.runs.get_mut(grain))
@@ -61,8 +47,11 @@ impl Sim {
                 if let (Some(instance), Some(run)) =
                     (machine.instances.get_mut(grain), machine.runs.get_mut(grain))
                 {
-                    instance.deadline = None;
-                    run.armed = false;
+                    // Dead stays dead.
+                    if instance.deadline.is_some_and(|held| held > now.boot) {
+                        instance.deadline = None;
+                        run.armed = false;
+                    }
                 }
                 Ok(())
             }
@@ -80,6 +69,44 @@ impl Sim {
         }
     }
 
+    fn begin_run(
+        &mut self,
+        at: usize,
+        grain: GrainId,
+        epoch: Epoch,
+        deadline: Option<BootTime>,
+    ) -> Effect {
+        self.may_begin(at, deadline)?;
+        let now = self.machines[at].now(self.now);
+        let machine = &mut self.machines[at];
+        machine.instances.insert(grain, Instance { epoch, deadline, started: now.wall });
+        let run = RunFacts {
+            epoch,
+            alive: true,
+            up: true,
+            armed: deadline.is_some(),
+            since: now.boot,
+            relapses: machine.runs.get(&grain).map_or(0, |run| run.relapses),
+            ..RunFacts::default()
+        };
+        machine.runs.insert(grain, run);
+        self.judge_start(at, grain, epoch);
+        self.check_health(at);
+        Ok(())
+    }
+
+    /// Whether a keeper begins anything with this deadline: not after it, and not when the guard may have said that nothing runs.
+    fn may_begin(&self, at: usize, deadline: Option<BootTime>) -> Effect {
+        let machine = &self.machines[at];
+        if deadline.is_some_and(|deadline| deadline <= machine.clock.read(self.now)) {
+            return Err("its deadline has passed".to_owned());
+        }
+        if deadline.is_some() && machine.board.is_closed() {
+            return Err("the guard has said that nothing runs here any more".to_owned());
+        }
+        Ok(())
+    }
+
     /// A line about a grain on a machine.
     pub(super) fn host_says(&mut self, at: usize, grain: GrainId, what: &str) {
         let who = format!("{}/host", self.machines[at].name);
@@ -90,13 +117,11 @@ impl Sim {
     pub(super) fn report(&mut self, at: usize, command: Command) -> Effect {
         let who = format!("{}/node", self.machines[at].name);
         let told = HostAction::Tell { command: Box::new(command.clone()) };
-        match self.propose(Some(at), command) {
-            Err(NoLeader) => Err("no leader".to_owned()),
+        match self.submit(at, command) {
+            Err(NoLeader) => Err("no answer".to_owned()),
             Ok(applied) => {
                 self.tell(&who, &applied.events);
-                if let Err(refusal) = applied.outcome {
-                    return Err(refusal.to_string());
-                }
+                // A refusal means that the world has moved on: the next round decides on the new one, once it is applied here.
                 let index = self.truth.index;
                 let begun = self.machines[at].now(self.now);
                 let end = self.now;

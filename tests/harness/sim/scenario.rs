@@ -45,7 +45,7 @@ pub fn end(sim: &mut Sim) -> Result<()> {
     while sim.now < end + QUIET_MS && sim.judge.found.is_empty() {
         sim.step();
     }
-    sim.judge_data();
+    sim.judge_data(None);
     sim.judge_bases();
     if let Some(found) = sim.judge.found.first() {
         bail!("{found}");

@@ -82,6 +82,9 @@ impl Sim {
 
     pub(super) fn obey_order(&mut self, words: &str) -> Result<()> {
         let parts: Vec<&str> = words.split_whitespace().collect();
+        if self.misbehave(&parts)? {
+            return Ok(());
+        }
         match parts.as_slice() {
             ["network", node, state] => {
                 let at = self.at(node)?;
@@ -184,6 +187,11 @@ impl Sim {
             }
             ["confirm-off", node] => {
                 let node = self.node_id(node)?;
+                // She looks before she says so.
+                let online = self.truth.nodes[&node].liveness.is_online();
+                if !online && self.machine_of(node).is_some_and(|at| self.machines[at].up) {
+                    bail!("it is not off");
+                }
                 let boot = self.truth.nodes[&node].boot.context("it never registered")?;
                 let (until, by) = (wall(self.now), "kim@desk".to_owned());
                 let by = OffBy::Person { by };
@@ -340,16 +348,11 @@ impl Sim {
         Ok(())
     }
 
-    fn at(&self, text: &str) -> Result<usize> {
-        let at = self.machines.iter().position(|machine| machine.name.as_str() == text);
-        at.with_context(|| format!("no machine `{text}`"))
-    }
-
     fn node_id(&self, text: &str) -> Result<NodeId> {
         self.node(&name(text)?)
     }
 
-    fn grain(&self, text: &str) -> Result<GrainId> {
+    pub(super) fn grain(&self, text: &str) -> Result<GrainId> {
         Ok(self.truth.grain_named(&name(text)?).with_context(|| format!("no grain `{text}`"))?.id)
     }
 

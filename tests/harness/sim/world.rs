@@ -18,6 +18,7 @@ use scrap_schema::timing::Timing;
 use scrap_schema::unit::{Bytes, MilliCpu, Span};
 use serde::Deserialize;
 
+use super::guard::{Board, Pauses};
 use super::machine::{Clock, Machine};
 use super::network::addresses;
 use super::power::Plug;
@@ -49,6 +50,8 @@ pub struct World {
     pub rate: Option<Bytes>,
     /// A stream takes at least so long, however little is in it.
     pub stream: Option<Span>,
+    /// Feeds chance.
+    pub seed: Option<u64>,
     /// How long an entry takes until every node has applied it.
     pub apply: Option<Span>,
 }
@@ -69,6 +72,8 @@ pub struct NodeSetting {
     pub runtimes: BTreeSet<RuntimeKind>,
     /// What can cut its power from outside.
     pub plug: Option<Plug>,
+    /// Whether nothing resets it when its guard stands still.
+    pub no_watchdog: bool,
 }
 
 /// A grain of the world.
@@ -180,6 +185,7 @@ pub fn machine(name: &Name, setting: &NodeSetting, apply: Span) -> Machine {
         boot: BootId(1),
         clock: Clock { set: 0, shown: 60_000, drift_ppm: 0 },
         cluster: Cluster::default(),
+        logged: 0,
         apply_delay: apply.ms(),
         hint: None,
         tenant: Tenant::default(),
@@ -206,6 +212,14 @@ pub fn machine(name: &Name, setting: &NodeSetting, apply: Span) -> Machine {
         foreign_disk: 0,
         templates: BTreeMap::new(),
         pool: PoolState::Online,
+        pauses: Pauses::default(),
+        watchdog: !setting.no_watchdog,
+        board: Board::default(),
+        told: None,
+        next_registration: 0,
+        registered: None,
+        life: BootId(1),
+        wall_ahead: 0,
     }
 }
 
@@ -224,7 +238,7 @@ impl World {
             machine.clock.shown += 1_000_000 * u64::try_from(at).unwrap();
             machine
         });
-        let mut sim = Sim::new(machines.collect(), seed);
+        let mut sim = Sim::new(machines.collect(), self.seed.unwrap_or(seed));
         sim.verbose = self.from_the_beginning;
         sim.rate = self.rate.map_or(sim.rate, |rate| rate.0);
         sim.stream_ms = self.stream.map_or(sim.stream_ms, Span::ms);

@@ -57,6 +57,7 @@ pub(super) fn disarm(
     if before.as_ref() == Some(&disarmed) {
         return Ok(Outcome::Unchanged);
     }
+    change.other_leases();
     let (place, name) = place(change, node)?;
     *place = Some(disarmed);
     let end =
@@ -74,6 +75,7 @@ pub(super) fn arm(
     if now(change, node)?.is_none() {
         return Ok(Outcome::Unchanged);
     }
+    change.other_leases();
     let (place, name) = place(change, node)?;
     *place = None;
     let by = by.map_or_else(|| "its time is over".to_owned(), |by| format!("by {by}"));

@@ -11,6 +11,7 @@ use super::grains::insert;
 use super::operations::{begin, finish};
 use super::{About, Change};
 use crate::cluster::{Cluster, Grain, Key, Orphan, OrphanKey, Outcome, Stage, Tenure};
+use crate::mutant::{self, Mutant};
 use crate::refusal::Refusal;
 
 /// The orphan that an operation is about, if it is about one.
@@ -83,14 +84,32 @@ fn runs_grains(cluster: &Cluster, node: NodeId) -> Result<(), Refusal> {
     }
 }
 
-pub(super) fn kept(change: &mut Change<'_>, orphan: Orphan) -> Result<Outcome, Refusal> {
+/// What the node of an orphan says of it is about now, if the grain is still known.
+fn up_to_date(change: &Change<'_>, grain: GrainId, seen: Option<u64>) -> Result<(), Refusal> {
+    let grain = change.cluster.grains.get(&grain);
+    grain.map_or(Ok(()), |grain| change.up_to_date(grain, seen))
+}
+
+/// What was said before this of what is set aside of a grain is out of date now.
+fn outdate(change: &mut Change<'_>, grain: GrainId) {
+    // There may be none any more.
+    let _ = change.grain(grain);
+}
+
+pub(super) fn kept(
+    change: &mut Change<'_>,
+    orphan: Orphan,
+    seen: Option<u64>,
+) -> Result<Outcome, Refusal> {
     let key = orphan.key;
     // The same place can have other data later.
     let known = change.cluster.orphans.get(&key);
     if known.is_some_and(|known| known.head.guid == orphan.head.guid) {
         return Ok(Outcome::Unchanged);
     }
+    up_to_date(change, key.grain, seen)?;
     let discard = known.and_then(|known| known.discard);
+    outdate(change, key.grain);
     let message = format!(
         "grain {}: node {} had newer data of epoch {}; they are kept aside there ({} that nobody else has)",
         change.cluster.grain_name(key.grain),
@@ -103,7 +122,9 @@ pub(super) fn kept(change: &mut Change<'_>, orphan: Orphan) -> Result<Outcome, R
         let summary = Summary { message, ..Summary::default() };
         finish(change, operation, OperationState::Failed, &summary)?;
     }
-    change.cluster.orphans.insert(key, orphan);
+    if !mutant::is(Mutant::LosesOrphans) {
+        change.cluster.orphans.insert(key, orphan);
+    }
     change.touch(Key::Orphan(key));
     change.tell(Topic::Orphan, Severity::Warning, about(key), message);
     Ok(Outcome::Done)
@@ -118,7 +139,13 @@ pub(super) fn gone(
     change: &mut Change<'_>,
     key: OrphanKey,
     head_again: bool,
+    seen: Option<u64>,
 ) -> Result<Outcome, Refusal> {
+    if !change.cluster.orphans.contains_key(&key) {
+        return Ok(Outcome::Unchanged);
+    }
+    up_to_date(change, key.grain, seen)?;
+    outdate(change, key.grain);
     let Some(orphan) = change.cluster.orphans.remove(&key) else { return Ok(Outcome::Unchanged) };
     change.touch(Key::Orphan(key));
     let (grain, node) = (change.cluster.grain_name(key.grain), change.cluster.node_name(key.node));

@@ -10,15 +10,18 @@ use scrap_schema::time::Timestamp;
 use super::operations::{enter, finish, running};
 use super::{About, Change, asides, moves};
 use crate::cluster::{Ailment, Declined, Grain, Orphan, OrphanKey, Outcome, Stage};
+use crate::mutant::{self, Mutant};
 use crate::refusal::Refusal;
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "the dispatcher sends only facts here")]
 pub(super) fn apply(change: &mut Change<'_>, command: &Command) -> Result<Outcome, Refusal> {
     match command {
         Command::GrainBorn { grain, epoch } => born(change, *grain, *epoch),
-        Command::GrainArmed { grain, epoch } => armed(change, *grain, *epoch),
-        Command::GrainStarted { grain, epoch, at } => started(change, *grain, *epoch, *at),
-        Command::GrainStopped { grain, epoch, .. } => stopped(change, *grain, *epoch),
+        Command::GrainArmed { grain, epoch, seen } => armed(change, *grain, *epoch, *seen),
+        Command::GrainStarted { grain, epoch, at, seen } => {
+            started(change, *grain, *epoch, *at, *seen)
+        }
+        Command::GrainStopped { grain, epoch, seen, .. } => stopped(change, *grain, *epoch, *seen),
         Command::GrainReleased { grain, epoch, operation, last, stopping, quiesced } => {
             released(change, *grain, *epoch, (*operation, *quiesced), last, *stopping)
         }
@@ -28,20 +31,20 @@ pub(super) fn apply(change: &mut Change<'_>, command: &Command) -> Result<Outcom
         Command::GrainRestored { grain, epoch, operation, before } => {
             restored(change, *grain, *epoch, *operation, before)
         }
-        Command::GrainHealth { grain, epoch, ailment } => {
-            health(change, *grain, *epoch, ailment.as_deref())
+        Command::GrainHealth { grain, epoch, ailment, seen } => {
+            health(change, *grain, *epoch, ailment.as_deref(), *seen)
         }
         Command::GrainDeclined { grain, epoch, sure } => declined(change, *grain, *epoch, *sure),
-        Command::OrphanKept { grain, orphan_epoch, node, base, head, newer, used } => {
+        Command::OrphanKept { grain, orphan_epoch, node, base, head, newer, used, seen } => {
             let key = OrphanKey { grain: *grain, epoch: *orphan_epoch, node: *node };
             let (base, newer, used, kept) = (*base, *newer, *used, change.at);
             let (head, left_on, discard) = (head.clone(), None, None);
             let orphan = Orphan { key, head, base, newer, used, kept, left_on, discard };
-            asides::kept(change, orphan)
+            asides::kept(change, orphan, *seen)
         }
-        Command::OrphanGone { grain, orphan_epoch, node, head_again } => {
+        Command::OrphanGone { grain, orphan_epoch, node, head_again, seen } => {
             let key = OrphanKey { grain: *grain, epoch: *orphan_epoch, node: *node };
-            asides::gone(change, key, *head_again)
+            asides::gone(change, key, *head_again, *seen)
         }
         _ => Err(Refusal::out_of_date("not a fact")),
     }
@@ -103,9 +106,21 @@ fn declined(
     Ok(Outcome::Done)
 }
 
-fn armed(change: &mut Change<'_>, id: GrainId, epoch: Epoch) -> Result<Outcome, Refusal> {
-    if owned_in(change, id, epoch)?.armed {
+fn armed(
+    change: &mut Change<'_>,
+    id: GrainId,
+    epoch: Epoch,
+    seen: Option<u64>,
+) -> Result<Outcome, Refusal> {
+    let grain = owned_in(change, id, epoch)?;
+    if grain.armed {
         return Ok(Outcome::Unchanged);
+    }
+    change.up_to_date(grain, seen)?;
+    // Its owner may have taken the deadline away while none was needed.
+    let leases = change.cluster.identity.as_ref().map_or(0, |identity| identity.leases);
+    if seen.is_some_and(|seen| seen < leases) && !mutant::is(Mutant::LateReports) {
+        return Err(Refusal::out_of_date("its node had not applied yet who needs a lease"));
     }
     // By now its policy may need no lease any more, and what was started since has none.
     if !change.cluster.needs_lease(change.look(id)?) {
@@ -120,10 +135,13 @@ fn started(
     id: GrainId,
     epoch: Epoch,
     at: Timestamp,
+    seen: Option<u64>,
 ) -> Result<Outcome, Refusal> {
-    if owned_in(change, id, epoch)?.started.is_some() {
+    let grain = owned_in(change, id, epoch)?;
+    if grain.started.is_some() {
         return Ok(Outcome::Unchanged);
     }
+    change.up_to_date(grain, seen)?;
     // It will stop when it knows that.
     if change.look(id)?.declined != Declined::No {
         return Err(Refusal::out_of_date("its owner has said that it cannot begin"));
@@ -138,7 +156,12 @@ fn started(
     Ok(Outcome::Done)
 }
 
-fn stopped(change: &mut Change<'_>, id: GrainId, epoch: Epoch) -> Result<Outcome, Refusal> {
+fn stopped(
+    change: &mut Change<'_>,
+    id: GrainId,
+    epoch: Epoch,
+    seen: Option<u64>,
+) -> Result<Outcome, Refusal> {
     let grain = owned_in(change, id, epoch)?;
     let restarting = match &grain.stage {
         Stage::Restarting { operation } => Some(*operation),
@@ -154,6 +177,7 @@ fn stopped(change: &mut Change<'_>, id: GrainId, epoch: Epoch) -> Result<Outcome
     if grain.started.is_none() && restarting.is_none() {
         return Ok(Outcome::Unchanged);
     }
+    change.up_to_date(grain, seen)?;
     if let Some(Some(operation)) = restarting {
         enter(change, operation, Phase::Start)?;
     }
@@ -226,10 +250,13 @@ fn health(
     id: GrainId,
     epoch: Epoch,
     ailment: Option<&str>,
+    seen: Option<u64>,
 ) -> Result<Outcome, Refusal> {
-    if owned_in(change, id, epoch)?.ailment.is_some() == ailment.is_some() {
+    let grain = owned_in(change, id, epoch)?;
+    if grain.ailment.is_some() == ailment.is_some() {
         return Ok(Outcome::Unchanged);
     }
+    change.up_to_date(grain, seen)?;
     let since = change.at;
     let grain = change.grain(id)?;
     grain.ailment = ailment.map(|why| Ailment { since, why: why.to_owned() });

@@ -61,6 +61,7 @@ pub(super) fn insert(
         ids,
         ailment: None,
         declined: Declined::No,
+        touched: change.index,
     };
     change.cluster.grains.insert(id, grain);
     change.cluster.names.insert(text.name.clone(), id);

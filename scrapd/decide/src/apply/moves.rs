@@ -12,6 +12,7 @@ use super::asides::promotion;
 use super::operations::{enter, finish};
 use super::{About, Change};
 use crate::cluster::{Cluster, Outcome, Stage};
+use crate::mutant::{self, Mutant};
 use crate::refusal::Refusal;
 
 pub(super) fn begin_migration(
@@ -103,6 +104,16 @@ pub(super) fn abort(
     operation: OperationId,
     why: &str,
 ) -> Result<Outcome, Refusal> {
+    if mutant::is(Mutant::AbortsAfterAssign) {
+        let grain = change.grain(id)?;
+        if let Stage::Landing { from, .. } = grain.stage {
+            (grain.owner, grain.stage) = (Some(from), Stage::Settled);
+            grain.standbys.remove(&from);
+            grain.epoch = Epoch(grain.epoch.0.saturating_sub(1));
+            grain.tenures.pop();
+            return Ok(Outcome::Done);
+        }
+    }
     let grain = change.look_in(id, epoch)?;
     match &grain.stage {
         Stage::Warming { operation: of, .. }

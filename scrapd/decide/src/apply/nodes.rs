@@ -24,8 +24,9 @@ pub(super) fn apply(change: &mut Change<'_>, command: &Command) -> Result<Outcom
             form(change, *cluster, name, *timing, node)
         }
         Command::AddNode { node } => add(change, node),
-        Command::RegisterNode { node, boot, addresses, facts, seal, again } => {
-            register(change, *node, (*boot, seal.as_ref(), *again), addresses, facts)
+        Command::RegisterNode { node, boot, addresses, facts, seal, again, seen } => {
+            let start = Start { boot: *boot, seal: seal.as_ref(), again: *again, seen: *seen };
+            register(change, *node, &start, addresses, facts)
         }
         Command::SuspectNode { node, boot, last_heard } => {
             suspect(change, *node, *boot, *last_heard)
@@ -66,6 +67,7 @@ fn form(
         formed: change.at,
         disarmed: None,
         generation: 0,
+        leases: 0,
     });
     change.touch(Key::Identity);
     for (name, policy) in Policy::built_in() {
@@ -89,10 +91,14 @@ fn add(change: &mut Change<'_>, new: &NewNode) -> Result<Outcome, Refusal> {
         }
         return Err(Refusal::NameTaken { what: "node".to_owned(), name: new.name.clone() });
     }
+    let mut free = 1_u64..u64::MAX;
+    let reused = mutant::is(Mutant::ReusesIds)
+        .then(|| free.find(|id| !change.cluster.nodes.contains_key(&NodeId(*id))))
+        .flatten();
     let Some(identity) = change.cluster.identity.as_mut() else {
         return Err(Refusal::out_of_date("there is no cluster yet"));
     };
-    let (id, generation) = (NodeId(identity.next_node), identity.generation);
+    let (id, generation) = (NodeId(reused.unwrap_or(identity.next_node)), identity.generation);
     identity.next_node = identity.next_node.saturating_add(1);
     change.touch(Key::Identity);
     let node = Node {
@@ -109,6 +115,7 @@ fn add(change: &mut Change<'_>, new: &NewNode) -> Result<Outcome, Refusal> {
         off: None,
         disarmed: None,
         registered: 0,
+        since: 0,
         awaited: None,
         drain: None,
         modified: change.index,
@@ -142,10 +149,18 @@ fn make_way(change: &mut Change<'_>, old: NodeId) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// What a daemon says of itself when it registers.
+struct Start<'a> {
+    boot: BootId,
+    seal: Option<&'a String>,
+    again: bool,
+    seen: Option<u64>,
+}
+
 fn register(
     change: &mut Change<'_>,
     id: NodeId,
-    (boot, seal, again): (BootId, Option<&String>, bool),
+    start: &Start<'_>,
     addresses: &Addresses,
     facts: &NodeFacts,
 ) -> Result<Outcome, Refusal> {
@@ -155,22 +170,32 @@ fn register(
         let node = change.cluster.node_name(id);
         return Err(Refusal::NodeUnfit { node, why });
     }
-    let node = change.node(id)?;
-    if node.boot == Some(boot) && node.liveness.is_online() {
-        change.touched.remove(&Key::Node(id));
+    let node = change.look_node(id)?;
+    if node.boot == Some(start.boot) && node.liveness.is_online() {
         return Ok(Outcome::Unchanged);
     }
+    // One that comes late, or for the second time, would make a start of the daemon count that is over, with what proves its end.
+    if start.seen.is_some_and(|seen| seen < node.since) && !mutant::is(Mutant::OldStarts) {
+        return Err(Refusal::out_of_date("it has registered again since"));
+    }
+    let is_new = node.boot.is_none();
+    let node = change.node(id)?;
     let before = std::mem::replace(&mut node.liveness, Liveness::Online);
-    node.boot = Some(boot);
+    node.boot = Some(start.boot);
     node.off = None;
-    if !again {
+    if !start.again {
         node.registered = index;
     }
+    node.since = index;
     node.awaited = None;
-    node.seal = seal.cloned();
+    node.seal = start.seal.cloned();
     node.addresses = addresses.clone();
     node.facts = facts.clone();
     let name = node.name.clone();
+    // From three members on grains need a lease.
+    if is_new {
+        change.other_leases();
+    }
     let message = match before {
         Liveness::Joining => format!("node {name} is online"),
         Liveness::Online => format!("node {name}: its daemon started again"),
@@ -236,7 +261,8 @@ fn tick_on(
         }
     }
     if let Liveness::Suspect { ticks, .. } = &mut change.node(id)?.liveness {
-        *ticks = tick;
+        *ticks =
+            if mutant::is(Mutant::CountsDouble) { all.min(tick.saturating_add(1)) } else { tick };
     }
     Ok(Outcome::Done)
 }
@@ -262,7 +288,11 @@ fn fence(change: &mut Change<'_>, id: NodeId, boot: BootId) -> Result<Outcome, R
 
 /// The node's guard has ended what needs the lease, and lets nothing begin under this registration any more.
 fn attest(change: &mut Change<'_>, id: NodeId, boot: BootId) -> Result<Outcome, Refusal> {
-    let last_heard = match present(change, id, boot)?.liveness {
+    let node = match mutant::is(Mutant::AttestsAnyStart) {
+        true => change.look_node(id)?,
+        false => present(change, id, boot)?,
+    };
+    let last_heard = match node.liveness {
         Liveness::Suspect { last_heard, .. } => last_heard,
         Liveness::Joining | Liveness::Online | Liveness::Fenced { .. } | Liveness::Away { .. } => {
             return Err(Refusal::out_of_date("no countdown of it runs"));
@@ -406,6 +436,7 @@ fn remove(
     }
     change.cluster.nodes.remove(&id);
     change.touch(Key::Node(id));
+    change.other_leases();
     let message = format!("node {name} is no member any more");
     change.tell(Topic::Node, Severity::Warning, About::node(id), message);
     Ok(Outcome::Done)

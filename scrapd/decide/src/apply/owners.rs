@@ -179,8 +179,10 @@ fn take_over(
     let armed = change.look(id).map(|grain| change.cluster.needs_lease_on(grain, Some(to)))?;
     let members: BTreeSet<NodeId> = change.cluster.nodes.keys().copied().collect();
     let grain = change.grain(id)?;
-    grain.epoch = grain.epoch.next();
-    grain.armed = armed;
+    if !mutant::is(Mutant::EpochStays) {
+        grain.epoch = grain.epoch.next();
+    }
+    grain.armed = armed || mutant::is(Mutant::KeepsArmed);
     // The old owner keeps what it has: as a copy when it comes back, one increment away.
     grain.standbys.extend(grain.owner.filter(|owner| members.contains(owner)));
     grain.standbys.remove(&to);
@@ -213,9 +215,10 @@ fn released_to(
 ) -> Result<(), Refusal> {
     match &grain.stage {
         Stage::Released { to: promised, operation: of, last, .. }
-            if *promised == to
-                && *of == operation
-                && base.is_some_and(|base| base.guid == last.guid) =>
+            if mutant::is(Mutant::MovesToAnybody)
+                || *promised == to
+                    && *of == operation
+                    && base.is_some_and(|base| base.guid == last.guid) =>
         {
             Ok(())
         }
@@ -238,7 +241,8 @@ fn given_up(cluster: &Cluster, grain: &Grain, base: Option<&Snapshot>) -> Result
         return Err(Refusal::out_of_date("it has no owner"));
     };
     let declined = grain.declined == Declined::Sure;
-    if !owner.liveness.is_surely_stopped() && !declined {
+    let alive = !owner.liveness.is_surely_stopped() && !mutant::is(Mutant::GivesAlive);
+    if alive && !declined {
         return Err(Refusal::out_of_date("its owner may still run it"));
     }
     // What never began needs nobody's word.
@@ -376,7 +380,8 @@ fn set_standbys(
     if let Some(node) = standbys.iter().find(|node| !change.cluster.nodes.contains_key(node)) {
         return Err(Refusal::no_node(node));
     }
-    if grain.owner.is_some_and(|owner| standbys.contains(&owner)) {
+    let of_owner = grain.owner.is_some_and(|owner| standbys.contains(&owner));
+    if of_owner && !mutant::is(Mutant::OwnerKeepsCopy) {
         return Err(Refusal::out_of_date("its owner cannot keep a copy of it"));
     }
     let name = grain.name.clone();

@@ -21,10 +21,14 @@ pub(super) fn put(
             return Ok(Outcome::Unchanged);
         }
     }
+    let others = before.is_some();
     let word = if before.is_some() { "changed" } else { "made" };
     let state = PolicyState { policy: policy.clone(), modified: change.index };
     change.cluster.policies.insert(name.clone(), state);
     change.touch(Key::Policy(name.clone()));
+    if others {
+        change.other_leases();
+    }
     let message = format!("policy {name} was {word}");
     change.tell(Topic::Policy, Severity::Info, About::default(), message);
     Ok(Outcome::Done)
@@ -48,6 +52,7 @@ pub(super) fn delete(
         return Err(Refusal::InUse { what: "policy".to_owned(), name: name.to_string(), by });
     }
     change.cluster.policies.remove(name);
+    change.other_leases();
     change.touch(Key::Policy(name.clone()));
     let message = format!("policy {name} was removed");
     change.tell(Topic::Policy, Severity::Info, About::default(), message);

@@ -9,7 +9,7 @@ use scrap_schema::operation::{OperationState, Summary};
 
 use super::operations::finish;
 use super::{About, Change, grains, templates};
-use crate::cluster::{Declined, Key, Liveness, Outcome, Stage, TENURES_MAX, Tenure};
+use crate::cluster::{Declined, Liveness, Outcome, Stage, TENURES_MAX, Tenure};
 use crate::refusal::Refusal;
 
 /// So far every epoch rises: further than the ones that were left behind get by themselves.
@@ -31,8 +31,8 @@ pub(super) fn apply(
     end_operations(change, &name.to_string())?;
     if let Some(identity) = change.cluster.identity.as_mut() {
         identity.generation = generation;
-        change.touch(Key::Identity);
     }
+    change.other_leases();
     change.node(node)?.generation = generation;
     let left = leave_others(change)?;
     let grains: Vec<GrainId> = change.cluster.grains.keys().copied().collect();

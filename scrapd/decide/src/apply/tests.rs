@@ -14,6 +14,7 @@ use crate::fail_over::on_main_line;
 use crate::fixture::{WEB, World, snapshot, text};
 use crate::refusal::Refusal;
 
+mod late;
 mod lots;
 mod moves;
 mod random;
@@ -78,9 +79,9 @@ fn every_order_of_another_epoch_is_stale() {
             Command::TurnBack { grain, epoch, operation },
             Command::EndMigration { grain, epoch, operation },
             Command::GrainBorn { grain, epoch },
-            Command::GrainArmed { grain, epoch },
-            Command::GrainStarted { grain, epoch, at: AT },
-            Command::GrainStopped { grain, epoch, at: AT },
+            Command::GrainArmed { grain, epoch, seen: None },
+            Command::GrainStarted { grain, epoch, at: AT, seen: None },
+            Command::GrainStopped { grain, epoch, at: AT, seen: None },
             Command::GrainReleased {
                 grain,
                 epoch,
@@ -139,13 +140,13 @@ fn an_epoch_that_cannot_begin_is_given_away_again() {
     world.refused(decline(Epoch(1), false));
     world.refused(decline(epoch, true));
     let mut begun = world.clone();
-    begun.done(Command::GrainStarted { grain, epoch, at: AT });
+    begun.done(Command::GrainStarted { grain, epoch, at: AT, seen: None });
     begun.refused(decline(epoch, false));
     world.done(decline(epoch, false));
     assert_eq!(world.done(decline(epoch, false)), Outcome::Unchanged);
     // It may have begun in the moment before it knew: nobody else gets it before it is sure.
     world.refused(again("1.4"));
-    world.refused(Command::GrainStarted { grain, epoch, at: AT });
+    world.refused(Command::GrainStarted { grain, epoch, at: AT, seen: None });
     assert!(!on_main_line(world.the(WEB), &snapshot("1.6")));
     world.done(decline(epoch, true));
     assert_eq!(world.done(decline(epoch, true)), Outcome::Unchanged);
@@ -291,6 +292,7 @@ fn a_node_takes_its_orphans_away_only_by_a_persons_word() {
         head: snapshot,
         newer: Bytes(5),
         used: Bytes(7),
+        seen: None,
     });
     let remove = |leave_orphans| Command::RemoveNode { node, if_index: None, leave_orphans };
     let Refusal::InUse { by, .. } = world.refused(remove(false)) else { panic!("it goes") };
@@ -378,7 +380,7 @@ fn what_needs_no_lease_any_more_is_not_armed_by_a_late_report() {
     world.cluster.grains.get_mut(&WEB).unwrap().armed = false;
     let prompt = world.cluster.policies.get_mut(&"prompt".parse().unwrap()).unwrap();
     prompt.policy.failover.mode = scrap_schema::spec::FailoverMode::Manual;
-    world.refused(Command::GrainArmed { grain: WEB, epoch: Epoch(1) });
+    world.refused(Command::GrainArmed { grain: WEB, epoch: Epoch(1), seen: None });
 }
 
 #[test]
@@ -445,11 +447,11 @@ fn a_clone_without_data_leaves_nothing_behind() {
 fn facts_that_are_known_change_nothing() {
     let mut world = World::web(&[2]);
     let (grain, epoch) = (WEB, Epoch(1));
-    world.done(Command::GrainArmed { grain, epoch });
+    world.done(Command::GrainArmed { grain, epoch, seen: None });
     for command in [
         Command::GrainBorn { grain, epoch },
-        Command::GrainArmed { grain, epoch },
-        Command::GrainStarted { grain, epoch, at: AT },
+        Command::GrainArmed { grain, epoch, seen: None },
+        Command::GrainStarted { grain, epoch, at: AT, seen: None },
         Command::SetStandbys { grain, epoch, standbys: BTreeSet::from([NodeId(2)]) },
         Command::SetCordon { node: NodeId(2), cordoned: false },
         Command::UndrainNode { node: NodeId(2) },
@@ -465,6 +467,7 @@ fn facts_that_are_known_change_nothing() {
         head: snapshot("1.3"),
         newer: Bytes(1),
         used: Bytes(2),
+        seen: None,
     };
     assert_eq!(world.done(kept(1)), Outcome::Done);
     assert_eq!(world.done(kept(1)), Outcome::Unchanged);
@@ -494,7 +497,7 @@ fn names_are_free_again_in_the_trash_and_taken_on_the_way_back() {
     world.grain(GrainId(2), "web", 2, &[]);
     assert!(matches!(world.refused(Command::UndeleteGrain { grain }), Refusal::NameTaken { .. }));
     world.refused(Command::PurgeGrain { grain, if_index: None });
-    world.done(Command::GrainStopped { grain, epoch: Epoch(1), at: AT });
+    world.done(Command::GrainStopped { grain, epoch: Epoch(1), at: AT, seen: None });
     world.done(Command::PurgeGrain { grain, if_index: None });
     assert!(world.cluster.grain_named(&"web".parse().unwrap()).is_some());
 }

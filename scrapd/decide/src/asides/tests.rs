@@ -39,8 +39,9 @@ fn diverged() -> World {
         facts,
         seal: None,
         again: false,
+        seen: None,
     });
-    world.done(Command::GrainStarted { grain, epoch: Epoch(2), at: world.now.wall });
+    world.done(Command::GrainStarted { grain, epoch: Epoch(2), at: world.now.wall, seen: None });
     world.done(Command::OrphanKept {
         grain,
         orphan_epoch: Epoch(1),
@@ -49,6 +50,7 @@ fn diverged() -> World {
         head: aside(),
         newer: Bytes(2048),
         used: Bytes(9000),
+        seen: None,
     });
     world
 }
@@ -137,12 +139,18 @@ fn what_was_set_aside_becomes_the_head_by_a_planned_change_of_owner() {
         assert_eq!(on_main_line(web, &snapshot(head)), is_on, "{head}");
     }
     assert!(on_main_line(web, &aside()), "the end of it too");
-    world.done(Command::GrainStarted { grain: WEB, epoch: Epoch(3), at: world.now.wall });
+    world.done(Command::GrainStarted {
+        grain: WEB,
+        epoch: Epoch(3),
+        at: world.now.wall,
+        seen: None,
+    });
     world.done(Command::OrphanGone {
         grain: WEB,
         orphan_epoch: Epoch(1),
         node: NodeId(1),
         head_again: true,
+        seen: None,
     });
     follow(&mut world);
     let operation = &world.cluster.operations[&operation];
@@ -226,7 +234,12 @@ fn a_fork_is_a_new_grain_where_its_data_lie_and_the_orphan_stays() {
     let busy = Command::StartOperation { operation: OperationId(5), work: discard(), text: None };
     assert!(matches!(world.refused(busy.clone()), Refusal::InUse { .. }));
     world.done(Command::GrainBorn { grain: GrainId(9), epoch: Epoch(1) });
-    world.done(Command::GrainStarted { grain: GrainId(9), epoch: Epoch(1), at: world.now.wall });
+    world.done(Command::GrainStarted {
+        grain: GrainId(9),
+        epoch: Epoch(1),
+        at: world.now.wall,
+        seen: None,
+    });
     follow(&mut world);
     assert_eq!(world.cluster.operations[&OperationId(99)].state, OperationState::Succeeded);
     assert!(world.cluster.orphans.contains_key(&KEY));
@@ -246,6 +259,7 @@ fn what_is_discarded_goes_when_its_node_says_so_and_who_wanted_it_is_written_dow
         orphan_epoch: Epoch(1),
         node: NodeId(1),
         head_again: false,
+        seen: None,
     });
     assert_eq!(state(&world), OperationState::Succeeded);
     assert!(world.cluster.orphans.is_empty());

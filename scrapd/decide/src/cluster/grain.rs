@@ -97,6 +97,10 @@ pub struct Grain {
     /// Why it is not well; `None` while it is, or nobody can say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ailment: Option<Ailment>,
+    /// Log index of the last entry that changed anything of it, or of what is set aside of it. Who had not applied that when he looked
+    /// has nothing to report of now.
+    #[serde(default)]
+    pub touched: u64,
 }
 
 /// What a grain has on its network.

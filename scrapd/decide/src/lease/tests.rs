@@ -96,6 +96,36 @@ fn only_the_registered_start_of_an_online_node_is_granted_a_lease() {
 }
 
 #[test]
+fn what_a_leader_before_has_granted_counts_as_heard() {
+    let mut world = World::nodes(3);
+    world.hear(1, Default::default());
+    world.hear(2, Default::default());
+    let sent = world.now.wall;
+    // Another one leads by now, and hears what was sent long before it did. What was granted meanwhile it does not know.
+    world.wait(20_000);
+    world.observed.since = world.now.boot;
+    let began = world.now.wall;
+    world.wait(5_000);
+    let plan = lead(&world.cluster, &world.observed, world.now);
+    let heard = |node| {
+        let suspects = plan.commands.iter().find_map(|command| {
+            let Command::SuspectNode { node: of, last_heard, .. } = command else { return None };
+            (of.0 == node).then_some(*last_heard)
+        });
+        suspects.unwrap()
+    };
+    assert_ne!(heard(1), sent);
+    assert_eq!((heard(1), heard(2), heard(3)), (began, began, world.now.wall));
+    // What came after it began is what it says.
+    world.hear(1, Default::default());
+    let sent = world.now.wall;
+    world.wait(5_000);
+    let plan = lead(&world.cluster, &world.observed, world.now);
+    let of_one = Command::SuspectNode { node: NodeId(1), boot: BootId(1), last_heard: sent };
+    assert!(plan.commands.contains(&of_one), "{:?}", plan.commands);
+}
+
+#[test]
 fn more_than_half_of_the_data_nodes_silent_is_the_brake() {
     for (nodes, silent, expected) in [
         (1, 0, None),
@@ -180,6 +210,7 @@ fn a_node_that_has_just_registered_is_not_silent_yet() {
         facts,
         seal: None,
         again: false,
+        seen: None,
     });
     assert_eq!(after(&mut world, 0), Vec::<String>::new());
     (1..=2).for_each(|number| world.hear(number, Default::default()));
@@ -199,6 +230,7 @@ fn a_guards_word_ends_the_countdown_of_the_start_that_it_is_about() {
         facts: known.facts,
         seal,
         again: false,
+        seen: None,
     });
     let word = |world: &World, boot, seal| attested(&world.cluster, node, boot, seal);
     // As long as nobody waits for it, it changes nothing.

@@ -127,7 +127,12 @@ fn what_has_been_in_the_trash_long_enough_goes_for_good() {
     wait(&mut world, 1);
     // It must have stopped first.
     assert!(!round(&mut world).commands.contains(&purge));
-    world.done(Command::GrainStopped { grain: WEB, epoch: Epoch(1), at: world.now.wall });
+    world.done(Command::GrainStopped {
+        grain: WEB,
+        epoch: Epoch(1),
+        at: world.now.wall,
+        seen: None,
+    });
     assert!(round(&mut world).commands.contains(&purge));
     world.done(purge);
 }

@@ -5,6 +5,7 @@ use scrap_schema::id::NodeId;
 
 use super::{HostAction, HostFacts};
 use crate::cluster::{Cluster, Orphan, OrphanKey};
+use crate::mutant::{self, Mutant};
 
 pub(super) fn decide(
     me: NodeId,
@@ -13,17 +14,23 @@ pub(super) fn decide(
     actions: &mut Vec<HostAction>,
 ) {
     for orphan in cluster.orphans.values().filter(|orphan| orphan.key.node == me) {
-        over(orphan, host, actions);
+        over(orphan, cluster.index, host, actions);
     }
     kept(me, cluster, host, actions);
 }
 
 /// What the cluster knows of and should not lie here, or does not any more.
-fn over(orphan: &Orphan, host: &HostFacts, actions: &mut Vec<HostAction>) {
+fn over(orphan: &Orphan, index: u64, host: &HostFacts, actions: &mut Vec<HostAction>) {
     let OrphanKey { grain, epoch, node } = orphan.key;
     let aside = (grain, epoch);
     let gone = |head_again| HostAction::Tell {
-        command: Box::new(Command::OrphanGone { grain, orphan_epoch: epoch, node, head_again }),
+        command: Box::new(Command::OrphanGone {
+            grain,
+            orphan_epoch: epoch,
+            node,
+            head_again,
+            seen: Some(index),
+        }),
     };
     let in_use = host.data.get(&grain).is_some_and(|data| {
         data.snapshots.iter().any(|snapshot| snapshot.guid == orphan.head.guid)
@@ -32,8 +39,10 @@ fn over(orphan: &Orphan, host: &HostFacts, actions: &mut Vec<HostAction>) {
         (_, false) if in_use => actions.push(gone(true)),
         // Only what has been removed in this life of the daemon is surely not there: it is removed again after a crash.
         (true, false) if host.discarded.contains(&aside) => actions.push(gone(false)),
-        (true, _) => actions.push(HostAction::Discard { grain, epoch }),
-        (false, _) => (),
+        (asked, _) if asked || mutant::is(Mutant::DiscardsUnasked) => {
+            actions.push(HostAction::Discard { grain, epoch });
+        }
+        (_, _) => (),
     }
 }
 
@@ -54,6 +63,7 @@ fn kept(me: NodeId, cluster: &Cluster, host: &HostFacts, actions: &mut Vec<HostA
             head: orphan.head.clone(),
             newer,
             used: orphan.used,
+            seen: Some(cluster.index),
         };
         actions.push(HostAction::Tell { command: Box::new(command) });
     }

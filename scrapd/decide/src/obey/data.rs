@@ -48,7 +48,7 @@ pub(super) fn next_name(epoch: Epoch, data: &DataFacts, purpose: Purpose) -> Sna
 
 /// A grain that was born elsewhere never gets an empty dataset: then its data are missing, and only a person can help.
 fn first(here: Here<'_>, actions: &mut Vec<HostAction>) {
-    if here.grain.born {
+    if here.grain.born && !mutant::is(Mutant::CreatesEmpty) {
         let begun = here.grain.tenures.iter().rev().find(|it| it.epoch == here.grain.epoch);
         let base = begun.and_then(|tenure| tenure.base.as_ref());
         return match base.and_then(|base| aside_that_ends(here, base)) {
@@ -157,7 +157,10 @@ fn owned(here: Here<'_>, data: &DataFacts, actions: &mut Vec<HostAction>) {
     match (data.role, data.epoch == epoch) {
         (DataRole::Owner, true) => own_head(here, data, actions),
         (DataRole::Standby, _) => match base {
-            Some(base) if data.snapshots.iter().any(|snapshot| snapshot.guid == base.guid) => {
+            Some(base)
+                if mutant::is(Mutant::PromotesAnything)
+                    || data.snapshots.iter().any(|snapshot| snapshot.guid == base.guid) =>
+            {
                 actions.push(HostAction::Promote { grain, epoch });
             }
             Some(_) | None => match base.and_then(|base| aside_that_ends(here, base)) {
@@ -238,10 +241,16 @@ fn own_head(here: Here<'_>, data: &DataFacts, actions: &mut Vec<HostAction>) {
     let (grain, epoch) = (here.grain.id, here.grain.epoch);
     let at_rest = !here.is_alive() && !here.host.busy.contains(&Lane::Run(grain));
     match &here.grain.stage {
-        Stage::Quiescing { operation, .. } if at_rest || mutant::is(Mutant::KeepsEarlyState) => {
+        Stage::Quiescing { operation, .. }
+            if at_rest
+                || mutant::is(Mutant::KeepsEarlyState)
+                || mutant::is(Mutant::ReleasesRunning) =>
+        {
             freeze(here, data, *operation, actions);
         }
-        Stage::Restoring { operation, snapshot } if at_rest => {
+        Stage::Restoring { operation, snapshot }
+            if at_rest || mutant::is(Mutant::RestoresRunning) =>
+        {
             restore(here, data, *operation, *snapshot, actions);
         }
         Stage::Quiescing { .. }
@@ -373,7 +382,7 @@ fn is_surplus(here: Here<'_>) -> bool {
         && here.grain.stage == Stage::Settled
         && here.grain.trashed_until.is_none()
         && !here.grain.standbys.is_empty()
-        && !here.grain.receivers().contains(&here.me)
+        && (!here.grain.receivers().contains(&here.me) || mutant::is(Mutant::DestroysWanted))
 }
 
 /// A head whose epoch is over: a copy if nothing was written beyond the state that the next owner began from, else set aside.

@@ -13,6 +13,7 @@ use scrap_schema::unit::{Bytes, Span};
 use super::{Here, HostAction, Lane};
 use crate::cluster::Stage;
 use crate::lease::Lease;
+use crate::mutant::{self, Mutant};
 
 /// What a host knows of itself. Gathered by the agent; everything here is on stable storage or measured now.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -237,12 +238,12 @@ pub(super) fn tell(here: Here<'_>, actions: &mut Vec<HostAction>) {
 }
 
 fn fact(here: Here<'_>) -> Option<Command> {
-    let (grain, epoch) = (here.grain.id, here.grain.epoch);
+    let (grain, epoch, seen) = (here.grain.id, here.grain.epoch, here.seen());
     if here.holds_head() && !here.grain.born {
         return Some(Command::GrainBorn { grain, epoch });
     }
     if here.cluster.needs_lease(here.grain) && !here.grain.armed && is_disciplined(here) {
-        return Some(Command::GrainArmed { grain, epoch });
+        return Some(Command::GrainArmed { grain, epoch, seen });
     }
     ran(here)
         .or_else(|| handed_over(here))
@@ -253,16 +254,16 @@ fn fact(here: Here<'_>) -> Option<Command> {
 
 /// That it is not well any more, or well again: the change only.
 fn health(here: Here<'_>) -> Option<Command> {
-    let (grain, epoch) = (here.grain.id, here.grain.epoch);
+    let (grain, epoch, seen) = (here.grain.id, here.grain.epoch, here.seen());
     let run = here.run.filter(|run| run.epoch == epoch)?;
     match &here.grain.ailment {
         None => {
             let ailment = Some(unwell(here)?);
-            Some(Command::GrainHealth { grain, epoch, ailment })
+            Some(Command::GrainHealth { grain, epoch, ailment, seen })
         }
         Some(_) => {
             let well = run.healthy == Some(true) || here.grain.spec.health.is_none();
-            well.then_some(Command::GrainHealth { grain, epoch, ailment: None })
+            well.then_some(Command::GrainHealth { grain, epoch, ailment: None, seen })
         }
     }
 }
@@ -310,32 +311,30 @@ fn is_disciplined(here: Here<'_>) -> bool {
     let held = here.host.lease.is_held(here.cluster.timing(), here.now.boot);
     // A start that is under way may have been ordered without a deadline.
     let starting = here.host.busy.contains(&Lane::Run(here.grain.id));
-    held && !starting && here.run.is_none_or(|run| !run.alive || run.armed)
+    let armed = here.run.is_none_or(|run| !run.alive || run.armed);
+    held && (!starting && armed || mutant::is(Mutant::ArmsUndisciplined))
 }
 
 /// Started, stopped.
 fn ran(here: Here<'_>) -> Option<Command> {
-    let (grain, epoch) = (here.grain.id, here.grain.epoch);
+    let (grain, epoch, seen) = (here.grain.id, here.grain.epoch, here.seen());
     let at_rest = !here.is_alive() && !here.host.busy.contains(&Lane::Run(grain));
     match here.grain.stage {
         Stage::Restarting { .. } => {
-            at_rest.then_some(Command::GrainStopped { grain, epoch, at: here.now.wall })
+            at_rest.then_some(Command::GrainStopped { grain, epoch, at: here.now.wall, seen })
         }
         Stage::Settled | Stage::Warming { .. } | Stage::Landing { .. } => {
             let run = here.run.filter(|run| run.epoch == epoch && run.alive);
             if !here.grain.wants_to_run() {
                 let stopped = at_rest && here.grain.started.is_some();
-                return stopped.then_some(Command::GrainStopped {
-                    grain,
-                    epoch,
-                    at: here.now.wall,
-                });
+                let at = here.now.wall;
+                return stopped.then_some(Command::GrainStopped { grain, epoch, at, seen });
             }
             if here.grain.started.is_some() {
                 return None;
             }
             let at = run.filter(|run| stays_up(here, run)).and_then(|run| run.ready)?;
-            Some(Command::GrainStarted { grain, epoch, at })
+            Some(Command::GrainStarted { grain, epoch, at, seen })
         }
         Stage::Unplaced
         | Stage::Quiescing { .. }
@@ -372,6 +371,7 @@ fn handed_over(here: Here<'_>) -> Option<Command> {
     let Stage::Quiescing { operation, ordered, .. } = here.grain.stage else { return None };
     // A start that is under way may come up after the last look at what runs.
     let at_rest = !here.is_alive() && !here.host.busy.contains(&Lane::Run(here.grain.id));
+    let at_rest = at_rest || mutant::is(Mutant::ReleasesRunning);
     if !at_rest || !here.holds_head() {
         return None;
     }

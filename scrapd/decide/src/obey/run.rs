@@ -43,7 +43,7 @@ fn should_run(here: Here<'_>) -> Result<(), StopReason> {
         Stage::Restarting { .. } | Stage::Restoring { .. } => return Err(StopReason::Restarts),
         Stage::Unplaced | Stage::Cloning { .. } => return Err(StopReason::Unwanted),
     }
-    if !here.holds_head() {
+    if !here.holds_head() && !mutant::is(Mutant::RunsWithoutHead) {
         return Err(if here.data.is_none() { StopReason::NoHead } else { StopReason::OldEpoch });
     }
     let timing = here.cluster.timing();
@@ -141,7 +141,8 @@ fn arm(here: Here<'_>, actions: &mut Vec<HostAction>) {
     let armed = here.run.is_some_and(|run| run.armed);
     let held = here.host.lease.is_held(timing, here.now.boot);
     // Nobody gives it away by himself any more, and that is known here: it may outlive the lease.
-    if armed && !under_lease(here) {
+    let early = mutant::is(Mutant::DisarmsFirst) && !here.cluster.needs_lease(here.grain);
+    if armed && (early || !under_lease(here)) {
         actions.push(HostAction::Disarm { grain: here.grain.id });
     }
     if under_lease(here)

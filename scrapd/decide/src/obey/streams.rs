@@ -409,12 +409,15 @@ fn is_about_to_hear(here: Here<'_>) -> bool {
         && grain.receivers().into_iter().any(|node| {
             let known = here.host.copies.get(&(grain.id, node));
             let failure = here.host.failed.get(&Lane::Copy(grain.id, node));
-            // Of one that is gone the leader says it, or that nobody knows.
             let answers =
                 here.cluster.nodes.get(&node).is_some_and(|node| node.liveness.is_online());
-            known.is_none_or(|copy| copy.snapshots.is_none())
-                && !grain.away.contains_key(&node)
-                && !(answers && failure.is_some_and(|failure| failure.attempts >= OFTEN))
+            // Of one that is gone the leader says it, or that nobody knows. One that is back says it itself: what was known of it
+            // until then may be nothing.
+            let waited_enough = match answers {
+                true => failure.is_some_and(|failure| failure.attempts >= OFTEN),
+                false => grain.away.contains_key(&node),
+            };
+            known.is_none_or(|copy| copy.snapshots.is_none()) && !waited_enough
         })
 }
 

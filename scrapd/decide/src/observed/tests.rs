@@ -26,7 +26,15 @@ fn it_is_cold_when_all_that_were_heard_registered_under_this_leader_and_one_was_
         let node = before.cluster.nodes[&NodeId(number)].clone();
         let (node, addresses, facts) = (node.id, node.addresses, node.facts);
         let (boot, seal, again) = (BootId(7), None, true);
-        before.done(Command::RegisterNode { node, boot, addresses, facts, seal, again });
+        before.done(Command::RegisterNode {
+            node,
+            boot,
+            addresses,
+            facts,
+            seal,
+            again,
+            seen: None,
+        });
         before.hear(number, Default::default());
     }
     assert!(!cold(&before), "they were there before it, and registered again");
@@ -46,6 +54,31 @@ fn a_renewal_that_was_overtaken_says_nothing() {
     let head = world.observed.report(NodeId(2), WEB).unwrap().data.clone().unwrap().head;
     assert_eq!(head.unwrap().name.seq, 7);
     assert_eq!(world.observed.nodes[&NodeId(2)].last, then.boot);
+}
+
+#[test]
+fn a_late_renewal_of_an_earlier_registration_makes_nobody_forget_the_present_one() {
+    let mut world = World::web(&[2]);
+    let (node, present) = (NodeId(2), BootId(1));
+    world.hear(2, [(WEB, copy("1.7"))].into());
+    let heard = world.observed.nodes[&node].clone();
+    let mut late = scrap_schema::node::Renewal {
+        node,
+        boot: BootId(9),
+        sent: world.now.boot,
+        wall: world.now.wall,
+        usage: Default::default(),
+        pool: None,
+        network: Vec::new(),
+        full: true,
+        grains: Default::default(),
+    };
+    assert!(!world.observed.hear(&late, Some(present), world.now));
+    assert!(!world.observed.hear(&late, None, world.now));
+    assert_eq!(world.observed.nodes[&node], heard);
+    late.boot = present;
+    assert!(world.observed.hear(&late, Some(present), world.now));
+    assert!(world.observed.nodes[&node].grains.is_empty());
 }
 
 #[test]

@@ -88,6 +88,7 @@ fn nobody_is_cut_off_who_lives_or_leads_or_said_goodbye() {
         facts,
         seal: None,
         again: false,
+        seen: None,
     });
     assert!(!cut(&mut world), "it is back");
     world.done(Command::LeaveNode { node: SILENT, boot });

@@ -297,6 +297,7 @@ async fn a_node_that_comes_back_elsewhere_makes_itself_known() {
         facts: NodeFacts::default(),
         seal: None,
         again: false,
+        seen: None,
     };
     let done = change(&lab.nodes[&moved].consensus, register).await;
     lab.agree_at(done.index).await;

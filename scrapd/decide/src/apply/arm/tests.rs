@@ -51,12 +51,12 @@ fn a_grain_is_unarmed_by_the_leader_after_it_was_disarmed() {
         world.done(Command::UnarmGrain { grain: WEB, epoch: Epoch(1) });
         assert!(!world.the(WEB).armed && plan(&mut world).0.is_empty());
         // Its owner cannot say meanwhile that it is armed.
-        world.refused(Command::GrainArmed { grain: WEB, epoch: Epoch(1) });
+        world.refused(Command::GrainArmed { grain: WEB, epoch: Epoch(1), seen: None });
         assert_eq!(world.done(arm(node)), Outcome::Done);
         assert_eq!(world.done(arm(node)), Outcome::Unchanged);
         assert!(!world.the(WEB).armed, "its owner gives it a deadline first");
         world.refused(Command::UnarmGrain { grain: WEB, epoch: Epoch(9) });
-        world.done(Command::GrainArmed { grain: WEB, epoch: Epoch(1) });
+        world.done(Command::GrainArmed { grain: WEB, epoch: Epoch(1), seen: None });
         world.refused(Command::UnarmGrain { grain: WEB, epoch: Epoch(1) });
     }
     let mut other = listening();

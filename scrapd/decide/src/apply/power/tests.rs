@@ -68,6 +68,7 @@ fn a_node_that_registers_again_is_off_no_more() {
         facts,
         seal: None,
         again: false,
+        seen: None,
     });
     let node = &world.cluster.nodes[&NodeId(3)];
     assert!(node.liveness.is_online() && node.off.is_none());
@@ -95,6 +96,7 @@ fn a_node_is_given_time_once_while_it_is_suspected_and_until_it_is_back() {
         facts,
         seal: None,
         again: false,
+        seen: None,
     });
     assert_eq!(world.cluster.nodes[&NodeId(3)].awaited, None);
 }

@@ -167,7 +167,7 @@ fn a_running_grain_gives_no_address_up() {
     world.done(Command::AssignGrain { grain, epoch: Epoch(0), to, base: None, cause });
     let epoch = Epoch(1);
     world.done(Command::GrainBorn { grain, epoch });
-    world.done(Command::GrainStarted { grain, epoch, at: world.now.wall });
+    world.done(Command::GrainStarted { grain, epoch, at: world.now.wall, seen: None });
     let other = json!({"name": "grains", "address": "10.0.0.50"});
     let refusal = world.refused(update(1, other.clone()));
     assert!(refusal.to_string().contains("only by a stopped grain"), "{refusal}");
@@ -187,7 +187,7 @@ fn a_running_grain_gives_no_address_up() {
         spec: text.spec,
     };
     world.done(to(off));
-    world.done(Command::GrainStopped { grain, epoch, at: world.now.wall });
+    world.done(Command::GrainStopped { grain, epoch, at: world.now.wall, seen: None });
     world.done(to(stopped));
     assert_eq!(v4(&world, 1), "10.0.0.50");
 }

@@ -50,7 +50,7 @@ fn each_step_of_a_move_needs_the_one_before() {
     world.done(hand_over(operation, 2, "1.9#"));
     let epoch = Epoch(2);
     world.refused(Command::AbortMigration { grain, epoch, operation, why: String::new() });
-    world.done(Command::GrainStarted { grain, epoch, at: Timestamp(905) });
+    world.done(Command::GrainStarted { grain, epoch, at: Timestamp(905), seen: None });
     world.done(Command::EndMigration { grain, epoch, operation });
     let summary = &world.cluster.operations[&operation].summary;
     assert_eq!(

@@ -108,7 +108,15 @@ fn nodes() -> BoxedStrategy<Command> {
         (node(), boot()).prop_map(|(node, boot)| {
             let new = new_node(node.0, NodeRole::Data);
             let (addresses, facts) = (new.addresses, new.facts);
-            Command::RegisterNode { node, boot, addresses, facts, seal: None, again: false }
+            Command::RegisterNode {
+                node,
+                boot,
+                addresses,
+                facts,
+                seal: None,
+                again: false,
+                seen: None,
+            }
         }),
         (node(), boot()).prop_map(|(node, boot)| Command::SuspectNode {
             node,
@@ -177,9 +185,9 @@ fn facts() -> BoxedStrategy<Command> {
     let of = || (grain(), epoch(), operation());
     prop_oneof![
         2 => (grain(), epoch()).prop_map(|(grain, epoch)| Command::GrainBorn { grain, epoch }),
-        1 => (grain(), epoch()).prop_map(|(grain, epoch)| Command::GrainArmed { grain, epoch }),
-        2 => (grain(), epoch()).prop_map(|(grain, epoch)| Command::GrainStarted { grain, epoch, at: AT }),
-        1 => (grain(), epoch()).prop_map(|(grain, epoch)| Command::GrainStopped { grain, epoch, at: AT }),
+        1 => (grain(), epoch()).prop_map(|(grain, epoch)| Command::GrainArmed { grain, epoch, seen: None }),
+        2 => (grain(), epoch()).prop_map(|(grain, epoch)| Command::GrainStarted { grain, epoch, at: AT, seen: None }),
+        1 => (grain(), epoch()).prop_map(|(grain, epoch)| Command::GrainStopped { grain, epoch, at: AT, seen: None }),
         2 => (of(), frozen(), 10..60_u64).prop_map(|((grain, epoch, operation), last, quiesced)| {
             Command::GrainReleased { grain, epoch, operation, last, stopping: AT, quiesced }
         }),
@@ -191,7 +199,7 @@ fn facts() -> BoxedStrategy<Command> {
         }),
         1 => (grain(), epoch(), node(), frozen()).prop_map(|(grain, orphan_epoch, node, head)| {
             let (base, newer, used) = (None, Bytes(1), Bytes(2));
-            Command::OrphanKept { grain, orphan_epoch, node, base, head, newer, used }
+            Command::OrphanKept { grain, orphan_epoch, node, base, head, newer, used, seen: None }
         }),
     ]
     .boxed()

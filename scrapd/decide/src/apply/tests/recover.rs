@@ -99,7 +99,7 @@ fn who_was_left_behind_gets_no_lease_and_joins_again_as_another_node() {
     let (addresses, facts) = (new.addresses.clone(), new.facts.clone());
     let register = |node, boot| {
         let (addresses, facts) = (addresses.clone(), facts.clone());
-        Command::RegisterNode { node, boot, addresses, facts, seal: None, again: false }
+        Command::RegisterNode { node, boot, addresses, facts, seal: None, again: false, seen: None }
     };
     world.refused(register(node, BootId(2)));
     world.done(Command::AddNode { node: new });

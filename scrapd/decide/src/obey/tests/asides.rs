@@ -41,8 +41,9 @@ fn diverged() -> World {
         facts: facts_,
         seal: None,
         again: false,
+        seen: None,
     });
-    world.done(Command::GrainStarted { grain, epoch: Epoch(2), at: world.now.wall });
+    world.done(Command::GrainStarted { grain, epoch: Epoch(2), at: world.now.wall, seen: None });
     let facts = facts();
     world.done(Command::OrphanKept {
         grain,
@@ -52,6 +53,7 @@ fn diverged() -> World {
         head: facts.head,
         newer: Bytes(7),
         used: Bytes(9),
+        seen: None,
     });
     world
 }

@@ -247,19 +247,19 @@ fn that_it_is_well_again_is_said_once() {
     health(&mut world, 0);
     let epoch = world.the(WEB).epoch;
     let ailment = Some("port 80 is closed".to_owned());
-    world.done(Command::GrainHealth { grain: WEB, epoch, ailment });
+    world.done(Command::GrainHealth { grain: WEB, epoch, ailment, seen: None });
     let mut facts = host(&world, 1_000);
     facts.data.insert(WEB, head("1.1", 1));
     facts.runs.insert(WEB, RunFacts { healthy: Some(true), ..running(1, true) });
     assert_eq!(orders(&world, 1, &facts), ["tell: grain web is well again"]);
-    world.done(Command::GrainHealth { grain: WEB, epoch, ailment: None });
+    world.done(Command::GrainHealth { grain: WEB, epoch, ailment: None, seen: None });
     assert_eq!(orders(&world, 1, &facts), [""; 0]);
     let events = |world: &World| {
         let about = world.cluster.events.values().filter(|event| event.grain == Some(WEB));
         about.filter(|event| event.message.contains("well")).count()
     };
     assert_eq!(events(&world), 2);
-    world.done(Command::GrainHealth { grain: GrainId(WEB.0), epoch, ailment: None });
+    world.done(Command::GrainHealth { grain: GrainId(WEB.0), epoch, ailment: None, seen: None });
     assert_eq!(events(&world), 2);
 }
 

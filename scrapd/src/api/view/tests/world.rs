@@ -141,8 +141,13 @@ impl Fixture {
         let standbys: BTreeSet<_> = [NodeId(2), NodeId(3)].into();
         world.run(Command::SetStandbys { grain: WEB, epoch: Epoch(1), standbys });
         world.run(Command::GrainBorn { grain: WEB, epoch: Epoch(1) });
-        world.run(Command::GrainArmed { grain: WEB, epoch: Epoch(1) });
-        world.run(Command::GrainStarted { grain: WEB, epoch: Epoch(1), at: Timestamp(START) });
+        world.run(Command::GrainArmed { grain: WEB, epoch: Epoch(1), seen: None });
+        world.run(Command::GrainStarted {
+            grain: WEB,
+            epoch: Epoch(1),
+            at: Timestamp(START),
+            seen: None,
+        });
         let summary = Summary { message: "it answers".into(), ..Summary::default() };
         let (failed, cancelled) = (false, false);
         world.run(Command::FinishOperation { operation: CREATE, failed, cancelled, summary });
@@ -167,6 +172,7 @@ impl Fixture {
             facts,
             seal: None,
             again: false,
+            seen: None,
         });
     }
 
@@ -188,7 +194,7 @@ impl Fixture {
             full: true,
             grains,
         };
-        self.observed.hear(&renewal, self.now);
+        self.observed.hear(&renewal, Some(renewal.boot), self.now);
     }
 
     pub(super) fn silence(&mut self, node: u64, ticks: u32) {
