@@ -53,16 +53,12 @@ pub enum Mutant {
     AttestsAnyStart,
     /// What runs under the lease lives twice as long.
     KillsLate,
-    /// A new leader takes its own silence for that of others.
-    CountsOwnSilence,
     /// A step of the countdown counts twice.
     CountsDouble,
     /// `apply` gives away what an owner still may run.
     GivesAlive,
     /// A change of owner does not raise the epoch.
     EpochStays,
-    /// Every new owner's grain counts as armed.
-    KeepsArmed,
     /// `apply` lets a move end at another node or state than was released.
     MovesToAnybody,
     /// An owner may keep a copy of its own grain.
@@ -121,7 +117,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 56] = [
+    pub const ALL: [Self; 54] = [
         Self::LeaseFromAnswer,
         Self::AnswersUnconfirmed,
         Self::AnswersSuspect,
@@ -146,11 +142,9 @@ impl Mutant {
         Self::AnswersAnyStart,
         Self::AttestsAnyStart,
         Self::KillsLate,
-        Self::CountsOwnSilence,
         Self::CountsDouble,
         Self::GivesAlive,
         Self::EpochStays,
-        Self::KeepsArmed,
         Self::MovesToAnybody,
         Self::OwnerKeepsCopy,
         Self::AbortsAfterAssign,

@@ -265,9 +265,7 @@ impl Observed {
     #[must_use]
     pub fn silence(&self, node: NodeId, boot: Option<BootId>, now: BootTime) -> Span {
         let heard = self.nodes.get(&node).filter(|heard| Some(heard.boot) == boot);
-        let since =
-            if mutant::is(Mutant::CountsOwnSilence) { BootTime::default() } else { self.since };
-        let last = heard.map_or(since, |heard| heard.last.max(since));
+        let last = heard.map_or(self.since, |heard| heard.last.max(self.since));
         let online = boot.and_then(|boot| self.marks.get(&Mark::Online(node, boot)).copied());
         now.since(online.map_or(last, |online| online.max(last)))
     }

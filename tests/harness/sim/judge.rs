@@ -8,7 +8,7 @@ use scrap_decide::cluster::{Cluster, Key, Outcome};
 use scrap_decide::obey::{DataRole, HostAction};
 use scrap_decide::refusal::Refusal;
 use scrap_schema::command::{AssignCause, Command, Proposal};
-use scrap_schema::id::{Epoch, GrainId, NodeId};
+use scrap_schema::id::{BootId, Epoch, GrainId, NodeId};
 use scrap_schema::operation::Loss;
 use scrap_schema::snapshot::Snapshot;
 use scrap_schema::time::Timestamp;
@@ -28,6 +28,8 @@ pub struct Judge {
     pub discarded: BTreeMap<GrainId, Content>,
     /// Nodes that were removed.
     pub removed: BTreeSet<NodeId>,
+    /// The newest registration of each node.
+    pub boots: BTreeMap<NodeId, BootId>,
     /// When nodes last spoke to a leader.
     pub spoke: BTreeMap<NodeId, u64>,
     /// The highest epoch of each grain.
@@ -48,6 +50,7 @@ impl Judge {
         self.said.began_anew(cluster);
         // What was removed after that was not.
         self.removed.clear();
+        self.boots.clear();
     }
 
     /// The grain of an action that can make data disappear.

@@ -134,6 +134,13 @@ impl Sim {
         if grain.armed && grain.epoch == epoch && deadline.is_none_or(|deadline| deadline <= now) {
             self.find(format!("{name} starts {what} without a lease that lasts"));
         }
+        let machine = &self.machines[at];
+        let granted = machine.tenant.lease().granted;
+        let over = granted.is_none_or(|granted| granted + machine.cluster.timing().lease <= now);
+        let armed = machine.cluster.grains.get(&id).is_some_and(|it| it.armed && it.epoch == epoch);
+        if armed && over {
+            self.find(format!("{name} starts {what}, and its lease was not granted"));
+        }
     }
 
     /// What must be true of a stream that is about to change a copy.

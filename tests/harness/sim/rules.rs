@@ -7,7 +7,7 @@ use scrap_decide::cluster::{Cluster, Grain};
 use scrap_decide::obey::{DataRole, HostAction};
 use scrap_decide::power::Cut;
 use scrap_schema::command::{AssignCause, Command, Proposal};
-use scrap_schema::id::{GrainId, NodeId};
+use scrap_schema::id::{Epoch, GrainId, NodeId};
 use scrap_schema::operation::Work;
 use scrap_schema::snapshot::Snapshot;
 use scrap_schema::unit::Span;
@@ -25,9 +25,42 @@ fn by_a_person(cluster: &Cluster, grain: &Grain) -> bool {
     operation.is_some_and(|it| matches!(it.work, Work::Failover { .. } | Work::Promote { .. }))
 }
 
+/// The epoch that an entry about a grain was decided or seen in.
+fn epoch_of(command: &Command) -> Option<(GrainId, Epoch)> {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the others have none")]
+    match command {
+        Command::AssignGrain { grain, epoch, .. }
+        | Command::UnarmGrain { grain, epoch }
+        | Command::SetStandbys { grain, epoch, .. }
+        | Command::RememberCopy { grain, epoch, .. }
+        | Command::BeginMigration { grain, epoch, .. }
+        | Command::QuiesceGrain { grain, epoch, .. }
+        | Command::AbortMigration { grain, epoch, .. }
+        | Command::TurnBack { grain, epoch, .. }
+        | Command::EndMigration { grain, epoch, .. }
+        | Command::GrainBorn { grain, epoch }
+        | Command::GrainArmed { grain, epoch, .. }
+        | Command::GrainStarted { grain, epoch, .. }
+        | Command::GrainStopped { grain, epoch, .. }
+        | Command::GrainReleased { grain, epoch, .. }
+        | Command::SnapshotTaken { grain, epoch, .. }
+        | Command::GrainRestored { grain, epoch, .. }
+        | Command::GrainHealth { grain, epoch, .. }
+        | Command::GrainDeclined { grain, epoch, .. } => Some((*grain, *epoch)),
+        _ => None,
+    }
+}
+
 impl Sim {
     /// What an entry must not be, whoever has decided it.
     pub(super) fn judge_rules(&mut self, before: Option<&Cluster>, proposal: &Proposal) {
+        if let Some((grain, epoch)) = epoch_of(&proposal.command) {
+            let held = before.unwrap_or(&self.truth).grains.get(&grain).map(|grain| grain.epoch);
+            if held.is_some_and(|held| held != epoch) {
+                let name = self.name(grain);
+                self.find(format!("`{}` of epoch {epoch} changes {name}", proposal.command));
+            }
+        }
         #[expect(clippy::wildcard_enum_match_arm, reason = "the others have no such rule")]
         match &proposal.command {
             Command::SuspectNode { node, .. } => self.judge_suspicion(*node),
@@ -35,6 +68,14 @@ impl Sim {
                 let id = self.truth.node_named(&node.name).map(|node| node.id);
                 if id.is_some_and(|id| self.judge.removed.contains(&id)) {
                     self.find(format!("node {} gets the id of one that was removed", node.name));
+                }
+            }
+            Command::RegisterNode { node, boot, .. } => {
+                let newest = self.judge.boots.entry(*node).or_insert(*boot);
+                let over = *newest > *boot;
+                *newest = (*newest).max(*boot);
+                if over {
+                    self.find(format!("a start of node {node} counts again that is over"));
                 }
             }
             Command::RemoveNode { node, .. } => {

@@ -182,7 +182,7 @@ fn take_over(
     if !mutant::is(Mutant::EpochStays) {
         grain.epoch = grain.epoch.next();
     }
-    grain.armed = armed || mutant::is(Mutant::KeepsArmed);
+    grain.armed = armed;
     // The old owner keeps what it has: as a copy when it comes back, one increment away.
     grain.standbys.extend(grain.owner.filter(|owner| members.contains(owner)));
     grain.standbys.remove(&to);
