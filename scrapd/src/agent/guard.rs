@@ -17,6 +17,8 @@ use tracing::{debug, error, info, warn};
 use crate::daemon::Daemon;
 use crate::logging::chain;
 
+/// Between two looks whether there is a guard.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// After a socket has failed, it is not asked again at once.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -49,8 +51,6 @@ pub(super) async fn keep(daemon: Arc<Daemon>, shutdown: CancellationToken) {
     info!(?arrangements, "the guard watches");
     let (mut kills, mut trouble) = (guard.kills(), false);
     while !shutdown.is_cancelled() {
-        // A node that has just joined did not know it when the guard was started.
-        guard.kill_is(daemon.consensus.read(|cluster| cluster.timing().kill));
         match guard.ensure().await {
             Ok(true) => warn!("the guard was gone or stood still: another one watches now"),
             Ok(false) => trouble = false,
@@ -67,7 +67,7 @@ pub(super) async fn keep(daemon: Arc<Daemon>, shutdown: CancellationToken) {
             daemon.agent.wake();
         }
         tokio::select! {
-            () = tokio::time::sleep(guard.look_every()) => (),
+            () = tokio::time::sleep(LOOK_EVERY) => (),
             () = shutdown.cancelled() => (),
         }
     }

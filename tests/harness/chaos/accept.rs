@@ -16,6 +16,7 @@ use super::figures::{Figures, percentile};
 use super::judge::Judgement;
 use super::random::Random;
 use super::run::{Options, Run, say};
+use super::trace;
 use super::world::{Kind, World, boot_ms};
 use crate::cluster::api::Call;
 use crate::cluster::{Never, now, wait_for};
@@ -121,7 +122,6 @@ pub async fn accept(id: Id, times: usize, seed: u64, kind: Kind) -> anyhow::Resu
         clients,
         grains,
         out: None,
-        rounds: 0,
     };
     let mut run = Run::start(options).await?;
     let mut random = Random::new(seed);
@@ -305,7 +305,7 @@ async fn isolated(run: &mut Run, round: usize) -> anyhow::Result<()> {
     world.verb(&["cut", &owner]).await?;
     let ms = answers(run, epoch, began).await?;
     let grain = run.names().first().cloned().context("there is a grain")?;
-    let lives = world.ground.lives()?;
+    let lives = trace::lives(&world.traces)?;
     let old = lives.iter().rfind(|life| life.grain == grain && life.epoch == epoch);
     let dead = old.context("it has left a trace")?.last.saturating_sub(began);
     run.figures.add(DEAD, dead);

@@ -15,17 +15,19 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use super::world::{World, boot_ms};
-use crate::cluster::now;
+use crate::cluster::{now, program};
 
+/// Longest time that a visitor waits.
+const PATIENCE: Duration = Duration::from_millis(700);
 /// Pause between two looks at what is told of failovers.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// The policy that protects them, with so many copies and a snapshot so often.
+/// The policy that protects them, with so many copies.
 #[must_use]
-pub fn policy(copies: usize, every: &str) -> String {
+pub fn policy(copies: usize) -> String {
     format!(
         "apiVersion: scrap/v1\nkind: Policy\nmetadata: {{name: chaos}}\nspec:\n  \
-         replicate: {{every: {every}, copies: {copies}, alertAfter: 1h}}\n  \
+         replicate: {{every: 1s, copies: {copies}, alertAfter: 1h}}\n  \
          failover: {{mode: auto, after: 0s, maxDataLoss: 1h}}\n  \
          snapshots: {{keep-last: 4, keep-hourly: 2, keep-daily: 1}}\n"
     )
@@ -100,8 +102,7 @@ impl Ledger {
     /// # Errors
     /// If there can be no HTTP client.
     pub fn new(world: &Arc<World>, name: &str, port: u16) -> anyhow::Result<Arc<Self>> {
-        let http =
-            Client::builder().no_proxy().timeout(world.pace.patience).pool_max_idle_per_host(0);
+        let http = Client::builder().no_proxy().timeout(PATIENCE).pool_max_idle_per_host(0);
         Ok(Arc::new(Self {
             name: name.to_owned(),
             port,
@@ -122,17 +123,14 @@ impl Ledger {
         let place = format!("  place: {{prefer: {prefer}}}\n");
         Ok(format!(
             "apiVersion: scrap/v1\nkind: Grain\nmetadata:\n  name: {name}\n  labels: {{app: ledger}}\nspec:\n  \
-             command: [{program}]\n  env: {{PORT: \"{port}\", TRACE: {traces}, MOMENT: \"{moment}\"}}\n  \
+             command: [{program}]\n  env: {{PORT: \"{port}\", TRACE: {traces}}}\n  \
              resources: {{cpu: 0.1, memory: 32MiB, disk: 32MiB}}\n  health:\n    \
-             http: {{port: {port}, path: /}}\n    every: {beat}\n    grace: {grace}\n  \
+             http: {{port: {port}, path: /}}\n    every: 200ms\n    grace: 20s\n  \
              protect: chaos\n  stop: {{timeout: 3s}}\n{place}",
             name = self.name,
-            program = self.world.ground.ledger()?.display(),
-            beat = self.world.pace.beat,
-            grace = self.world.pace.grace,
-            moment = self.world.pace.moment_ms,
+            program = program("scrap-ledger")?.display(),
             port = self.port,
-            traces = self.world.ground.traces().display(),
+            traces = self.world.traces.display(),
         ))
     }
 
@@ -245,7 +243,7 @@ impl Ledger {
                 continue;
             }
             let node = orphan.node.as_str();
-            let lab = &self.world.ground;
+            let lab = &self.world.lab;
             let mounted =
                 lab.exec(node, &["scrapctl", "orphan", "mount", &orphan.id]).await?.good()?;
             let place = mounted.trim().strip_prefix(&format!("{node}:")).map(ToOwned::to_owned);

@@ -53,8 +53,6 @@ mod head {
     pub(super) const WHOLE: usize = 14;
     pub(super) const NODE: usize = 15;
     pub(super) const TOKEN: usize = 16;
-    pub(super) const DOG_WANTED: usize = 20;
-    pub(super) const DOG: usize = 21;
     pub(super) const PEERS: usize = 24;
     pub(super) const PEER: usize = 32;
 }
@@ -233,29 +231,6 @@ impl Board {
         let flags = self.get(head::FLAGS);
         let flag = |bit: u32| flags & (1 << bit) != 0;
         Arrangements { locked: flag(0), first: flag(1), watchdog: flag(2) }
-    }
-
-    /// The watchdog that the guard is to have, by its mark; 0: none.
-    pub(super) fn want_dog(&self, mark: u64) {
-        self.set(head::DOG_WANTED, mark);
-    }
-
-    pub(super) fn wanted_dog(&self) -> u64 {
-        self.get(head::DOG_WANTED)
-    }
-
-    /// The watchdog that the guard has, by its mark; 0: none.
-    pub(super) fn dog_is(&self, mark: u64) {
-        self.set(head::DOG, mark);
-    }
-
-    pub(super) fn dog(&self) -> u64 {
-        self.get(head::DOG)
-    }
-
-    /// The guard is awake, in the middle of its work.
-    pub(super) fn is_awake(&self, now: BootTime) {
-        self.set(head::BEAT, now.0);
     }
 
     /// The guard was awake now, and has asked for memory so often since it watches.

@@ -5,7 +5,6 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -14,11 +13,10 @@ use scrap_schema::time::BootTime;
 use scrap_schema::unit::Span;
 use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, sleep, timeout};
-use tracing::warn;
 
 use super::attest::Token;
 use super::board::{Board, Holder};
-use super::{GuardError, Settings, dog};
+use super::{GuardError, Settings};
 use crate::clock;
 use crate::keeper::lock;
 use crate::keeper::protocol::{self, Record};
@@ -29,18 +27,11 @@ use crate::run;
 const BEGIN: Duration = Duration::from_secs(10);
 /// A guard that was not awake for so long stands still.
 const ASLEEP: Span = Span::from_secs(5);
-/// A guard that is awake has let go of a watchdog within this.
-const LET_GO: Duration = Duration::from_secs(3);
-/// Between two looks whether there is a guard; and where a machine is reset soon after it has none.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-const LOOK_OFTEN: Duration = Duration::from_millis(250);
 
 /// The guard of this node, as the daemon knows it.
 #[derive(Debug)]
 pub struct Guard {
     settings: Settings,
-    /// `kill` of the lease's numbers, in milliseconds: the watchdog waits so long at most. A node that has just joined learns it late.
-    kill_ms: AtomicU64,
     board: Arc<Board>,
 }
 
@@ -66,15 +57,8 @@ impl Guard {
         };
         board.is_whole(is_whole(&settings.run_dir, &board).map_err(trouble("compare"))?);
         board.daemon_is(Process::me());
-        let kill_ms = settings.watchdog.as_ref().map_or(0, |(_, within)| within.ms()).into();
-        let guard = Self { settings, kill_ms, board: Arc::new(board) };
+        let guard = Self { settings, board: Arc::new(board) };
         guard.ensure().await?;
-        if !guard.has_wanted_dog() {
-            warn!(
-                "this kernel stops no watchdog (`nowayout`): the guard keeps the one it has, whatever is configured, \
-                 until the machine is off"
-            );
-        }
         Ok(guard)
     }
 
@@ -89,7 +73,6 @@ impl Guard {
     /// # Errors
     /// There is none and none can be started.
     pub async fn ensure(&self) -> Result<bool, GuardError> {
-        self.board.want_dog(self.wanted_dog());
         let path = Board::path(&self.settings.run_dir);
         let guarded = self.board.is_guarded();
         let guarded =
@@ -98,9 +81,6 @@ impl Guard {
             return Ok(false);
         }
         if let Some(guard) = self.board.guard().filter(|_| guarded) {
-            if !self.unwanted_dog_is_gone().await {
-                return Ok(false);
-            }
             // What it has open of a watchdog goes on counting until the next guard has it.
             guard.signal(Signal::KILL);
         }
@@ -112,57 +92,15 @@ impl Guard {
     fn is_good(&self) -> bool {
         // One that has just taken the lock says who it is in a moment.
         let Some(guard) = self.board.guard() else { return false };
-        let awake = self.is_awake();
+        let awake = clock::boot_time().since(self.board.last_beat()) < ASLEEP;
         let same = |one: std::fs::Metadata, two: std::fs::Metadata| {
             (one.dev(), one.ino()) == (two.dev(), two.ino())
         };
         let running = std::fs::metadata(format!("/proc/{}/exe", guard.pid));
         let installed = std::fs::metadata(&self.settings.program);
         let same = running.ok().zip(installed.ok()).is_none_or(|(one, two)| same(one, two));
-        awake && same && self.has_wanted_dog()
-    }
-
-    fn watchdog(&self) -> Option<(&Path, Span)> {
-        let within = Span::from_ms(self.kill_ms.load(Ordering::Relaxed));
-        self.settings.watchdog.as_ref().map(|(device, _)| (device.as_path(), within))
-    }
-
-    /// The mark of the watchdog that is to be petted; 0: none.
-    fn wanted_dog(&self) -> u64 {
-        self.watchdog().map_or(0, |(device, within)| dog::mark(device, within))
-    }
-
-    /// What `kill` of the lease's numbers is. Another watchdog is another guard: see [`Guard::ensure`].
-    pub fn kill_is(&self, kill: Span) {
-        self.kill_ms.store(kill.ms(), Ordering::Relaxed);
-    }
-
-    fn has_wanted_dog(&self) -> bool {
-        self.board.dog() == self.wanted_dog()
-    }
-
-    /// Where a watchdog is petted, another guard must have it before it resets the machine.
-    fn is_awake(&self) -> bool {
-        let within = self.watchdog().map(|(_, within)| within.ms() / 2);
-        let most = within.map_or(ASLEEP, |most| ASLEEP.min(Span::from_ms(most)));
-        clock::boot_time().since(self.board.last_beat()) < most
-    }
-
-    /// How often it is to be looked whether there is a guard.
-    #[must_use]
-    pub fn look_every(&self) -> Duration {
-        if self.settings.watchdog.is_some() { LOOK_OFTEN } else { LOOK_EVERY }
-    }
-
-    /// Waits until a guard that is awake has let go of a watchdog that nobody would pet after it. `false`: it does not, because
-    /// it cannot.
-    async fn unwanted_dog_is_gone(&self) -> bool {
-        let gone = async {
-            while self.board.dog() != 0 && !self.has_wanted_dog() && self.is_awake() {
-                sleep(Duration::from_millis(5)).await;
-            }
-        };
-        timeout(LET_GO, gone).await.is_ok()
+        let dog = self.board.arrangements().watchdog == self.settings.watchdog.is_some();
+        awake && same && dog
     }
 
     async fn start(&self) -> Result<(), GuardError> {
@@ -170,7 +108,7 @@ impl Guard {
         let failed = |source| GuardError::Start { program: program.clone(), source };
         let refused = |why: String| GuardError::Refused { program: program.clone(), why };
         let mut arguments = vec![Board::path(&self.settings.run_dir).display().to_string()];
-        if let Some((device, within)) = self.watchdog() {
+        if let Some((device, within)) = &self.settings.watchdog {
             arguments.extend([device.display().to_string(), within.ms().to_string()]);
         }
         let limit = Instant::now() + BEGIN;

@@ -2,6 +2,7 @@
 //! writes to no disk, waits for nobody.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::thread::sleep;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -10,7 +11,6 @@ use scrap_schema::time::BootTime;
 use scrap_schema::timing::KILL_MIN;
 use scrap_schema::unit::Span;
 
-use super::asked::Asks;
 use super::attest::{Token, Word};
 use super::board::{Board, Holder, PEERS_MAX, Slot};
 use super::count;
@@ -52,9 +52,6 @@ pub(super) struct Watch {
     board: Board,
     sweep: Sweep,
     dog: Option<Dog>,
-    asks: Asks,
-    /// Somebody has asked it to end.
-    asked: bool,
     /// By which words go out, of both kinds of addresses.
     ways: [Option<UdpSocket>; 2],
     said: BootTime,
@@ -73,32 +70,21 @@ fn way(address: SocketAddr) -> Option<UdpSocket> {
 
 impl Watch {
     /// All that will be needed.
-    pub(super) fn new(board: Board, sweep: Sweep, dog: Option<Dog>, asks: Asks) -> Self {
+    pub(super) fn new(board: Board, sweep: Sweep, dog: Option<Dog>) -> Self {
         let ways = [(Ipv4Addr::UNSPECIFIED, 0).into(), (Ipv6Addr::UNSPECIFIED, 0).into()].map(way);
         let (said, armed_under, alone) = (BootTime::default(), None, None);
-        Self { board, sweep, dog, asks, asked: false, ways, said, armed_under, alone }
+        Self { board, sweep, dog, ways, said, armed_under, alone }
     }
 
     /// Until nobody needs a guard any more.
     pub(super) fn run(mut self) {
         let before = count::asked();
-        loop {
-            let pause = match self.round(clock::boot_time()) {
-                Some(pause) => pause,
-                None if self.dog.as_ref().is_none_or(Dog::let_go) => return,
-                // A watchdog that cannot be let go is petted as long as the machine is on.
-                None => PAUSE,
-            };
+        while let Some(pause) = self.round(clock::boot_time()) {
             self.board.beat(clock::boot_time(), count::asked().saturating_sub(before));
-            self.asked |= self.asks.wait(Duration::from_millis(pause.ms()));
+            sleep(Duration::from_millis(pause.ms()));
         }
-    }
-
-    /// The daemon wants another watchdog, or none: this one is let go, if it can be.
-    fn let_go_unwanted(&mut self) {
-        let wanted = self.board.wanted_dog();
-        if self.dog.take_if(|dog| dog.mark() != wanted && dog.let_go()).is_some() {
-            self.board.dog_is(0);
+        if let Some(dog) = &self.dog {
+            dog.let_go();
         }
         self.board.clear_away();
     }
@@ -106,11 +92,7 @@ impl Watch {
     /// One round. How long to wait for the next one; `None`: there is nothing to guard and nobody to guard it for.
     fn round(&mut self, now: BootTime) -> Option<Span> {
         let seen = self.look(now);
-        self.let_go_unwanted();
-        // What was seen too long ago, because this process stood still in between, says nothing.
-        let age = clock::boot_time().since(now);
-        let fresh = |dog: &&Dog| !seen.undead && age.ms() < dog.within().ms() / 2;
-        if let Some(dog) = self.dog.as_ref().filter(fresh) {
+        if let Some(dog) = self.dog.as_ref().filter(|_| !seen.undead) {
             dog.pet();
         }
         if seen.armed {
@@ -157,8 +139,6 @@ impl Watch {
                                 slot.leave();
                                 continue;
                             }
-                            // Whoever has much to end is no guard that stands still.
-                            board.is_awake(clock::boot_time());
                         }
                         // From the deadline on: whoever has died at last is petted for again.
                         seen.undead |= now >= deadline;
@@ -204,9 +184,6 @@ impl Watch {
     }
 
     fn is_needless(&mut self, seen: &Seen, now: BootTime) -> bool {
-        if self.asked && !seen.armed {
-            return true;
-        }
         let daemon = self.board.daemon();
         let lives = daemon.is_some_and(|daemon| self.sweep.is_alive(daemon));
         if lives && !self.board.is_replaced() {
