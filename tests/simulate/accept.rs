@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 use clap::Args;
+use scrap_tests::commit;
 use scrap_tests::sim::random::{Kind, play_texts};
 use scrap_tests::sim::trace::Tally;
 
@@ -27,19 +28,6 @@ pub(crate) struct Accept {
     /// The first seed.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-}
-
-/// The commit that this is built from, as far as the tree says.
-fn commit() -> String {
-    let git = |arguments: &[&str]| {
-        let mut command = std::process::Command::new("git");
-        command.args(["-C", env!("CARGO_MANIFEST_DIR")]).args(arguments);
-        command.output().ok().filter(|output| output.status.success())
-    };
-    let Some(head) = git(&["rev-parse", "--short=12", "HEAD"]) else { return "unknown".to_owned() };
-    let changed = git(&["status", "--porcelain"]).is_some_and(|output| !output.stdout.is_empty());
-    let head = String::from_utf8_lossy(&head.stdout).trim().to_owned();
-    if changed { format!("{head}+changes") } else { head }
 }
 
 fn said(id: &str, seed: u64, good: bool, figures: &str) -> ExitCode {

@@ -66,16 +66,7 @@ impl World {
             _ => Command::AddNode { node },
         };
         self.done(command);
-        let (node, boot) = (NodeId(number), BootId(1));
-        self.done(Command::RegisterNode {
-            node,
-            boot,
-            addresses,
-            facts,
-            seal: None,
-            again: false,
-            seen: None,
-        });
+        self.done(registration(NodeId(number), BootId(1), addresses, facts));
     }
 
     /// A grain that answers on a node, with copies on others.
@@ -253,6 +244,17 @@ pub(crate) fn text(name: &str) -> GrainText {
     };
     let name: Name = name.parse().unwrap();
     GrainText { name, labels: Labels::new(), annotations: Labels::new(), spec }
+}
+
+/// The registration of a start of a daemon, as one of a version without a guard says it.
+pub(crate) fn registration(
+    node: NodeId,
+    boot: BootId,
+    addresses: Addresses,
+    facts: NodeFacts,
+) -> Command {
+    let (seal, again, seen) = (None, false, None);
+    Command::RegisterNode { node, boot, addresses, facts, seal, again, seen }
 }
 
 /// `e.s`: a replication snapshot of epoch e, number s; `e.s!` one of a person; `e.s#` a last state of operation 1. The guid is

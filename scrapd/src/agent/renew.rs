@@ -115,10 +115,10 @@ async fn register(daemon: &Daemon, facts: &NodeFacts) -> Result<BootId, NotRegis
         tracing::debug!(%error, "not registered yet");
         NotRegistered::NotNow
     })?;
-    committed.outcome.map_err(|refusal| match refusal {
+    committed.outcome.map_err(|refusal| {
         // An earlier registration is not applied here yet.
-        Refusal::OutOfDate { .. } => NotRegistered::NotNow,
-        refusal => NotRegistered::Refused(refusal),
+        let is_early = matches!(refusal, Refusal::OutOfDate { .. });
+        if is_early { NotRegistered::NotNow } else { NotRegistered::Refused(refusal) }
     })?;
     info!(node = %daemon.me, index = committed.index, "registered");
     // First: until then nothing that needs the lease begins.

@@ -1,7 +1,6 @@
 //! Figures that were promised, measured on real clusters: each prints PASS or FAIL with its commit, its seed and what was measured.
 //! Here a figure that is too large is a failure; that is what these are for. No suite runs them.
 
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
@@ -20,6 +19,7 @@ use super::trace;
 use super::world::{Kind, World, boot_ms};
 use crate::cluster::api::Call;
 use crate::cluster::{Never, now, wait_for};
+use crate::commit;
 
 /// Longest time for anything of which a figure is made.
 const LIMIT: Duration = Duration::from_secs(150);
@@ -89,19 +89,6 @@ impl Id {
 const WINDOW: &str = "leader killed -> next change acknowledged";
 const ANSWERS: &str = "power off -> grain answers";
 const DEAD: &str = "isolated -> grain dead";
-
-/// The commit that this is built from, as far as the tree says.
-pub(super) fn commit() -> String {
-    let git = |arguments: &[&str]| {
-        let mut command = Command::new("git");
-        command.args(["-C", env!("CARGO_MANIFEST_DIR")]).args(arguments);
-        command.output().ok().filter(|output| output.status.success())
-    };
-    let Some(head) = git(&["rev-parse", "--short=12", "HEAD"]) else { return "unknown".to_owned() };
-    let changed = git(&["status", "--porcelain"]).is_some_and(|output| !output.stdout.is_empty());
-    let head = String::from_utf8_lossy(&head.stdout).trim().to_owned();
-    if changed { format!("{head}+changes") } else { head }
-}
 
 /// Measures one of them and says the word. Returns whether it was PASS.
 ///

@@ -10,7 +10,6 @@ use scrap_schema::operation::OperationState;
 use serde_json::json;
 use tokio::time::sleep;
 
-use super::accept::commit;
 use super::nemesis::{self, Planned};
 use super::random::Random;
 use super::run::{Options, Run, say};
@@ -18,6 +17,7 @@ use super::trace;
 use super::world::{HEALED, Kind, boot_ms};
 use crate::cluster::api::Call;
 use crate::cluster::wait_for;
+use crate::commit;
 
 /// A course of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use scrap_schema::id::{BootId, NodeId};
 use scrap_schema::spec::{FailoverMode, NodeSpec};
 use scrap_schema::unit::Span;
 
-use crate::fixture::{WEB, World, copy};
+use crate::fixture::{WEB, World, copy, registration};
 use crate::lead::lead;
 
 const SILENT: NodeId = NodeId(1);
@@ -80,18 +80,9 @@ fn nobody_is_cut_off_who_lives_or_leads_or_said_goodbye() {
     assert!(!cut(&mut world), "itself");
     let mut world = silent();
     let node = world.cluster.nodes[&SILENT].clone();
-    let (boot, addresses, facts) = (BootId(2), node.addresses, node.facts);
-    world.done(Command::RegisterNode {
-        node: SILENT,
-        boot,
-        addresses,
-        facts,
-        seal: None,
-        again: false,
-        seen: None,
-    });
+    world.done(registration(SILENT, BootId(2), node.addresses, node.facts));
     assert!(!cut(&mut world), "it is back");
-    world.done(Command::LeaveNode { node: SILENT, boot });
+    world.done(Command::LeaveNode { node: SILENT, boot: BootId(2) });
     assert!(!cut(&mut world), "it said goodbye");
 }
 

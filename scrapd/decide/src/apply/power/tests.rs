@@ -5,7 +5,7 @@ use scrap_schema::fence::OffBy;
 use scrap_schema::id::{BootId, NodeId};
 
 use crate::cluster::{Liveness, Outcome};
-use crate::fixture::World;
+use crate::fixture::{World, registration};
 use crate::lease::brake;
 use crate::refusal::Refusal;
 
@@ -60,20 +60,15 @@ fn a_node_that_registers_again_is_off_no_more() {
     suspect(&mut world, 3);
     world.done(off(&world.clone(), 3, 1));
     let node = world.cluster.nodes[&NodeId(3)].clone();
-    let (boot, addresses, facts) = (BootId(2), node.addresses, node.facts);
-    world.done(Command::RegisterNode {
-        node: node.id,
-        boot,
-        addresses,
-        facts,
-        seal: None,
-        again: false,
-        seen: None,
-    });
+    world.done(registration(node.id, BootId(2), node.addresses, node.facts));
     let node = &world.cluster.nodes[&NodeId(3)];
     assert!(node.liveness.is_online() && node.off.is_none());
     // What was said of the start before says nothing of this one.
-    world.done(Command::SuspectNode { node: NodeId(3), boot, last_heard: world.now.wall });
+    world.done(Command::SuspectNode {
+        node: NodeId(3),
+        boot: BootId(2),
+        last_heard: world.now.wall,
+    });
     world.refused(off(&world.clone(), 3, 1));
 }
 
@@ -88,16 +83,7 @@ fn a_node_is_given_time_once_while_it_is_suspected_and_until_it_is_back() {
     assert_eq!(world.done(wait_for(1)), Outcome::Unchanged);
     let node = world.cluster.nodes[&NodeId(3)].clone();
     assert_eq!(node.awaited, Some(world.now.wall));
-    let (boot, addresses, facts) = (BootId(2), node.addresses, node.facts);
-    world.done(Command::RegisterNode {
-        node: node.id,
-        boot,
-        addresses,
-        facts,
-        seal: None,
-        again: false,
-        seen: None,
-    });
+    world.done(registration(node.id, BootId(2), node.addresses, node.facts));
     assert_eq!(world.cluster.nodes[&NodeId(3)].awaited, None);
 }
 

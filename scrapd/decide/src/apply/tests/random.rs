@@ -10,7 +10,7 @@ use scrap_schema::spec::{Labels, NodeSpec, Policy};
 use scrap_schema::time::Timestamp;
 use scrap_schema::unit::Bytes;
 
-use crate::fixture::{World, new_node, snapshot, text};
+use crate::fixture::{World, new_node, registration, snapshot, text};
 
 fn grain() -> impl Strategy<Value = GrainId> {
     (1..4_u128).prop_map(GrainId)
@@ -107,16 +107,7 @@ fn nodes() -> BoxedStrategy<Command> {
         (1..6_u64).prop_map(|number| Command::AddNode { node: new_node(number, NodeRole::Data) }),
         (node(), boot()).prop_map(|(node, boot)| {
             let new = new_node(node.0, NodeRole::Data);
-            let (addresses, facts) = (new.addresses, new.facts);
-            Command::RegisterNode {
-                node,
-                boot,
-                addresses,
-                facts,
-                seal: None,
-                again: false,
-                seen: None,
-            }
+            registration(node, boot, new.addresses, new.facts)
         }),
         (node(), boot()).prop_map(|(node, boot)| Command::SuspectNode {
             node,
