@@ -226,6 +226,10 @@ fn an_owner_that_never_heard_of_a_copy_prunes_nothing_before_it_has() {
     assert!(!by_copy.iter().any(
         |action| matches!(action, HostAction::Prune { snapshots, .. } if snapshots.contains(&base))
     ));
+    // One that is back says it itself, also if nobody knew until then.
+    remember(&mut world, None);
+    world.cluster.nodes.get_mut(&NodeId(2)).unwrap().liveness = Liveness::Online;
+    assert!(!pruned(&world, &owner), "it is asked first");
 }
 
 #[test]
