@@ -152,7 +152,7 @@ impl Lab {
         let guard = Some(guard(&name)?);
         let servers = SERVERS.map(|server| format!("http://{server}"));
         let api = Api::new(servers.into())?;
-        let mut lab = Self { name, dir, api, trace, guard, passed: false };
+        let lab = Self { name, dir, api, trace, guard, passed: false };
         let bin = programs()?;
         let mut arguments = vec!["up".to_owned(), "--bin-dir".to_owned()];
         arguments.push(bin.display().to_string());
@@ -169,6 +169,9 @@ impl Lab {
     /// If it fails.
     pub async fn verb<S: AsRef<str>>(&self, arguments: &[S]) -> anyhow::Result<String> {
         let words: Vec<&str> = arguments.iter().map(AsRef::as_ref).collect();
+        if let ["kill", machine, ..] = words[..] {
+            self.trace.ends(Some(machine));
+        }
         let said = self.run(&words).await?;
         said.good().with_context(|| format!("lab {}", words.join(" ")))
     }
@@ -342,6 +345,7 @@ impl Lab {
         self.passed = true;
         // Some may have been switched off and on.
         self.trace.look();
+        self.trace.ends(None);
         self.verb(&["down"]).await?;
         leave_network()?;
         let left = self.trace.left();

@@ -69,7 +69,7 @@ async fn a_lab_that_was_killed_in_the_middle_is_taken_down() -> anyhow::Result<(
     // At several places: with nothing but a folder, with some machines, with pools.
     for pause in [50, 400, 1500, 4000] {
         let name = new_name();
-        let mut trace = Trace::begin(&name);
+        let trace = Trace::begin(&name);
         let mut command = Command::new(lab_program());
         command.args(["--name", &name, "up", "--bare", "--size", "1G"]).process_group(0);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -80,6 +80,7 @@ async fn a_lab_that_was_killed_in_the_middle_is_taken_down() -> anyhow::Result<(
         kill_process_group(group, Signal::KILL)?;
         child.wait()?;
         trace.look();
+        trace.ends(None);
         for _ in 0..2 {
             let down = Command::new(lab_program()).args(["--name", &name, "down"]).output()?;
             assert!(down.status.success(), "{}", String::from_utf8_lossy(&down.stderr));
@@ -103,6 +104,7 @@ async fn a_lab_goes_with_the_program_that_holds_it() -> anyhow::Result<()> {
         assert!(there.iter().any(|line| line.contains(what)), "no {what} in {there:#?}");
     }
     // As if a test had failed.
+    trace.ends(None);
     drop(lab);
     wait_for(SOON, "nothing is left of the lab", async || Ok(trace.left().is_empty().then_some(())))
         .await

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::cluster::processes::Process;
 
@@ -13,9 +14,18 @@ use crate::cluster::processes::Process;
 pub struct Trace {
     name: String,
     folder: PathBuf,
-    /// Networks of its machines, as the kernel names them: `net:[4026532281]`, and whose they are.
-    networks: BTreeMap<String, String>,
+    /// Networks of its machines, as the kernel names them: `net:[4026532281]`.
+    networks: Arc<Mutex<BTreeMap<String, Network>>>,
     outside: BTreeSet<String>,
+}
+
+/// The network of a machine.
+#[derive(Debug, Clone)]
+struct Network {
+    machine: String,
+    /// When its machine was ended, in ticks since the boot: the kernel gives the name to the next network, which may be that of
+    /// another lab, and whoever was begun after that is of the next one.
+    until: Option<u64>,
 }
 
 impl Trace {
@@ -24,11 +34,12 @@ impl Trace {
     pub fn begin(name: &str) -> Self {
         let folder = PathBuf::from("/var/lib/scrap-lab").join(name);
         let outside = links_and_tables();
-        Self { name: name.to_owned(), folder, networks: BTreeMap::new(), outside }
+        Self { name: name.to_owned(), folder, networks: Arc::default(), outside }
     }
 
     /// Looks at the machines that are up, again each time that some are begun.
-    pub fn look(&mut self) {
+    pub fn look(&self) {
+        let mut networks = self.networks();
         for record in entries(&self.folder.join("machines")) {
             if record.extension().is_none_or(|extension| extension != "inner") {
                 continue;
@@ -37,15 +48,34 @@ impl Trace {
             let pid = text.split(' ').next().unwrap_or_default();
             if let Ok(network) = fs::read_link(format!("/proc/{pid}/ns/net")) {
                 let machine = record.file_stem().unwrap_or_default().to_string_lossy();
-                self.networks.insert(network.display().to_string(), machine.into_owned());
+                let network = network.display().to_string();
+                let machine = machine.into_owned();
+                networks.insert(network, Network { machine, until: None });
             }
         }
+    }
+
+    /// A machine, or every one, is about to be ended.
+    pub fn ends(&self, machine: Option<&str>) {
+        let uptime = fs::read_to_string("/proc/uptime").unwrap_or_default();
+        // `12.34 …`, in hundredths as everything that the kernel counts for programs.
+        let ticks = uptime.split(' ').next().map(|seconds| seconds.replace('.', ""));
+        let now = ticks.and_then(|ticks| ticks.parse().ok());
+        for network in self.networks().values_mut() {
+            if machine.is_none_or(|machine| network.machine == machine) {
+                network.until = network.until.or(now);
+            }
+        }
+    }
+
+    fn networks(&self) -> MutexGuard<'_, BTreeMap<String, Network>> {
+        self.networks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many machines have a network that is known.
     #[must_use]
     pub fn machines(&self) -> usize {
-        self.networks.len()
+        self.networks().len()
     }
 
     /// Everything that still is of the lab: its folder, processes, mounts, control groups, loop devices, pools, networks, and
@@ -59,7 +89,7 @@ impl Trace {
         left.extend(self.processes());
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let place = self.folder.display().to_string();
-        let ours = |line: &&str| line.contains(&place) || self.network_in(line).is_some();
+        let ours = |line: &&str| line.contains(&place) || self.network_in(line, 0).is_some();
         left.extend(mounts.lines().filter(ours).map(|line| format!("mount {line}")));
         groups(Path::new("/sys/fs/cgroup"), &format!("scrap-lab.{}", self.name), 2, &mut left);
         left.extend(loop_devices(&place));
@@ -76,12 +106,12 @@ impl Trace {
         for process in entries(Path::new("/proc")) {
             let number = process.file_name().and_then(|name| name.to_str()?.parse().ok());
             // One that has ended is nothing any more, whenever its parent takes notice.
-            if number.and_then(Process::of).is_none() {
+            let Some(started) = number.and_then(Process::of).map(|process| process.started) else {
                 continue;
-            }
+            };
             let line = fs::read(process.join("cmdline")).unwrap_or_default();
             let line = String::from_utf8_lossy(&line).replace('\0', " ");
-            let why = self.belongs(&process, &line);
+            let why = self.belongs(&process, started, &line);
             if !why.is_empty() {
                 found.push(format!("process {} ({}): {line}", process.display(), why.join(", ")));
             }
@@ -90,7 +120,7 @@ impl Trace {
     }
 
     /// Every way in which a process is of the lab.
-    fn belongs(&self, process: &Path, line: &str) -> Vec<String> {
+    fn belongs(&self, process: &Path, started: u64, line: &str) -> Vec<String> {
         let mut why = Vec::new();
         if line.contains(&self.folder.display().to_string()) {
             why.push("its command line".to_owned());
@@ -112,7 +142,7 @@ impl Trace {
             if target.starts_with(&self.folder) {
                 seen.insert(format!("has {} open", target.display()));
             }
-            if let Some(machine) = self.network_in(&target.to_string_lossy()) {
+            if let Some(machine) = self.network_in(&target.to_string_lossy(), started) {
                 seen.insert(format!("the network of {machine}"));
             }
         }
@@ -120,10 +150,13 @@ impl Trace {
         why
     }
 
-    /// Whose network a text of the kernel names.
-    fn network_in(&self, text: &str) -> Option<&str> {
-        let found = self.networks.iter().find(|(network, _)| text.contains(network.as_str()));
-        found.map(|(_, machine)| machine.as_str())
+    /// Whose network a text of the kernel names, for something that was begun then.
+    fn network_in(&self, text: &str, started: u64) -> Option<String> {
+        let networks = self.networks();
+        let found = networks.iter().find(|(name, network)| {
+            text.contains(name.as_str()) && network.until.is_none_or(|until| started <= until)
+        });
+        found.map(|(_, network)| network.machine.clone())
     }
 
     /// Pools of the kernel; those of zfs-fuse end with its process.
