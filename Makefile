@@ -69,9 +69,11 @@ soak: build ## Kill daemons a hundred times under load, watch an idle cluster fo
 	@SCRAP_KILL_ROUNDS=100 SCRAP_IDLE_SECS=60 $(CARGO) test $(CARGO_FLAGS) -p scrap-tests --test cluster -- \
 		--nocapture --test-threads 1 soak idle
 
-sim: tools ## Play random histories of a simulated cluster, part of `make test`; `make sim SEEDS=20000 SEED=7`
+sim: tools ## Play random histories of a simulated cluster, look whether planted bugs are found, part of `make test`
 	@$(CARGO) build --workspace --bin scrap-sim
 	@target/debug/scrap-sim --seeds $(SEEDS) --from $(SEED)
+	@$(CARGO) build --workspace --features scrap-tests/mutants --bin scrap-sim
+	@target/debug/scrap-sim --mutants --seeds 0
 
 sim-night: tools ## The same with optimised programs, for hours: `make sim-night HOURS=8 SEED=1000000`
 	@$(CARGO) build --release -p scrap-tests --bin scrap-sim

@@ -85,7 +85,9 @@ pub async fn renew(
     }
     let index = consensus.confirm_leadership().await?;
     let (node, boot) = (renewal.node, renewal.boot);
-    let verdict = consensus.read(|cluster| lease::answer(cluster, node, boot, Some(index)));
+    let verdict = consensus.read(|cluster| {
+        memory.with(|observed, _| lease::answer(cluster, observed, node, boot, Some(index)))
+    });
     let verdict = verdict.ok_or(NotLeader { leader: None })?;
     Ok(RenewalAnswer { sent: renewal.sent, verdict, index, wants_full: !full })
 }
@@ -158,7 +160,7 @@ async fn rounds(
         cutter.begin(cuts);
         tell_waiting(consensus, memory, &mut told);
         let busy = !plan.is_empty();
-        propose(consensus, plan).await;
+        propose(consensus, memory, plan).await;
         tokio::time::sleep(SETTLE).await;
         let pause = if busy { SETTLE } else { ROUND };
         tokio::select! {
@@ -178,6 +180,7 @@ fn plan(consensus: &Consensus, memory: &Memory) -> (Vec<Command>, Vec<Cut>) {
             heard.observed.refresh(cluster, now);
             let plan = lead(cluster, &heard.observed, now);
             heard.waiting = plan.waiting;
+            heard.observed.decided(&plan.commands);
             (plan.commands, plan.cuts)
         })
     })
@@ -200,11 +203,14 @@ fn tell_waiting(consensus: &Consensus, memory: &Memory, told: &mut BTreeMap<Stri
     *told = waiting;
 }
 
-async fn propose(consensus: &Consensus, commands: Vec<Command>) {
+async fn propose(consensus: &Consensus, memory: &Memory, commands: Vec<Command>) {
     let proposals = stream::iter(commands).map(|command| async move {
         let words = command.to_string();
         let proposal = Proposal { at: clock::wall(), key: None, command };
-        (words, consensus.decide(proposal).await)
+        let command = proposal.command.clone();
+        let result = consensus.decide(proposal).await;
+        memory.change(|heard| heard.observed.settled(&command));
+        (words, result)
     });
     let mut proposals = proposals.buffered(PROPOSALS_AT_ONCE);
     while let Some((command, result)) = proposals.next().await {

@@ -9,7 +9,6 @@ pub mod judge;
 pub mod ledgers;
 pub mod linear;
 pub mod nemesis;
-pub mod random;
 pub mod run;
 pub mod stories;
 pub mod trace;

@@ -5,6 +5,7 @@ pub mod chaos;
 pub mod cluster;
 #[cfg(target_os = "linux")]
 pub mod platform;
+pub mod random;
 pub mod sim;
 
 /// The commit that this is built from, as far as the tree says.

@@ -3,9 +3,11 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a harness of tests")]
 
 pub mod asides;
+pub mod deeds;
 pub mod disk;
 pub mod execute;
 pub mod faults;
+pub mod forged;
 pub mod guard;
 pub mod judge;
 pub mod log;
@@ -20,6 +22,7 @@ pub mod rules;
 pub mod run;
 pub mod scenario;
 pub mod script;
+pub mod shaken;
 pub mod trace;
 pub mod words;
 pub mod world;
@@ -44,6 +47,8 @@ use machine::{Machine, wall};
 use network::{Mail, Weather};
 use power::Cutting;
 use trace::Trace;
+
+use crate::random::Random;
 
 /// Length of a step in milliseconds.
 pub const STEP_MS: u64 = 50;
@@ -73,6 +78,8 @@ pub struct Sim {
     pub lines: Vec<String>,
     /// Whether lines are written down.
     pub verbose: bool,
+    /// Whether it is tried out now and then what would be done, and taken, if something were otherwise.
+    pub probes: bool,
     /// Whether clients write.
     pub clients: bool,
     /// Size of a grain's data and of one write.
@@ -121,7 +128,7 @@ pub struct Sim {
     pending: Vec<(u64, Command)>,
     leader: Option<usize>,
     leaderless: Option<u64>,
-    random: u64,
+    random: Random,
     guids: u64,
     ids: u128,
 }
@@ -142,6 +149,7 @@ impl Sim {
             trace: Trace::default(),
             lines: Vec::new(),
             verbose: true,
+            probes: false,
             clients: true,
             sizes: BTreeMap::new(),
             slow_stops: BTreeMap::new(),
@@ -170,7 +178,7 @@ impl Sim {
             late: false,
             leader: None,
             leaderless: None,
-            random: seed,
+            random: Random::new(seed),
             guids: 0,
             ids: 0,
         }
@@ -190,12 +198,7 @@ impl Sim {
 
     /// The next pseudo-random number below a limit.
     pub fn chance(&mut self, below: u64) -> u64 {
-        // SplitMix64.
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.random;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % below.max(1)
+        self.random.below(below)
     }
 
     /// Lets time pass until a moment, counted from where the log begins.
@@ -209,8 +212,8 @@ impl Sim {
     pub fn step(&mut self) {
         self.now += STEP_MS;
         self.elect();
-        self.deliver();
         self.commit_pending();
+        self.deliver();
         self.end_cuts();
         for at in 0..self.machines.len() {
             self.watch_over(at);
@@ -257,6 +260,9 @@ impl Sim {
         let applied = scrap_decide::apply::apply(&mut self.truth, index, &proposal);
         self.trace.entry(self.now, &proposal.command, &applied);
         self.judge_entry(before.as_ref(), &proposal, &applied);
+        if self.probes {
+            self.forge();
+        }
         self.entries.push((self.now, proposal));
         self.catch_up(leader);
         // The answer does not get back: whoever asked does not know what became of it.
@@ -347,8 +353,11 @@ impl Sim {
         machine.obeyed = self.now;
         let host = machine.host_facts(&self.sizes);
         let actions = obey(machine.id, &machine.cluster, &host, machine.now(self.now));
+        self.judge_orders(at, &host, &actions);
+        if self.probes {
+            self.shake(at, host);
+        }
         for action in actions {
-            self.judge_order(at, &action);
             self.begin(at, action);
         }
     }
@@ -391,7 +400,12 @@ impl Sim {
             // It may take the disks of a majority a while, and another one may lead by then.
             if self.weather.stalls > 0 && self.chance(1000) < self.weather.stalls {
                 let later = self.now + self.chance(PENDING_MS);
-                self.pending.push((later, command));
+                // In the order in which they were appended.
+                let before = self.pending.last().map_or(0, |(due, _)| *due);
+                if let Some(leading) = self.machines[at].leading.as_mut() {
+                    leading.observed.decided(std::slice::from_ref(&command));
+                }
+                self.pending.push((later.max(before), command));
                 continue;
             }
             match self.propose(Some(at), command) {
@@ -416,11 +430,20 @@ impl Sim {
         self.pending = later;
         self.late = true;
         for (_, command) in due {
-            if let Ok(applied) = self.propose(None, command) {
+            if let Ok(applied) = self.propose(None, command.clone()) {
                 self.tell("log", &applied.events);
             }
+            self.settle(&command);
         }
         self.late = false;
+    }
+
+    /// The leader knows what has become of its decision.
+    fn settle(&mut self, command: &Command) {
+        let leading = self.leader.and_then(|at| self.machines[at].leading.as_mut());
+        if let Some(leading) = leading {
+            leading.observed.settled(command);
+        }
     }
 
     /// What the leader would commit now.

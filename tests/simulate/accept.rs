@@ -134,7 +134,7 @@ fn planted(seed: u64, limit: u64, jobs: usize) -> Result<ExitCode> {
             differ += 1;
         }
     }
-    let (all, escaped) = super::mutants::table(limit, jobs)?;
+    let (all, escaped) = super::mutants::table(None, limit, jobs)?;
     let figures = format!(
         "{} of {all} planted bugs found within {limit} histories each; {TWICE} histories played twice, {differ} differ",
         all - escaped

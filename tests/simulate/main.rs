@@ -57,6 +57,10 @@ struct Options {
     #[cfg(feature = "mutants")]
     #[arg(long)]
     mutants: bool,
+    /// With `--mutants`: only this one.
+    #[cfg(feature = "mutants")]
+    #[arg(long, requires = "mutants")]
+    only: Option<String>,
     /// So many at once; by itself one for each processor.
     #[arg(long)]
     jobs: Option<usize>,
@@ -103,8 +107,8 @@ fn play(case: &Case) -> Result<Report> {
     played.unwrap_or_else(|panic| {
         let said = panic.downcast_ref::<String>().map(String::as_str);
         let said = said.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it panicked");
-        Err(anyhow!("--- world.toml\n{}\n--- script\n{}", case.world(), case.script())
-            .context(said.to_owned()))
+        let words = format!("--- world.toml\n{}\n--- script\n{}", case.world(), case.script());
+        Err(anyhow!("{said}").context(words))
     })
 }
 
@@ -271,7 +275,7 @@ fn main() -> Result<ExitCode> {
     let jobs = jobs.unwrap_or(1);
     #[cfg(feature = "mutants")]
     if options.mutants {
-        return mutants::run(options.seeds, jobs);
+        return mutants::run(options.only.as_deref(), options.seeds, jobs);
     }
     if let Some(Show::Accept(accept)) = &options.show {
         return accept::run(accept, jobs);

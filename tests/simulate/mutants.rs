@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use scrap_decide::mutant::{Mutant, plant};
 
 use super::{kind_of, play, tree};
@@ -39,27 +39,24 @@ fn first_of(from: u64, jobs: usize) -> Option<u64> {
 }
 
 /// Prints a row for each. How many there are, and how many were not found within so many histories.
-pub(crate) fn table(limit: u64, jobs: usize) -> Result<(usize, usize)> {
+pub(crate) fn table(only: Option<&str>, limit: u64, jobs: usize) -> Result<(usize, usize)> {
     println!("{:<20} {:<8} {:>6}  BY", "PLANTED BUG", "CAUGHT", "SEED");
+    let all = Mutant::ALL.map(|mutant| (format!("{mutant:?}"), mutant));
+    let all: Vec<_> = all.into_iter().filter(|it| only.is_none_or(|only| only == it.0)).collect();
+    ensure!(!all.is_empty(), "there is no such planted bug");
     let mut escaped = 0;
-    for mutant in Mutant::ALL {
-        let name = format!("{mutant:?}");
-        plant(Some(mutant));
+    for (name, mutant) in &all {
+        plant(Some(*mutant));
         // The history that found it last, first.
-        let known = known(&name).filter(|seed| broken(*seed).is_some());
+        let with_why = |seed| broken(seed).map(|why| (seed, why));
+        let mut found = known(name).and_then(with_why);
         let mut from = 0;
-        let found = loop {
-            if known.is_some() || from >= limit {
-                break known;
-            }
-            if let Some(found) = first_of(from, jobs) {
-                break Some(found);
-            }
+        while found.is_none() && from < limit {
+            found = first_of(from, jobs).and_then(with_why);
             from += BATCH;
-        };
-        let why = found.and_then(broken);
+        }
         plant(None);
-        match found.zip(why) {
+        match found {
             // A history that fails without the bug too has not found the bug.
             Some((seed, why)) => match broken(seed) {
                 None => println!("{name:<20} {:<8} {seed:>6}  {why}", "caught"),
@@ -74,7 +71,7 @@ pub(crate) fn table(limit: u64, jobs: usize) -> Result<(usize, usize)> {
             }
         }
     }
-    let all = Mutant::ALL.len();
+    let all = all.len();
     println!("{} of {all} planted bugs were caught", all - escaped);
     Ok((all, escaped))
 }
@@ -86,7 +83,7 @@ fn known(name: &str) -> Option<u64> {
 }
 
 /// Success if all were caught.
-pub(crate) fn run(limit: u64, jobs: usize) -> Result<ExitCode> {
-    let (_, escaped) = table(limit, jobs)?;
+pub(crate) fn run(only: Option<&str>, limit: u64, jobs: usize) -> Result<ExitCode> {
+    let (_, escaped) = table(only, limit, jobs)?;
     Ok(if escaped == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

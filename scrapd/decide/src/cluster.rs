@@ -17,6 +17,7 @@ use scrap_schema::timing::Timing;
 use scrap_schema::unit::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::mutant::{self, Mutant};
 use crate::refusal::Refusal;
 use crate::voters;
 
@@ -411,7 +412,7 @@ impl Cluster {
     /// Whether a node was left behind when the cluster was begun anew: it takes no part any more, whatever it believes.
     #[must_use]
     pub fn left_behind(&self, node: &Node) -> bool {
-        node.generation < self.generation()
+        node.generation < self.generation() && !mutant::is(Mutant::IgnoresGeneration)
     }
 
     /// Nodes of the present generation.

@@ -20,9 +20,13 @@ use crate::observed::{Mark, Observed};
 
 /// What a leader says to a renewal. `confirmed`: the entry up to which everything was committed when a majority said, asked after
 /// the renewal was here, that it leads; `None`: no majority did. `None`: it must not say anything.
+///
+/// What it has begun to suspect it grants nothing, also before that is committed: what is told of a loss counts from what it had
+/// heard when it decided.
 #[must_use]
 pub fn answer(
     cluster: &Cluster,
+    observed: &Observed,
     node: NodeId,
     boot: BootId,
     confirmed: Option<u64>,
@@ -31,7 +35,9 @@ pub fn answer(
     if !confirmed && !mutant::is(Mutant::AnswersUnconfirmed) {
         return None;
     }
-    Some(verdict(cluster, node, boot))
+    let verdict = verdict(cluster, node, boot);
+    let suspects = observed.suspects(node, boot) && !mutant::is(Mutant::GrantsLate);
+    (verdict != Verdict::Granted || !suspects).then_some(verdict)
 }
 
 fn verdict(cluster: &Cluster, node: NodeId, boot: BootId) -> Verdict {

@@ -11,6 +11,8 @@ pub enum Mutant {
     AnswersUnconfirmed,
     /// Renewals of a suspected node are granted.
     AnswersSuspect,
+    /// Renewals are granted of a node whose suspicion is decided and not committed yet.
+    GrantsLate,
     /// Steps of the countdown take no time.
     CountsAtOnce,
     /// Nothing kills a grain whose lease has ended.
@@ -117,10 +119,11 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 54] = [
+    pub const ALL: [Self; 55] = [
         Self::LeaseFromAnswer,
         Self::AnswersUnconfirmed,
         Self::AnswersSuspect,
+        Self::GrantsLate,
         Self::CountsAtOnce,
         Self::NoGuard,
         Self::AnyEpoch,

@@ -2,8 +2,9 @@
 //!
 //! It records since when this leader listens, so that its own silence is never read as a node's death.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use scrap_schema::command::Command;
 use scrap_schema::id::{BootId, GrainId, NodeId, OperationId};
 use scrap_schema::node::{CopyReport, GrainReport, NodeUsage, PoolFacts, Renewal};
 use scrap_schema::operation::Phase;
@@ -31,6 +32,8 @@ pub struct Observed {
     pub began: Option<u64>,
     /// What became of cutting the power of nodes that are silent.
     pub attempts: BTreeMap<NodeId, Attempt>,
+    /// Registrations that this leader has decided to suspect. Until that is committed, or has failed.
+    pub suspecting: BTreeSet<(NodeId, BootId)>,
 }
 
 /// A try to cut the power of a silent node.
@@ -119,11 +122,38 @@ pub enum Mark {
     Ownerless(GrainId),
 }
 
+/// Which registration a command suspects.
+fn suspected(command: &Command) -> Option<(NodeId, BootId)> {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "no other one suspects anybody")]
+    match command {
+        Command::SuspectNode { node, boot, .. } => Some((*node, *boot)),
+        _ => None,
+    }
+}
+
 impl Observed {
     /// A leader that begins to listen now.
     #[must_use]
     pub fn from(since: BootTime) -> Self {
         Self { since, ..Self::default() }
+    }
+
+    /// This leader has decided that, and nothing of it is committed yet.
+    pub fn decided(&mut self, commands: &[Command]) {
+        self.suspecting.extend(commands.iter().filter_map(suspected));
+    }
+
+    /// That is committed now, or never will be.
+    pub fn settled(&mut self, command: &Command) {
+        if let Some(registration) = suspected(command) {
+            self.suspecting.remove(&registration);
+        }
+    }
+
+    /// Whether this leader has decided to suspect a registration.
+    #[must_use]
+    pub fn suspects(&self, node: NodeId, boot: BootId) -> bool {
+        self.suspecting.contains(&(node, boot))
     }
 
     /// What a node's wall clock may show by now at most: as far ahead of this leader's as it was when it last spoke.

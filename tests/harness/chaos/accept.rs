@@ -13,13 +13,13 @@ use tokio::time::{Instant, sleep};
 
 use super::figures::{Figures, percentile};
 use super::judge::Judgement;
-use super::random::Random;
 use super::run::{Options, Run, say};
 use super::trace;
 use super::world::{Kind, World, boot_ms};
 use crate::cluster::api::Call;
 use crate::cluster::{Never, now, wait_for};
 use crate::commit;
+use crate::random::Random;
 
 /// Longest time for anything of which a figure is made.
 const LIMIT: Duration = Duration::from_secs(150);

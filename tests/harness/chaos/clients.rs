@@ -14,10 +14,10 @@ use tokio::time::{Instant, sleep};
 
 use super::history::{FIRST, History};
 use super::linear::Deed;
-use super::random::Random;
 use super::world::{HEALED, World, boot_ms};
 use crate::cluster::api::{Answer, Api, Call};
 use crate::cluster::wait_for;
+use crate::random::Random;
 
 /// Registers that are used at a time.
 const SLOTS: usize = 4;

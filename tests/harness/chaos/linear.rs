@@ -309,7 +309,7 @@ mod tests {
 
     /// Clients of a real register, with answers that come late, and sometimes not at all.
     fn played(seed: u64, count: usize) -> Vec<Op> {
-        let mut random = super::super::random::Random::new(seed);
+        let mut random = crate::random::Random::new(seed);
         let (mut value, mut clock, mut ops) = (0, 0, Vec::new());
         let mut open: Vec<Op> = Vec::new();
         for number in 1..=count {

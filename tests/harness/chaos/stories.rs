@@ -11,13 +11,13 @@ use serde_json::json;
 use tokio::time::sleep;
 
 use super::nemesis::{self, Planned};
-use super::random::Random;
 use super::run::{Options, Run, say};
 use super::trace;
 use super::world::{HEALED, Kind, boot_ms};
 use crate::cluster::api::Call;
 use crate::cluster::wait_for;
 use crate::commit;
+use crate::random::Random;
 
 /// A course of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

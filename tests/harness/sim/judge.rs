@@ -30,6 +30,8 @@ pub struct Judge {
     pub removed: BTreeSet<NodeId>,
     /// The newest registration of each node.
     pub boots: BTreeMap<NodeId, BootId>,
+    /// The newest renewal of each registration that was granted, by its node's wall clock.
+    pub granted: BTreeMap<(NodeId, BootId), Timestamp>,
     /// When nodes last spoke to a leader.
     pub spoke: BTreeMap<NodeId, u64>,
     /// The highest epoch of each grain.
@@ -39,7 +41,7 @@ pub struct Judge {
     /// From what a grain went on in its present epoch.
     base: BTreeMap<GrainId, Content>,
     /// What the log has said.
-    said: Said,
+    pub(super) said: Said,
     /// Whether rows are compared at every entry.
     pub compare_rows: bool,
 }
@@ -51,6 +53,7 @@ impl Judge {
         // What was removed after that was not.
         self.removed.clear();
         self.boots.clear();
+        self.granted.clear();
     }
 
     /// The grain of an action that can make data disappear.
@@ -275,12 +278,17 @@ impl Sim {
             return;
         }
         self.judge_rules(before, proposal);
-        if let Command::AssignGrain { grain, to, cause, .. } = &proposal.command
+        if let Command::AssignGrain { grain, to, base, cause, .. } = &proposal.command
             && let Some(before) = before
-            && let Some(why) = self.judge.said.may_give(before, &self.truth, *grain, *to, cause)
         {
-            let name = self.name(*grain);
-            self.find(format!("{name} is given to node {to}, but {why}"));
+            let (said, base) = (&mut self.judge.said, base.as_ref());
+            let why = said.may_give(before, &self.truth, *grain, *to, base, cause);
+            let epoch = self.truth.grains.get(grain).map(|grain| grain.epoch);
+            let why = epoch.and_then(|epoch| said.give(*grain, epoch, *to)).or(why);
+            if let Some(why) = why {
+                let name = self.name(*grain);
+                self.find(format!("{name} is given to node {to}, but {why}"));
+            }
         }
         self.judge.said.hear(&proposal.command);
         match &proposal.command {

@@ -177,6 +177,11 @@ impl Sim {
 
     /// Makes a machine the leader. The former one finds out when it hears of it.
     pub fn crown(&mut self, at: usize) {
+        // What the one before had appended: the first of it is committed with the first entry of this one, which says nothing before; the
+        // rest is lost.
+        let kept = self.chance(u64::try_from(self.pending.len()).unwrap_or_default() + 1);
+        self.pending.truncate(usize::try_from(kept).unwrap_or_default());
+        self.pending.iter_mut().for_each(|(due, _)| *due = self.now);
         self.leader = Some(at);
         self.leaderless = None;
         self.crowned = self.now;
@@ -354,8 +359,14 @@ impl Sim {
         // The quorum is asked after the receipt.
         let index = machine.cluster.index;
         let confirmed = confirmed.then_some(index);
-        let verdict = answer(&machine.cluster, renewal.node, renewal.boot, confirmed);
+        let verdict =
+            answer(&machine.cluster, &leading.observed, renewal.node, renewal.boot, confirmed);
         let Some(verdict) = verdict else { return };
+        if verdict == Verdict::Granted {
+            self.judge_grant(to, renewal);
+        }
+        let machine = &self.machines[to];
+        let index = machine.cluster.index;
         let answer = RenewalAnswer { sent: renewal.sent, verdict, index, wants_full: !known };
         self.post(to, from, Letter::Answer { boot: renewal.boot, answer });
     }

@@ -3,13 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use scrap_decide::cluster::{Cluster, Grain, Liveness, Node, Stage};
+use scrap_decide::cluster::{Cluster, Declined, Grain, Liveness, Node, Stage};
 use scrap_decide::obey::DataRole;
 use scrap_schema::command::{AssignCause, Command};
 use scrap_schema::id::{BootId, Epoch, GrainId, NodeId};
 use scrap_schema::node::NodeRole;
 use scrap_schema::operation::Work;
-use scrap_schema::snapshot::Guid;
+use scrap_schema::snapshot::{Guid, Snapshot};
 
 use super::Sim;
 
@@ -57,33 +57,72 @@ impl Said {
         self.released.clear();
     }
 
+    /// A grain was given to a node. Why that epoch is not its.
+    pub(super) fn give(&mut self, id: GrainId, epoch: Epoch, to: NodeId) -> Option<String> {
+        let other = self.owners.insert((id, epoch), to).filter(|other| *other != to)?;
+        Some(format!("epoch {epoch} is that of node {other} already"))
+    }
+
+    /// Whether nothing of a start of a node runs any more, as far as the log says.
+    pub(super) fn is_dead(&self, node: NodeId, boot: Option<BootId>) -> bool {
+        boot.is_some_and(|boot| self.dead.contains(&(node, boot)))
+    }
+
     /// Why a grain must not be given away now.
     pub(super) fn may_give(
-        &mut self,
+        &self,
         before: &Cluster,
         after: &Cluster,
         id: GrainId,
         to: NodeId,
+        base: Option<&Snapshot>,
         cause: &AssignCause,
     ) -> Option<String> {
         let (was, is) = (before.grains.get(&id)?, after.grains.get(&id)?);
         if is.epoch <= was.epoch && was.owner.is_some() {
             return Some(format!("its epoch {} does not rise", was.epoch));
         }
-        let other = self.owners.insert((id, is.epoch), to).filter(|other| *other != to);
-        if let Some(other) = other {
-            return Some(format!("epoch {} is that of node {other} already", is.epoch));
+        if before.nodes.get(&to).is_none_or(|node| node.role != NodeRole::Data) {
+            return Some(format!("node {to} runs no grains"));
         }
         let owner = was.owner.filter(|owner| *owner != to)?;
-        let boot = before.nodes.get(&owner).and_then(|node| node.boot);
-        let dead = boot.is_some_and(|boot| self.dead.contains(&(owner, boot)));
+        let known = before.nodes.get(&owner);
+        let dead = self.is_dead(owner, known.and_then(|node| node.boot));
         let released = self.released.contains(&(id, was.epoch));
         if !dead && !released && !given_up_by_a_person(before, was) {
             return Some(format!("nobody has said that node {owner} has stopped it"));
         }
-        let failover = matches!(cause, AssignCause::Failover { .. });
-        (failover && braked(before) && !asked_by_a_person(before, was))
-            .then(|| "more than half of the nodes are silent".to_owned())
+        let promised = match &was.stage {
+            Stage::Released { to, last, .. } => Some((*to, last.guid)),
+            Stage::Unplaced
+            | Stage::Settled
+            | Stage::Warming { .. }
+            | Stage::Quiescing { .. }
+            | Stage::Landing { .. }
+            | Stage::Restarting { .. }
+            | Stage::Restoring { .. }
+            | Stage::Cloning { .. } => None,
+        };
+        match cause {
+            AssignCause::Migrate { .. } => {
+                let given = base.map(|base| (to, base.guid));
+                (promised != given || given.is_none())
+                    .then(|| "its owner has released something else".to_owned())
+            }
+            AssignCause::Failover { .. } => {
+                let off = known.is_some_and(|node| node.off.is_some());
+                let never = was.declined != Declined::No;
+                if !was.armed && !off && !never && !given_up_by_a_person(before, was) {
+                    return Some(
+                        "it may run without a lease, and nobody said that its owner is off"
+                            .to_owned(),
+                    );
+                }
+                (braked(before) && !asked_by_a_person(before, was))
+                    .then(|| "more than half of the nodes are silent".to_owned())
+            }
+            AssignCause::Place | AssignCause::Promote { .. } => None,
+        }
     }
 }
 

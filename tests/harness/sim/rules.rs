@@ -4,12 +4,14 @@
 use std::collections::BTreeSet;
 
 use scrap_decide::cluster::{Cluster, Grain};
-use scrap_decide::obey::{DataRole, HostAction};
+use scrap_decide::obey::DataRole;
 use scrap_decide::power::Cut;
 use scrap_schema::command::{AssignCause, Command, Proposal};
-use scrap_schema::id::{Epoch, GrainId, NodeId};
+use scrap_schema::id::{BootId, Epoch, GrainId, NodeId};
+use scrap_schema::node::Renewal;
 use scrap_schema::operation::Work;
 use scrap_schema::snapshot::Snapshot;
+use scrap_schema::time::Timestamp;
 use scrap_schema::unit::Span;
 
 use super::Sim;
@@ -26,7 +28,7 @@ fn by_a_person(cluster: &Cluster, grain: &Grain) -> bool {
 }
 
 /// The epoch that an entry about a grain was decided or seen in.
-fn epoch_of(command: &Command) -> Option<(GrainId, Epoch)> {
+pub(super) fn epoch_of(command: &Command) -> Option<(GrainId, Epoch)> {
     #[expect(clippy::wildcard_enum_match_arm, reason = "the others have none")]
     match command {
         Command::AssignGrain { grain, epoch, .. }
@@ -63,7 +65,9 @@ impl Sim {
         }
         #[expect(clippy::wildcard_enum_match_arm, reason = "the others have no such rule")]
         match &proposal.command {
-            Command::SuspectNode { node, .. } => self.judge_suspicion(*node),
+            Command::SuspectNode { node, boot, last_heard } => {
+                self.judge_suspicion(*node, *boot, *last_heard);
+            }
             Command::AddNode { node } => {
                 let id = self.truth.node_named(&node.name).map(|node| node.id);
                 if id.is_some_and(|id| self.judge.removed.contains(&id)) {
@@ -100,8 +104,26 @@ impl Sim {
         }
     }
 
-    /// Silence is what this leader did not hear since it listens.
-    fn judge_suspicion(&mut self, node: NodeId) {
+    /// A renewal is granted.
+    pub(super) fn judge_grant(&mut self, at: usize, renewal: &Renewal) {
+        let known = self.machines[at].cluster.nodes.get(&renewal.node);
+        let generation = self.truth.generation();
+        if let Some(known) = known.filter(|known| known.generation != generation) {
+            let name = known.name.clone();
+            self.find(format!("{name} is of a generation before, and its lease is renewed"));
+        }
+        let newest = self.judge.granted.entry((renewal.node, renewal.boot)).or_insert(renewal.wall);
+        *newest = renewal.wall.max(*newest);
+    }
+
+    /// Silence is what this leader did not hear since it listens. What anybody granted before is counted.
+    fn judge_suspicion(&mut self, node: NodeId, boot: BootId, last_heard: Timestamp) {
+        let Some(known) = self.truth.nodes.get(&node) else { return };
+        let granted = self.judge.granted.get(&(node, boot));
+        if granted.is_some_and(|granted| last_heard < *granted) && !self.walls_turned {
+            let name = known.name.clone();
+            self.find(format!("{name} is suspected, and a later grant is forgotten"));
+        }
         let Some(known) = self.truth.nodes.get(&node) else { return };
         let heard = known.boot.and_then(|boot| self.heard.get(&(node, boot))).map(|(at, _)| *at);
         let silent = self.now - heard.unwrap_or(0).max(self.crowned);
@@ -211,40 +233,6 @@ impl Sim {
         let left = self.voters.iter().filter(|voter| self.truth.nodes.contains_key(voter)).count();
         if count < before && count < 3 && left >= 3 {
             self.find(format!("{count} nodes vote, there were {before}"));
-        }
-    }
-
-    /// What a node begins to do with data, as far as it knows the cluster.
-    pub(super) fn judge_order(&mut self, at: usize, action: &HostAction) {
-        let machine = &self.machines[at];
-        let known = |grain: &GrainId| machine.cluster.grains.get(grain);
-        #[expect(clippy::wildcard_enum_match_arm, reason = "the others have no such rule")]
-        let wrong = match action {
-            HostAction::Destroy { grain } => {
-                let wanted = known(grain).filter(|grain| grain.receivers().contains(&machine.id));
-                wanted.map(|grain| (grain.id, "removes a copy that it should keep"))
-            }
-            HostAction::Create { grain, .. } => {
-                let born = known(grain).filter(|grain| grain.born);
-                born.map(|grain| (grain.id, "makes an empty dataset of what has data elsewhere"))
-            }
-            HostAction::Restore { grain, .. } => {
-                let runs = machine.instances.contains_key(grain);
-                runs.then_some((*grain, "restores what runs"))
-            }
-            HostAction::Promote { grain, epoch } => {
-                let tenure = known(grain).and_then(|it| it.tenures.last());
-                let base = tenure.filter(|it| it.epoch == *epoch).and_then(|it| it.base.as_ref());
-                let copy = machine.datasets.get(grain).filter(|it| it.role == DataRole::Standby);
-                let lacks =
-                    copy.zip(base).is_some_and(|(copy, base)| copy.frozen(base.guid).is_none());
-                lacks.then_some((*grain, "begins an epoch from another state than was chosen"))
-            }
-            _ => None,
-        };
-        if let Some((grain, what)) = wrong {
-            let (who, name) = (machine.name.clone(), self.name(grain));
-            self.find(format!("{who} {what}: {name}"));
         }
     }
 

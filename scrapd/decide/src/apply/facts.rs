@@ -142,6 +142,17 @@ fn started(
         return Ok(Outcome::Unchanged);
     }
     change.up_to_date(grain, seen)?;
+    match grain.stage {
+        Stage::Settled | Stage::Warming { .. } | Stage::Landing { .. } => (),
+        Stage::Unplaced
+        | Stage::Quiescing { .. }
+        | Stage::Released { .. }
+        | Stage::Restarting { .. }
+        | Stage::Restoring { .. }
+        | Stage::Cloning { .. } => {
+            return Err(Refusal::out_of_date("it should stand still"));
+        }
+    }
     // It will stop when it knows that.
     if change.look(id)?.declined != Declined::No {
         return Err(Refusal::out_of_date("its owner has said that it cannot begin"));

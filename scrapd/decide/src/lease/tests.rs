@@ -66,14 +66,37 @@ fn a_grant_counts_when_this_node_knows_what_the_leader_knew() {
 #[test]
 fn nothing_is_answered_without_a_majority() {
     let world = World::nodes(3);
-    let said = |confirmed| answer(&world.cluster, NodeId(1), BootId(1), confirmed);
+    let said = |confirmed| answer(&world.cluster, &world.observed, NodeId(1), BootId(1), confirmed);
     assert_eq!(said(None), None);
     assert_eq!(said(Some(world.cluster.index + 1)), None, "it knows less than was committed");
     assert_eq!(said(Some(world.cluster.index)), Some(Verdict::Granted));
 }
 
 fn says(world: &World, node: u64, boot: u64) -> Verdict {
-    answer(&world.cluster, NodeId(node), BootId(boot), Some(world.cluster.index)).unwrap()
+    let index = Some(world.cluster.index);
+    answer(&world.cluster, &world.observed, NodeId(node), BootId(boot), index).unwrap()
+}
+
+#[test]
+fn what_is_about_to_be_suspected_is_granted_nothing() {
+    let mut world = World::nodes(3);
+    let (node, boot) = (NodeId(3), BootId(1));
+    let suspects = Command::SuspectNode { node, boot, last_heard: world.now.wall };
+    let says = |world: &World, node, boot| {
+        let index = Some(world.cluster.index);
+        answer(&world.cluster, &world.observed, NodeId(node), BootId(boot), index)
+    };
+    world.observed.decided(std::slice::from_ref(&suspects));
+    // It speaks in the last moment: what would be told of a loss counts from before that.
+    assert_eq!(says(&world, 3, 1), None);
+    assert_eq!(says(&world, 3, 2), Some(Verdict::Unregistered));
+    assert_eq!(says(&world, 2, 1), Some(Verdict::Granted));
+    // It was not committed: nobody suspects it.
+    let mut failed = world.observed.clone();
+    failed.settled(&suspects);
+    assert!(!failed.suspects(node, boot));
+    world.done(suspects);
+    assert_eq!(says(&world, 3, 1), Some(Verdict::Suspected));
 }
 
 #[test]

@@ -33,7 +33,8 @@ fn rebuild(here: Here<'_>, actions: &mut Vec<HostAction>) {
         let base = bases.find(|base| Some(base.guid) == orphan.base)?;
         on_main_line(grain, base).then_some((orphan.base, orphan.head.name.clone()))
     });
-    if let Some((base, name)) = found.filter(|_| grain.receivers().contains(&here.me)) {
+    let wanted = grain.receivers().contains(&here.me) && is_idle(here);
+    if let Some((base, name)) = found.filter(|_| wanted) {
         actions.push(HostAction::SetAside { grain: grain.id, base, name });
     }
 }
@@ -149,7 +150,9 @@ fn clone(
 
 fn owned(here: Here<'_>, data: &DataFacts, actions: &mut Vec<HostAction>) {
     let (grain, epoch) = (here.grain.id, here.grain.epoch);
-    if data.epoch > epoch || here.is_alive() && data.epoch != epoch {
+    // What ran on it in an epoch before is stopped first.
+    let at_rest = !here.is_alive() && !here.host.busy.contains(&Lane::Run(grain));
+    if data.epoch > epoch || !at_rest && data.epoch != epoch {
         return;
     }
     let base = here.grain.tenures.iter().rev().find(|tenure| tenure.epoch == epoch);

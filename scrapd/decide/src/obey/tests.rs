@@ -7,7 +7,9 @@ use scrap_schema::snapshot::Snapshot;
 use scrap_schema::time::{BootTime, Timestamp};
 use scrap_schema::unit::Bytes;
 
-use super::{CopyFacts, DataFacts, DataRole, Dirty, Failure, HostFacts, Lane, RunFacts, obey};
+use super::{
+    CopyFacts, DataFacts, DataRole, Dirty, Failure, HostFacts, Lane, OrphanFacts, RunFacts, obey,
+};
 use crate::cluster::Stage;
 use crate::fixture::{WEB, World, line, snapshot};
 use crate::lease::Lease;
@@ -219,6 +221,28 @@ fn a_head_that_was_left_behind_becomes_a_copy_or_is_set_aside() {
     }
     host.runs.insert(WEB, running(1, true));
     assert_eq!(orders(&world, 1, &host), ["stop web: it has another owner"]);
+}
+
+#[test]
+fn data_keep_their_shape_until_what_ran_on_them_is_surely_stopped() {
+    // It is the owner again, from a copy, while its last run of the epoch before is being ended.
+    let mut world = second_epoch("1.5");
+    let mut host = host(&world, 1_000);
+    host.data.insert(WEB, head("1.4 1.5", 1));
+    host.busy.insert(Lane::Run(WEB));
+    assert_eq!(orders(&world, 2, &host), [""; 0]);
+    host.busy.clear();
+    assert_eq!(orders(&world, 2, &host), ["look for writes in web"]);
+    // Its copy is not here, and could be made from what lies aside: not while something may still come up here.
+    world.cluster.grains.get_mut(&WEB).unwrap().standbys.insert(NodeId(1));
+    host.data.clear();
+    let (base, head) = (Some(snapshot("1.5").guid), snapshot("1.6"));
+    let (line, newer) = (vec![snapshot("1.5").guid, head.guid], None);
+    let orphan = OrphanFacts { head, base, line, newer, used: Bytes(9) };
+    host.orphans.insert((WEB, Epoch(1)), orphan);
+    assert_eq!(orders(&world, 1, &host), ["keep diverged data of web aside"]);
+    host.busy.insert(Lane::Run(WEB));
+    assert_eq!(orders(&world, 1, &host), [""; 0]);
 }
 
 #[test]

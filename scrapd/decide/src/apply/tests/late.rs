@@ -49,6 +49,18 @@ fn a_start_that_was_seen_before_a_stop_does_not_count_after_it() {
 }
 
 #[test]
+fn what_is_handed_over_does_not_start() {
+    let mut world = World::web(&[2]);
+    let started = |seen| Command::GrainStarted { grain: GRAIN, epoch: EPOCH, at: AT, seen };
+    world.begin(Work::Restart { grain: GRAIN });
+    world.cluster.grains.get_mut(&GRAIN).unwrap().started = None;
+    // Whoever says so, and however much of the log it has.
+    let seen = now(&world);
+    world.refused(started(seen));
+    assert_eq!(world.the(GRAIN).started, None);
+}
+
+#[test]
 fn what_ran_under_a_lease_before_others_needed_none_is_not_armed_by_that() {
     let changes: [&dyn Fn(&mut World); 3] = [
         &|world| {

@@ -11,6 +11,7 @@ use crate::cluster::Liveness;
 use crate::fixture::{WEB, World, copy, new_node};
 use crate::lead::lead;
 use crate::lease;
+use crate::observed::Observed;
 use crate::voters;
 
 const MAIL: GrainId = GrainId(2);
@@ -94,7 +95,10 @@ fn who_was_left_behind_gets_no_lease_and_joins_again_as_another_node() {
     let mut world = recovered();
     let (node, boot) = (NodeId(2), BootId(1));
     let index = Some(world.cluster.index);
-    assert_eq!(lease::answer(&world.cluster, node, boot, index), Some(Verdict::Removed));
+    assert_eq!(
+        lease::answer(&world.cluster, &Observed::default(), node, boot, index),
+        Some(Verdict::Removed)
+    );
     let new = new_node(2, NodeRole::Data);
     let (addresses, facts) = (new.addresses.clone(), new.facts.clone());
     let register = |node, boot| {
