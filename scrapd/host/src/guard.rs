@@ -7,12 +7,15 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use scrap_schema::id::{BootId, NodeId};
 use scrap_schema::time::BootTime;
 use scrap_schema::unit::Span;
 use thiserror::Error;
 
+#[cfg(target_os = "linux")]
+mod asked;
 mod attest;
 #[cfg(target_os = "linux")]
 mod board;
@@ -144,6 +147,37 @@ impl AnyGuard {
             Self::Off => Ok(false),
             #[cfg(target_os = "linux")]
             Self::On(guard) => guard.ensure().await,
+        }
+    }
+
+    /// How often it is to be looked whether there is one.
+    #[must_use]
+    pub fn look_every(&self) -> Duration {
+        match self {
+            Self::Off => Duration::MAX,
+            #[cfg(target_os = "linux")]
+            Self::On(guard) => guard.look_every(),
+        }
+    }
+
+    /// What `kill` of the lease's numbers is: so long the watchdog waits at most.
+    pub fn kill_is(&self, kill: Span) {
+        match self {
+            Self::Off => {
+                let _ = kill;
+            }
+            #[cfg(target_os = "linux")]
+            Self::On(guard) => guard.kill_is(kill),
+        }
+    }
+
+    /// What is wrong with the machine's watchdog, and the way out.
+    #[must_use]
+    pub fn dog_trouble(&self) -> Option<String> {
+        match self {
+            Self::Off => None,
+            #[cfg(target_os = "linux")]
+            Self::On(guard) => guard.dog_trouble(),
         }
     }
 

@@ -17,8 +17,6 @@ use tracing::{debug, error, info, warn};
 use crate::daemon::Daemon;
 use crate::logging::chain;
 
-/// Between two looks whether there is a guard.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// After a socket has failed, it is not asked again at once.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -49,17 +47,26 @@ pub(super) async fn keep(daemon: Arc<Daemon>, shutdown: CancellationToken) {
     }
     let arrangements = guard.arrangements();
     info!(?arrangements, "the guard watches");
-    let (mut kills, mut trouble) = (guard.kills(), false);
+    let (mut kills, mut trouble, mut dog) = (guard.kills(), false, None);
     while !shutdown.is_cancelled() {
+        // A node that has just joined did not know it when the guard was started.
+        guard.kill_is(daemon.consensus.read(|cluster| cluster.timing().kill));
         match guard.ensure().await {
-            Ok(true) => warn!("the guard was gone or stood still: another one watches now"),
+            Ok(true) => {
+                warn!("the guard was gone, or not what it should be: another one watches now")
+            }
             Ok(false) => trouble = false,
             Err(why) if !trouble => {
-                error!(error = chain(&why), "there is no guard; it is tried again every second");
+                error!(error = chain(&why), "there is no guard; it is tried again and again");
                 trouble = true;
             }
             Err(_) => (),
         }
+        let said = guard.dog_trouble();
+        if let Some(why) = said.as_ref().filter(|_| said != dog) {
+            warn!("{why}");
+        }
+        dog = said;
         let now = guard.kills();
         if now > kills {
             warn!(grains = now - kills, "the guard ended grains whose keepers did not");
@@ -67,7 +74,7 @@ pub(super) async fn keep(daemon: Arc<Daemon>, shutdown: CancellationToken) {
             daemon.agent.wake();
         }
         tokio::select! {
-            () = tokio::time::sleep(LOOK_EVERY) => (),
+            () = tokio::time::sleep(guard.look_every()) => (),
             () = shutdown.cancelled() => (),
         }
     }

@@ -16,6 +16,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use scrap_schema::id::BootId;
 use scrap_schema::time::BootTime;
+use scrap_schema::unit::Span;
 
 use super::Arrangements;
 use crate::processes::Process;
@@ -53,6 +54,10 @@ mod head {
     pub(super) const WHOLE: usize = 14;
     pub(super) const NODE: usize = 15;
     pub(super) const TOKEN: usize = 16;
+    pub(super) const DOG_WANTED: usize = 20;
+    pub(super) const DOG: usize = 21;
+    pub(super) const DOG_MAY_WAIT: usize = 22;
+    pub(super) const DOG_WAITS: usize = 23;
     pub(super) const PEERS: usize = 24;
     pub(super) const PEER: usize = 32;
 }
@@ -231,6 +236,31 @@ impl Board {
         let flags = self.get(head::FLAGS);
         let flag = |bit: u32| flags & (1 << bit) != 0;
         Arrangements { locked: flag(0), first: flag(1), watchdog: flag(2) }
+    }
+
+    /// The watchdog that the guard is to have, by its mark, and how long it may wait; 0: none.
+    pub(super) fn want_dog(&self, mark: u64, within: Span) {
+        self.set(head::DOG_MAY_WAIT, within.ms());
+        self.set(head::DOG_WANTED, mark);
+    }
+
+    pub(super) fn wanted_dog(&self) -> (u64, Span) {
+        (self.get(head::DOG_WANTED), Span::from_ms(self.get(head::DOG_MAY_WAIT)))
+    }
+
+    /// The watchdog that the guard has, by its mark, and how long it waits; 0: none.
+    pub(super) fn dog_is(&self, mark: u64, within: Span) {
+        self.set(head::DOG_WAITS, within.ms());
+        self.set(head::DOG, mark);
+    }
+
+    pub(super) fn dog(&self) -> (u64, Span) {
+        (self.get(head::DOG), Span::from_ms(self.get(head::DOG_WAITS)))
+    }
+
+    /// The guard was awake now, in the middle of its work.
+    pub(super) fn awake_at(&self, now: BootTime) {
+        self.set(head::BEAT, now.0);
     }
 
     /// The guard was awake now, and has asked for memory so often since it watches.

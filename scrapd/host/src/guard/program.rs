@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use scrap_schema::unit::Span;
 
 use super::Arrangements;
+use super::asked::Asks;
 use super::board::Board;
 use super::dog::Dog;
 use super::sweep::Sweep;
@@ -54,6 +55,8 @@ fn prepare(path: &Path, watchdog: Option<(PathBuf, Span)>) -> Result<Option<Watc
         return Ok(None);
     }
     let _ = rustix::process::setsid();
+    // Before the watchdog is opened: an end in good order lets it go.
+    let asks = Asks::new();
     // So that no file system is kept from being unmounted.
     let _ = rustix::process::chdir("/");
     let sweep = Sweep::new().map_err(say("cannot look at the processes of this machine"))?;
@@ -73,8 +76,10 @@ fn prepare(path: &Path, watchdog: Option<(PathBuf, Span)>) -> Result<Option<Watc
     let _ = std::fs::write("/proc/self/oom_score_adj", "-1000");
     // First: whoever reads who it is must not think that it sleeps.
     board.beat(clock::boot_time(), 0);
+    let has = dog.as_ref().map_or((0, Span::ZERO), |dog| (dog.mark(), dog.within()));
+    board.dog_is(has.0, has.1);
     board.guarded_by(Process::me(), arrangements);
-    Ok(Some(Watch::new(board, sweep, dog)))
+    Ok(Some(Watch::new(board, sweep, dog, asks)))
 }
 
 /// Before everything that shares the processors: it needs them for moments only, and must have them then.

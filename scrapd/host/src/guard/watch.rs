@@ -2,7 +2,6 @@
 //! writes to no disk, waits for nobody.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::thread::sleep;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -11,6 +10,7 @@ use scrap_schema::time::BootTime;
 use scrap_schema::timing::KILL_MIN;
 use scrap_schema::unit::Span;
 
+use super::asked::Asks;
 use super::attest::{Token, Word};
 use super::board::{Board, Holder, PEERS_MAX, Slot};
 use super::count;
@@ -52,6 +52,11 @@ pub(super) struct Watch {
     board: Board,
     sweep: Sweep,
     dog: Option<Dog>,
+    asks: Asks,
+    /// Somebody has asked it to end.
+    asked: bool,
+    /// A watchdog could not be let go when this one was wanted instead.
+    refused: Option<u64>,
     /// By which words go out, of both kinds of addresses.
     ways: [Option<UdpSocket>; 2],
     said: BootTime,
@@ -70,31 +75,67 @@ fn way(address: SocketAddr) -> Option<UdpSocket> {
 
 impl Watch {
     /// All that will be needed.
-    pub(super) fn new(board: Board, sweep: Sweep, dog: Option<Dog>) -> Self {
+    pub(super) fn new(board: Board, sweep: Sweep, dog: Option<Dog>, asks: Asks) -> Self {
         let ways = [(Ipv4Addr::UNSPECIFIED, 0).into(), (Ipv6Addr::UNSPECIFIED, 0).into()].map(way);
         let (said, armed_under, alone) = (BootTime::default(), None, None);
-        Self { board, sweep, dog, ways, said, armed_under, alone }
+        Self {
+            board,
+            sweep,
+            dog,
+            asks,
+            asked: false,
+            refused: None,
+            ways,
+            said,
+            armed_under,
+            alone,
+        }
     }
 
     /// Until nobody needs a guard any more.
     pub(super) fn run(mut self) {
         let before = count::asked();
-        while let Some(pause) = self.round(clock::boot_time()) {
+        loop {
+            let pause = match self.round(clock::boot_time()) {
+                Some(pause) => pause,
+                None if self.dog.as_ref().is_none_or(Dog::let_go) => {
+                    self.board.clear_away();
+                    return;
+                }
+                // A watchdog that cannot be let go is petted as long as the machine is on.
+                None => PAUSE,
+            };
             self.board.beat(clock::boot_time(), count::asked().saturating_sub(before));
-            sleep(Duration::from_millis(pause.ms()));
+            self.asked |= self.asks.wait(Duration::from_millis(pause.ms()));
         }
-        if let Some(dog) = &self.dog {
-            dog.let_go();
+    }
+
+    /// What the daemon wants of the watchdog: another time, another one, or none. Then this one is let go, if it can be, which is tried
+    /// once: every try keeps the machine alive for another while.
+    fn heed(&mut self) {
+        let Some(dog) = &mut self.dog else { return };
+        let (wanted, within) = self.board.wanted_dog();
+        if dog.mark() != wanted {
+            if self.refused != Some(wanted) && dog.let_go() {
+                self.dog = None;
+                self.board.dog_is(0, Span::ZERO);
+            } else {
+                self.refused = Some(wanted);
+            }
+        } else if dog.may_wait() != within {
+            dog.wait_for(within);
+            self.board.dog_is(dog.mark(), dog.within());
         }
-        self.board.clear_away();
     }
 
     /// One round. How long to wait for the next one; `None`: there is nothing to guard and nobody to guard it for.
     fn round(&mut self, now: BootTime) -> Option<Span> {
         let seen = self.look(now);
-        if let Some(dog) = self.dog.as_ref().filter(|_| !seen.undead) {
-            dog.pet();
+        // Nothing that keeps the machine alive is done while something has outlived its deadline.
+        if !seen.undead {
+            self.heed();
         }
+        let fresh = self.pet(&seen, now);
         if seen.armed {
             self.armed_under = self.board.registration();
         } else {
@@ -103,11 +144,24 @@ impl Watch {
         if self.is_needless(&seen, now) {
             return None;
         }
-        if seen.undead {
+        if seen.undead || !fresh {
             return Some(PAUSE_SHORT);
         }
         let next = seen.next.map_or(PAUSE, |next| next.since(now));
         Some(next.clamp(PAUSE_SHORT, PAUSE))
+    }
+
+    /// Pets the watchdog if all that should be dead is. `false`: what was seen says nothing any more, because this process stood still
+    /// in between.
+    fn pet(&self, seen: &Seen, looked: BootTime) -> bool {
+        let Some(dog) = self.dog.as_ref().filter(|_| !seen.undead) else { return true };
+        let now = clock::boot_time();
+        let before_deadlines = seen.next.is_none_or(|next| now < next);
+        let fresh = before_deadlines && now.since(looked).ms() < dog.within().ms() / 2;
+        if fresh {
+            dog.pet();
+        }
+        fresh
     }
 
     fn look(&mut self, now: BootTime) -> Seen {
@@ -139,6 +193,8 @@ impl Watch {
                                 slot.leave();
                                 continue;
                             }
+                            // Whoever has much to end is no guard that stands still.
+                            board.awake_at(clock::boot_time());
                         }
                         // From the deadline on: whoever has died at last is petted for again.
                         seen.undead |= now >= deadline;
@@ -184,6 +240,9 @@ impl Watch {
     }
 
     fn is_needless(&mut self, seen: &Seen, now: BootTime) -> bool {
+        if self.asked && !seen.armed {
+            return true;
+        }
         let daemon = self.board.daemon();
         let lives = daemon.is_some_and(|daemon| self.sweep.is_alive(daemon));
         if lives && !self.board.is_replaced() {

@@ -43,6 +43,12 @@ impl Guarded {
         self.guard.board()
     }
 
+    fn guard_pid(&self) -> i32 {
+        let path = Board::path(&self.bench.root.path().join("run"));
+        let word = std::fs::read(path).unwrap()[24..32].try_into().unwrap();
+        i32::try_from(u64::from_le_bytes(word)).unwrap()
+    }
+
     async fn start(&self, deadline: Option<BootTime>) -> Vec<i32> {
         let order = Start { deadline, ..self.bench.shell(TREE, 1) };
         self.bench.runtime.start(order).await.unwrap();
@@ -119,27 +125,35 @@ async fn a_longer_lease_keeps_a_grain_and_the_guard_hears_of_it() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_guard_that_is_killed_or_stands_still_is_followed_by_another() {
     let here = Guarded::new().await;
-    let guard = |here: &Guarded| {
-        let path = Board::path(&here.bench.root.path().join("run"));
-        let word = std::fs::read(path).unwrap()[24..32].try_into().unwrap();
-        i32::try_from(u64::from_le_bytes(word)).unwrap()
-    };
-    let first = guard(&here);
+    let first = here.guard_pid();
     assert!(!here.guard.ensure().await.unwrap(), "it watches");
     kill(first);
     wait_until(async || !is_alive(first)).await;
     assert!(here.guard.ensure().await.unwrap());
-    let second = guard(&here);
+    let second = here.guard_pid();
     assert_ne!(first, second);
     stop(second);
     wait_until(async || here.guard.ensure().await.unwrap()).await;
     assert!(!is_alive(second));
     // The third one knows what was entered while the first one watched.
     let pids = here.start(Some(soon(1500))).await;
-    kill(guard(&here));
+    kill(here.guard_pid());
     stop(pids[0]);
     wait_until(async || here.guard.ensure().await.unwrap()).await;
     wait_until(async || !pids.iter().any(|pid| is_alive(*pid))).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_guard_that_is_asked_to_end_waits_until_nothing_has_a_deadline() {
+    let here = Guarded::new().await;
+    let pids = here.start(Some(soon(600_000))).await;
+    let guard = here.guard_pid();
+    kill_process(Pid::from_raw(guard).unwrap(), Signal::TERM).unwrap();
+    here.until_it_has_looked_after(clock::boot_time()).await;
+    assert!(is_alive(guard), "a grain has a deadline");
+    here.bench.runtime.stop(WEB, Span::from_ms(100)).await.unwrap();
+    wait_until(async || !is_alive(guard)).await;
+    assert!(!pids.iter().any(|pid| is_alive(*pid)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
