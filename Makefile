@@ -59,7 +59,7 @@ test: tools ## Run every test (with cargo-nextest if it is installed)
 	@$(MAKE) sim
 	@$(MAKE) platform
 
-platform-vm: tools ## As root: suites and a cluster in small machines with OpenZFS, its library and LXC
+platform-vm: tools ## As root: suites, a cluster, watchdogs and power cuts in small machines with OpenZFS and LXC
 	@tests/vm/platform $(SUITES)
 
 platform: tools ## As root: the suites on real ZFS, LXC and networks, and whole clusters in labs; part of `make test`
@@ -117,7 +117,7 @@ verify: tools ## What CI asks for: format, lints, tests, documentation; changes 
 	else echo "SKIPPED: dependency bans of deny.toml (cargo-deny is not installed)"; fi
 	@if command -v shellcheck >/dev/null 2>&1; then shellcheck -x .ci/run .ci/tools tests/lab/lab tests/lab/platform tests/lab/host-suites tests/lab/lib/* tests/lab/recipes/*.sh \
 		tests/lab/recipes/busybox tests/lab/recipes/debian tests/lab/recipes/debian-setup tests/lab/recipes/system/sbin/init \
-		tests/vm/build tests/vm/run tests/vm/platform tests/vm/cluster tests/vm/common.sh tests/vm/stages/*; \
+		tests/vm/build tests/vm/run tests/vm/platform tests/vm/programs tests/vm/form tests/vm/cluster tests/vm/watchdog tests/vm/cuts tests/vm/common.sh tests/vm/stages/*; \
 	else echo "SKIPPED: shellcheck of .ci and tests/lab (shellcheck is not installed)"; fi
 
 fix: ## Format, and let clippy mend what it can

@@ -1,6 +1,6 @@
 //! A small service that is made to be run as a grain in the chaos of `scrap-chaos`: it writes down every entry with its node,
 //! epoch and time before it acknowledges it, and beats all the time, so that two of it that run at once would show. Needs `PORT`,
-//! and `TRACE`, a folder outside of its data for its life's first and last moment.
+//! `TRACE`, a folder outside of its data for its life's first and last moment, and `MOMENT`, the milliseconds between two moments.
 #![forbid(unsafe_code)]
 
 use std::fs::{File, OpenOptions};
@@ -16,8 +16,6 @@ use std::time::Duration;
 use anyhow::Context as _;
 use scrap_host::clock;
 
-/// Between two moments that it lives through.
-const MOMENT: Duration = Duration::from_millis(10);
 /// Moments between two beats in its data.
 const BEAT: u32 = 10;
 /// Longest time for a visitor to speak.
@@ -97,7 +95,7 @@ impl Ledger {
 
 /// Writes down again and again that it lives: in its trace every moment, in its data every so many. A trace that somebody else
 /// cannot see is worth nothing, so without one it ends.
-fn live(ledger: &Ledger, trace: &File) -> anyhow::Result<()> {
+fn live(ledger: &Ledger, trace: &File, moment_ms: u64) -> anyhow::Result<()> {
     let first = clock::boot_time().0;
     for moment in 0_u32.. {
         let line = format!("{first:>20} {:>20}\n", clock::boot_time().0);
@@ -106,7 +104,7 @@ fn live(ledger: &Ledger, trace: &File) -> anyhow::Result<()> {
             // A full disk is told to whoever writes an entry.
             let _ = ledger.add("b", false);
         }
-        thread::sleep(MOMENT);
+        thread::sleep(Duration::from_millis(moment_ms));
     }
     Ok(())
 }
@@ -119,9 +117,10 @@ fn serve() -> anyhow::Result<()> {
     let trace = File::create_new(PathBuf::from(setting("TRACE")?).join(name))?;
     let data = PathBuf::from(setting("SCRAP_DATA")?).join("ledger");
     let ledger = Arc::new(Ledger::open(data, node, epoch)?);
+    let moment_ms = setting("MOMENT")?.parse()?;
     let living = Arc::clone(&ledger);
     thread::spawn(move || {
-        if live(&living, &trace).is_err() {
+        if live(&living, &trace, moment_ms).is_err() {
             std::process::exit(1);
         }
     });

@@ -7,9 +7,11 @@ use std::time::SystemTime;
 use anyhow::{Context, ensure};
 use clap::{Args, Parser, Subcommand};
 use scrap_tests::chaos::accept::{self, Id};
+use scrap_tests::chaos::machines;
 use scrap_tests::chaos::nemesis::Kind;
 use scrap_tests::chaos::run::{self, say};
 use scrap_tests::chaos::stories::{self, Story};
+use scrap_tests::chaos::watchdog;
 use scrap_tests::chaos::world;
 
 /// Faults over a real cluster in a lab, while clients work; says PASS, FAIL or INVALID.
@@ -34,6 +36,13 @@ enum Verb {
         #[command(flatten)]
         cluster: Cluster,
     },
+    /// Power cuts over a cluster of test machines, one after the other; `tests/vm/cuts` prepares them.
+    Cuts(Cuts),
+    /// The watchdog of test machines; `tests/vm/watchdog` prepares them.
+    Watchdog {
+        /// `i6300esb` or `softdog`.
+        device: String,
+    },
     /// Play one course of events; without a name, list them.
     Story {
         /// Which.
@@ -55,6 +64,28 @@ struct Cluster {
     /// The numbers of the lease: `fast`, `default` or a preset such as `swift`; by itself what fits.
     #[arg(long)]
     timing: Option<String>,
+}
+
+/// A run on machines.
+#[derive(Debug, Args)]
+struct Cuts {
+    /// How many at least; every kind comes once before any comes again.
+    rounds: usize,
+    /// What chance is made of; by itself a number that no run had.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Only these kinds of power cuts, such as `power-owner,power-twice`; by itself all.
+    #[arg(long, value_delimiter = ',')]
+    faults: Vec<String>,
+    /// `process`, which is OpenZFS and processes, or `dir`.
+    #[arg(long, default_value = "process")]
+    hands: String,
+    /// Deeds in a second before and after every cut, or the run says nothing.
+    #[arg(long, default_value_t = 5)]
+    least: u64,
+    /// A folder for everything that was seen.
+    #[arg(long)]
+    out: Option<PathBuf>,
 }
 
 /// A run.
@@ -85,11 +116,30 @@ struct Chaos {
     cluster: Cluster,
 }
 
+/// A seed that no run had.
+fn fresh() -> u64 {
+    let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or_default() % 1_000_000
+}
+
+/// Kinds of faults by their names; all of these if there are no names.
+fn faults(names: &[String], all: &[Kind]) -> anyhow::Result<Vec<Kind>> {
+    if names.is_empty() {
+        return Ok(all.to_vec());
+    }
+    let named = |name: &String| {
+        let kind = Kind::of(name).filter(|kind| all.contains(kind));
+        kind.with_context(|| {
+            let all: Vec<&str> = all.iter().map(|kind| kind.name()).collect();
+            format!("`{name}` is no kind of fault; there are {}", all.join(", "))
+        })
+    };
+    names.iter().map(named).collect()
+}
+
 impl Cluster {
     fn seed(&self) -> u64 {
-        let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-        let fresh = u64::try_from(since.as_millis()).unwrap_or_default() % 1_000_000;
-        self.seed.unwrap_or(fresh)
+        self.seed.unwrap_or_else(fresh)
     }
 
     fn kind(&self, nodes: usize, timing: &str) -> world::Kind {
@@ -100,21 +150,36 @@ impl Cluster {
 
 async fn chaos(options: Chaos) -> anyhow::Result<bool> {
     ensure!((3..=5).contains(&options.nodes), "3 to 5 nodes can be had");
-    let named = |name: &String| {
-        Kind::of(name).with_context(|| {
-            let all = Kind::ALL.map(Kind::name).join(", ");
-            format!("`{name}` is no kind of fault; there are {all}")
-        })
-    };
-    let faults: Vec<Kind> = options.faults.iter().map(named).collect::<anyhow::Result<_>>()?;
     let judgement = run::play(run::Options {
         minutes: options.minutes,
+        rounds: 0,
         seed: options.cluster.seed(),
         kind: options.cluster.kind(options.nodes, "fast"),
-        faults: if faults.is_empty() { Kind::ALL.into() } else { faults },
+        faults: faults(&options.faults, &Kind::ALL)?,
         least: options.least,
         clients: options.clients,
         grains: options.grains,
+        out: options.out,
+    })
+    .await?;
+    Ok(judgement.word() == "PASS")
+}
+
+fn machines(hands: &str, watchdog: Option<&str>) -> world::Kind {
+    let (hands, watchdog) = (hands.to_owned(), watchdog.map(ToOwned::to_owned));
+    world::Kind { machines: Some(machines::Spec { hands, watchdog }), ..world::Kind::default() }
+}
+
+async fn cuts(options: Cuts) -> anyhow::Result<bool> {
+    let judgement = run::play(run::Options {
+        minutes: 0,
+        rounds: options.rounds,
+        seed: options.seed.unwrap_or_else(fresh),
+        kind: machines(&options.hands, None),
+        faults: faults(&options.faults, &Kind::POWER)?,
+        least: options.least,
+        clients: 4,
+        grains: 2,
         out: options.out,
     })
     .await?;
@@ -134,6 +199,10 @@ async fn play(line: Line) -> anyhow::Result<bool> {
             })?;
             let kind = cluster.kind(3, id.timing());
             accept::accept(id, times.unwrap_or(id.times()), cluster.seed(), kind).await
+        }
+        Some(Verb::Cuts(options)) => cuts(options).await,
+        Some(Verb::Watchdog { device }) => {
+            watchdog::play(&device, machines("dir", Some(&device))).await
         }
         Some(Verb::Story { name, cluster }) => {
             let list = || Story::ALL.map(|story| format!("  {}\n", story.said())).concat();

@@ -4,12 +4,16 @@
 pub mod accept;
 pub mod clients;
 pub mod figures;
+pub mod ground;
 pub mod history;
 pub mod judge;
+pub mod kinds;
 pub mod ledgers;
 pub mod linear;
+pub mod machines;
 pub mod nemesis;
 pub mod run;
 pub mod stories;
 pub mod trace;
+pub mod watchdog;
 pub mod world;

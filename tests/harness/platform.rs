@@ -388,7 +388,8 @@ impl Drop for Lab {
     }
 }
 
-fn said(output: Output) -> Said {
+/// What a program said.
+pub(crate) fn said(output: Output) -> Said {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
     Said { status: output.status, stdout, stderr }
@@ -431,7 +432,14 @@ pub fn leave_network() -> anyhow::Result<()> {
 fn enter_network(record: &Path) -> anyhow::Result<()> {
     let text = fs::read_to_string(record)?;
     let pid = text.split(' ').next().unwrap_or_default();
-    let network = File::open(format!("/proc/{pid}/ns/net"))?;
+    enter(&File::open(format!("/proc/{pid}/ns/net"))?)
+}
+
+/// Moves the calling thread into a network.
+///
+/// # Errors
+/// If it cannot be entered.
+pub(crate) fn enter(network: &File) -> anyhow::Result<()> {
     move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))
         .context("cannot enter the network of the client")
 }

@@ -13,6 +13,7 @@ async fn nothing_runs_twice_and_nothing_acknowledged_is_lost_under_faults() -> a
     }
     let judgement = run::play(Options {
         minutes: 5,
+        rounds: 0,
         seed: 4,
         kind: world::Kind::default(),
         faults: Kind::FEW.into(),

@@ -14,7 +14,6 @@ use tokio::time::{Instant, sleep};
 use super::figures::{Figures, percentile};
 use super::judge::Judgement;
 use super::run::{Options, Run, say};
-use super::trace;
 use super::world::{Kind, World, boot_ms};
 use crate::cluster::api::Call;
 use crate::cluster::{Never, now, wait_for};
@@ -109,6 +108,7 @@ pub async fn accept(id: Id, times: usize, seed: u64, kind: Kind) -> anyhow::Resu
         clients,
         grains,
         out: None,
+        rounds: 0,
     };
     let mut run = Run::start(options).await?;
     let mut random = Random::new(seed);
@@ -292,7 +292,7 @@ async fn isolated(run: &mut Run, round: usize) -> anyhow::Result<()> {
     world.verb(&["cut", &owner]).await?;
     let ms = answers(run, epoch, began).await?;
     let grain = run.names().first().cloned().context("there is a grain")?;
-    let lives = trace::lives(&world.traces)?;
+    let lives = world.ground.lives()?;
     let old = lives.iter().rfind(|life| life.grain == grain && life.epoch == epoch);
     let dead = old.context("it has left a trace")?.last.saturating_sub(began);
     run.figures.add(DEAD, dead);

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use scrap_schema::api::FailoverView;
 use scrap_schema::time::Timestamp;
+use scrap_schema::unit::Span;
 
 use super::ledgers::Ack;
 
@@ -65,6 +66,8 @@ pub struct Account {
     pub failovers: BTreeMap<u64, FailoverView>,
     /// Epochs in which it ran.
     pub epochs: BTreeSet<u64>,
+    /// By how much the clocks of nodes differ from that of the visitor at most.
+    pub clocks_ms: u64,
 }
 
 impl Account {
@@ -77,14 +80,13 @@ impl Account {
         self.failovers.range(ack.epoch + 1..).next().map(|(_, failover)| failover)
     }
 
-    /// Whether a told window holds an entry: it was written between its question and its answer, and both clocks are the
-    /// same here.
+    /// Whether a told window holds an entry: it was written between its question and its answer, and the clocks are the same but for
+    /// what was measured.
     fn is_told(&self, ack: &Ack) -> bool {
+        let slack = Span::from_ms(self.clocks_ms);
+        let (asked, acked) = (ack.asked.1 - slack, ack.acked.1 + slack);
         let inside = |failover: &FailoverView| {
-            failover
-                .loss
-                .as_ref()
-                .is_some_and(|loss| loss.from <= ack.acked.1 && ack.asked.1 <= loss.until)
+            failover.loss.as_ref().is_some_and(|loss| loss.from <= acked && asked <= loss.until)
         };
         let later = self.failovers.range(ack.epoch + 1..);
         later.map(|(_, failover)| failover).any(inside)
@@ -174,6 +176,7 @@ mod tests {
             aside: aside.iter().copied().collect(),
             failovers: BTreeMap::from([(2, failover)]),
             epochs: BTreeSet::from([1, 2]),
+            clocks_ms: 0,
         }
     }
 
@@ -199,6 +202,14 @@ mod tests {
         assert_eq!(word(&account(&[1, 4], &[2, 3], None)), "FAIL");
         // Of an epoch after which no failover was told.
         assert_eq!(word(&account(&[1, 2, 3], &[4], Some((150, 9000)))), "INVALID");
+    }
+
+    #[test]
+    fn clocks_that_differ_make_a_told_window_wider_and_no_wider() {
+        let told = account(&[1, 4], &[2, 3], Some((230, 900)));
+        assert_eq!(word(&told), "FAIL");
+        assert_eq!(word(&Account { clocks_ms: 10, ..told.clone() }), "FAIL");
+        assert_eq!(word(&Account { clocks_ms: 20, ..told }), "PASS");
     }
 
     #[test]

@@ -15,19 +15,17 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use super::world::{World, boot_ms};
-use crate::cluster::{now, program};
+use crate::cluster::now;
 
-/// Longest time that a visitor waits.
-const PATIENCE: Duration = Duration::from_millis(700);
 /// Pause between two looks at what is told of failovers.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// The policy that protects them, with so many copies.
+/// The policy that protects them, with so many copies and a snapshot so often.
 #[must_use]
-pub fn policy(copies: usize) -> String {
+pub fn policy(copies: usize, every: &str) -> String {
     format!(
         "apiVersion: scrap/v1\nkind: Policy\nmetadata: {{name: chaos}}\nspec:\n  \
-         replicate: {{every: 1s, copies: {copies}, alertAfter: 1h}}\n  \
+         replicate: {{every: {every}, copies: {copies}, alertAfter: 1h}}\n  \
          failover: {{mode: auto, after: 0s, maxDataLoss: 1h}}\n  \
          snapshots: {{keep-last: 4, keep-hourly: 2, keep-daily: 1}}\n"
     )
@@ -102,7 +100,8 @@ impl Ledger {
     /// # Errors
     /// If there can be no HTTP client.
     pub fn new(world: &Arc<World>, name: &str, port: u16) -> anyhow::Result<Arc<Self>> {
-        let http = Client::builder().no_proxy().timeout(PATIENCE).pool_max_idle_per_host(0);
+        let http =
+            Client::builder().no_proxy().timeout(world.pace.patience).pool_max_idle_per_host(0);
         Ok(Arc::new(Self {
             name: name.to_owned(),
             port,
@@ -123,14 +122,17 @@ impl Ledger {
         let place = format!("  place: {{prefer: {prefer}}}\n");
         Ok(format!(
             "apiVersion: scrap/v1\nkind: Grain\nmetadata:\n  name: {name}\n  labels: {{app: ledger}}\nspec:\n  \
-             command: [{program}]\n  env: {{PORT: \"{port}\", TRACE: {traces}}}\n  \
+             command: [{program}]\n  env: {{PORT: \"{port}\", TRACE: {traces}, MOMENT: \"{moment}\"}}\n  \
              resources: {{cpu: 0.1, memory: 32MiB, disk: 32MiB}}\n  health:\n    \
-             http: {{port: {port}, path: /}}\n    every: 200ms\n    grace: 20s\n  \
+             http: {{port: {port}, path: /}}\n    every: {beat}\n    grace: {grace}\n  \
              protect: chaos\n  stop: {{timeout: 3s}}\n{place}",
             name = self.name,
-            program = program("scrap-ledger")?.display(),
+            program = self.world.ground.ledger()?.display(),
+            beat = self.world.pace.beat,
+            grace = self.world.pace.grace,
+            moment = self.world.pace.moment_ms,
             port = self.port,
-            traces = self.world.traces.display(),
+            traces = self.world.ground.traces().display(),
         ))
     }
 
@@ -243,7 +245,7 @@ impl Ledger {
                 continue;
             }
             let node = orphan.node.as_str();
-            let lab = &self.world.lab;
+            let lab = &self.world.ground;
             let mounted =
                 lab.exec(node, &["scrapctl", "orphan", "mount", &orphan.id]).await?.good()?;
             let place = mounted.trim().strip_prefix(&format!("{node}:")).map(ToOwned::to_owned);

@@ -1,4 +1,4 @@
-//! What comes over a cluster: kinds of faults, the order in which a seed deals them, how each is done and undone.
+//! What comes over a cluster: the order in which a seed deals faults, how each is done and undone.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,182 +6,9 @@ use std::time::Duration;
 use rustix::process::Signal;
 use tokio::time::sleep;
 
+pub use super::kinds::Kind;
 use super::world::{World, boot_ms};
 use crate::random::Random;
-
-/// A kind of fault.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
-    /// The leader's daemon is killed.
-    KillLeader,
-    /// The owner's daemon is killed.
-    KillOwner,
-    /// All daemons are killed at once.
-    KillAll,
-    /// The leader's daemon hangs, then goes on with what it knew.
-    PauseLeader,
-    /// The owner's daemon hangs.
-    PauseOwner,
-    /// Whoever is beside the owner's grains to end them hangs.
-    PauseKeepers,
-    /// The owner's guard hangs.
-    PauseGuard,
-    /// The owner's daemon and the keepers of its grains hang; its guard is left.
-    PauseDaemonAndKeepers,
-    /// The owner's daemon and its guard hang; the keepers are left.
-    PauseDaemonAndGuard,
-    /// The cable of the owner is out.
-    CutOwner,
-    /// The cable of the leader is out.
-    CutLeader,
-    /// Old leader and owner are together on the smaller side; clients reach both sides.
-    SplitLeaderAndOwner,
-    /// Nobody hears the leader, which hears everybody.
-    MuteLeader,
-    /// The leader hears nobody, and everybody hears it.
-    DeafLeader,
-    /// Nobody hears the owner.
-    MuteOwner,
-    /// Every node loses many frames.
-    Lose,
-    /// Frames of a node wait for each other.
-    Slow,
-    /// The power of the owner is cut.
-    PowerOwner,
-    /// The power of the leader is cut.
-    PowerLeader,
-    /// The power of everything is cut, and comes back in any order.
-    PowerAll,
-    /// The data folder of the leader's daemon is full.
-    FullLeader,
-    /// The data folder of the owner's daemon is full.
-    FullOwner,
-}
-
-impl Kind {
-    /// All of them.
-    pub const ALL: [Self; 22] = [
-        Self::KillLeader,
-        Self::KillOwner,
-        Self::KillAll,
-        Self::PauseLeader,
-        Self::PauseOwner,
-        Self::PauseKeepers,
-        Self::PauseGuard,
-        Self::PauseDaemonAndKeepers,
-        Self::PauseDaemonAndGuard,
-        Self::CutOwner,
-        Self::CutLeader,
-        Self::SplitLeaderAndOwner,
-        Self::MuteLeader,
-        Self::DeafLeader,
-        Self::MuteOwner,
-        Self::Lose,
-        Self::Slow,
-        Self::PowerOwner,
-        Self::PowerLeader,
-        Self::PowerAll,
-        Self::FullLeader,
-        Self::FullOwner,
-    ];
-
-    /// Those of a short run: one of each family.
-    pub const FEW: [Self; 7] = [
-        Self::KillLeader,
-        Self::PauseOwner,
-        Self::SplitLeaderAndOwner,
-        Self::MuteLeader,
-        Self::Lose,
-        Self::PowerOwner,
-        Self::FullLeader,
-    ];
-
-    /// Its name on the command line and in tables.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::KillLeader => "kill-leader",
-            Self::KillOwner => "kill-owner",
-            Self::KillAll => "kill-all",
-            Self::PauseLeader => "pause-leader",
-            Self::PauseOwner => "pause-owner",
-            Self::PauseKeepers => "pause-keepers",
-            Self::PauseGuard => "pause-guard",
-            Self::PauseDaemonAndKeepers => "pause-daemon-and-keepers",
-            Self::PauseDaemonAndGuard => "pause-daemon-and-guard",
-            Self::CutOwner => "cut-owner",
-            Self::CutLeader => "cut-leader",
-            Self::SplitLeaderAndOwner => "split-leader-and-owner",
-            Self::MuteLeader => "mute-leader",
-            Self::DeafLeader => "deaf-leader",
-            Self::MuteOwner => "mute-owner",
-            Self::Lose => "lose",
-            Self::Slow => "slow",
-            Self::PowerOwner => "power-owner",
-            Self::PowerLeader => "power-leader",
-            Self::PowerAll => "power-all",
-            Self::FullLeader => "full-leader",
-            Self::FullOwner => "full-owner",
-        }
-    }
-
-    /// The kind of this name.
-    #[must_use]
-    pub fn of(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.name() == name)
-    }
-
-    /// The programs of its victim that hang.
-    const fn hangs(self) -> &'static [&'static str] {
-        match self {
-            Self::PauseLeader | Self::PauseOwner => &["scrapd"],
-            Self::PauseKeepers => &["scrap-keeper"],
-            Self::PauseGuard => &["scrap-guard"],
-            Self::PauseDaemonAndKeepers => &["scrapd", "scrap-keeper"],
-            Self::PauseDaemonAndGuard => &["scrapd", "scrap-guard"],
-            Self::KillLeader
-            | Self::KillOwner
-            | Self::KillAll
-            | Self::CutOwner
-            | Self::CutLeader
-            | Self::SplitLeaderAndOwner
-            | Self::MuteLeader
-            | Self::DeafLeader
-            | Self::MuteOwner
-            | Self::Lose
-            | Self::Slow
-            | Self::PowerOwner
-            | Self::PowerLeader
-            | Self::PowerAll
-            | Self::FullLeader
-            | Self::FullOwner => &[],
-        }
-    }
-
-    /// Whether it can only be survived, or be done at all, where a guard runs beside the daemon.
-    #[must_use]
-    pub const fn needs_guard(self) -> bool {
-        matches!(self, Self::PauseGuard | Self::PauseDaemonAndKeepers | Self::PauseDaemonAndGuard)
-    }
-
-    /// How long it stays, in milliseconds.
-    const fn hold(self) -> (u64, u64) {
-        match self {
-            Self::KillLeader | Self::KillOwner | Self::KillAll => (0, 4_000),
-            Self::PauseLeader | Self::PauseOwner => (1_000, 20_000),
-            Self::PauseKeepers
-            | Self::PauseGuard
-            | Self::PauseDaemonAndKeepers
-            | Self::PauseDaemonAndGuard => (2_000, 14_000),
-            Self::CutOwner | Self::CutLeader | Self::SplitLeaderAndOwner => (2_000, 15_000),
-            Self::MuteLeader | Self::DeafLeader | Self::MuteOwner => (2_000, 12_000),
-            Self::Lose | Self::Slow => (5_000, 12_000),
-            Self::PowerOwner | Self::PowerLeader => (1_000, 12_000),
-            Self::PowerAll => (500, 3_000),
-            Self::FullLeader | Self::FullOwner => (4_000, 10_000),
-        }
-    }
-}
 
 /// A fault that is to come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -242,6 +69,7 @@ enum Undo {
     Join(String),
     Mend,
     PowerOn(String),
+    PowerOnTwice { node: String, after: Duration, whole: bool },
     Empty(String),
 }
 
@@ -270,8 +98,12 @@ pub struct Strike {
 pub async fn strike(world: &Arc<World>, planned: Planned, grain: &str) -> anyhow::Result<Strike> {
     let mut random = Random::new(planned.seed);
     let leader = world.leader().await?;
-    let owner = world.owner(grain).await?;
+    let mut owner = world.owner(grain).await?;
     let kind = planned.kind;
+    if kind == Kind::PowerLeaderAndOwner && owner != leader {
+        world.moves(grain, &leader).await?;
+        owner.clone_from(&leader);
+    }
     let (victims, mut undo) = match kind {
         Kind::SplitLeaderAndOwner => split(world, &leader, &owner).await?,
         Kind::KillLeader
@@ -293,6 +125,8 @@ pub async fn strike(world: &Arc<World>, planned: Planned, grain: &str) -> anyhow
         | Kind::PowerOwner
         | Kind::PowerLeader
         | Kind::PowerAll
+        | Kind::PowerLeaderAndOwner
+        | Kind::PowerTwice
         | Kind::FullLeader
         | Kind::FullOwner => (victims(world, kind, &leader, &owner), Vec::new()),
     };
@@ -310,6 +144,7 @@ fn victims(world: &World, kind: Kind, leader: &str, owner: &str) -> Vec<String> 
         | Kind::MuteLeader
         | Kind::DeafLeader
         | Kind::PowerLeader
+        | Kind::PowerLeaderAndOwner
         | Kind::FullLeader => vec![leader.to_owned()],
         Kind::KillOwner
         | Kind::PauseOwner
@@ -321,6 +156,7 @@ fn victims(world: &World, kind: Kind, leader: &str, owner: &str) -> Vec<String> 
         | Kind::MuteOwner
         | Kind::Slow
         | Kind::PowerOwner
+        | Kind::PowerTwice
         | Kind::FullOwner => vec![owner.to_owned()],
         Kind::SplitLeaderAndOwner => vec![leader.to_owned(), owner.to_owned()],
         Kind::KillAll | Kind::Lose | Kind::PowerAll => world.nodes.clone(),
@@ -345,6 +181,20 @@ async fn split(
         }
     }
     Ok((side, vec![Undo::Mend]))
+}
+
+/// Fills the folder of a node's daemon.
+async fn fill(world: &World, node: &str) -> anyhow::Result<()> {
+    let lab = world.ground.lab()?;
+    let file = lab.dir.join("nodes").join(node).join("data").join("filler");
+    // First in large pieces, then in small ones, until nothing goes any more.
+    let text = format!(
+        "dd if=/dev/zero of={0} bs=1M 2>/dev/null || true; \
+         dd if=/dev/zero of={0} bs=1k oflag=append conv=notrunc 2>/dev/null || true; sync",
+        file.display()
+    );
+    lab.sh(node, &text).await?;
+    Ok(())
 }
 
 async fn hit(
@@ -394,20 +244,18 @@ async fn hit(
                 world.verb(&["slow", node, &rate]).await?;
                 undo.push(Undo::Mend);
             }
-            Kind::PowerOwner | Kind::PowerLeader | Kind::PowerAll => {
+            Kind::PowerOwner | Kind::PowerLeader | Kind::PowerLeaderAndOwner | Kind::PowerAll => {
                 world.power_off(std::slice::from_ref(node)).await?;
                 undo.push(Undo::PowerOn(node.clone()));
             }
+            Kind::PowerTwice => {
+                world.power_off(std::slice::from_ref(node)).await?;
+                let node = node.clone();
+                let after = Duration::from_millis(random.between(500, 4_000)) * world.pace.hold;
+                undo.push(Undo::PowerOnTwice { node, after, whole: random.below(2) == 0 });
+            }
             Kind::FullLeader | Kind::FullOwner => {
-                let folder = world.lab.dir.join("nodes").join(node).join("data");
-                let file = folder.join("filler");
-                // First in large pieces, then in small ones, until nothing goes any more.
-                let text = format!(
-                    "dd if=/dev/zero of={0} bs=1M 2>/dev/null || true; \
-                     dd if=/dev/zero of={0} bs=1k oflag=append conv=notrunc 2>/dev/null || true; sync",
-                    file.display()
-                );
-                world.lab.sh(node, &text).await?;
+                fill(world, node).await?;
                 undo.push(Undo::Empty(node.clone()));
             }
             Kind::SplitLeaderAndOwner => {}
@@ -433,9 +281,14 @@ impl Strike {
                 Undo::Join(node) => world.verb(&["join", &node]).await?,
                 Undo::Mend => world.verb(&["mend"]).await?,
                 Undo::PowerOn(node) => world.power_on(&node).await?,
+                Undo::PowerOnTwice { node, after, whole } => {
+                    world.power_on_and_off(&node, after, whole).await?;
+                    world.power_on(&node).await?;
+                }
                 Undo::Empty(node) => {
-                    let file = world.lab.dir.join("nodes").join(&node).join("data/filler");
-                    world.lab.sh(&node, &format!("rm -f {}", file.display())).await?;
+                    let lab = world.ground.lab()?;
+                    let file = lab.dir.join("nodes").join(&node).join("data/filler");
+                    lab.sh(&node, &format!("rm -f {}", file.display())).await?;
                 }
             }
         }
@@ -445,8 +298,8 @@ impl Strike {
 }
 
 /// Stays for as long as it was planned.
-pub async fn hold(planned: &Planned) {
-    sleep(planned.hold).await;
+pub async fn hold(world: &World, planned: &Planned) {
+    sleep(planned.hold * world.pace.hold).await;
 }
 
 #[cfg(test)]
@@ -465,13 +318,5 @@ mod tests {
             assert_eq!(kinds.len(), Kind::ALL.len());
         }
         assert!(deal(7).iter().any(|planned| planned.overlaps));
-    }
-
-    #[test]
-    fn every_kind_is_found_by_its_name() {
-        for kind in Kind::ALL {
-            assert_eq!(Kind::of(kind.name()), Some(kind));
-        }
-        assert_eq!(Kind::of("kill"), None);
     }
 }

@@ -17,11 +17,14 @@ use super::ledgers::{self, Ledger};
 use super::nemesis::{self, Deck, Kind, Strike};
 use super::trace;
 use super::world::{self, World, boot_ms};
+use crate::commit;
 
 /// How long work is counted before and after a fault.
 const COUNTED: Duration = Duration::from_secs(3);
 /// How long the work may need to be as much as it should.
 const WARM: Duration = Duration::from_secs(60);
+/// With clocks that differ by more than this nothing can be judged by their times.
+const CLOCKS: u64 = 1_000;
 /// The first port of a ledger.
 const PORT: u16 = 9100;
 
@@ -30,6 +33,8 @@ const PORT: u16 = 9100;
 pub struct Options {
     /// How long faults come.
     pub minutes: u64,
+    /// How many come at least.
+    pub rounds: usize,
     /// What they are made of.
     pub seed: u64,
     /// The cluster.
@@ -57,6 +62,8 @@ pub struct Run {
     pub(super) judgement: Judgement,
     pub(super) figures: Figures,
     began: u64,
+    /// How far the clocks of nodes were from the one here at most.
+    clocks_ms: u64,
 }
 
 /// Says a line to whoever watches.
@@ -71,7 +78,7 @@ pub fn say(line: &str) {
 /// If the grains do not come up.
 pub async fn ledgers(world: &Arc<World>, count: usize) -> anyhow::Result<Vec<Arc<Ledger>>> {
     let mut ledgers = Vec::new();
-    let mut manifests = ledgers::policy(world.copies());
+    let mut manifests = ledgers::policy(world.copies(), world.pace.every);
     for (number, port) in (0..count).zip(PORT..) {
         let ledger = Ledger::new(world, &format!("led-{number}"), port)?;
         let prefer = world.homes.get(number % world.homes.len()).context("there are nodes")?;
@@ -94,14 +101,25 @@ impl Run {
         let world = World::start(&options.kind).await?;
         let mut tasks = vec![world.supervise()];
         let ledgers = ledgers(&world, options.grains).await?;
-        let clients = Clients::new(&world, Duration::from_millis(10))?;
+        let clients = Clients::new(&world, world.pace.deeds)?;
         tasks.extend(clients.start(options.clients, options.seed));
         for ledger in &ledgers {
-            tasks.extend(ledger.start(Duration::from_millis(30)));
+            tasks.extend(ledger.start(world.pace.entries));
         }
         let (strikes, judgement, figures) = (Vec::new(), Judgement::default(), Figures::default());
         let began = boot_ms();
-        Ok(Self { options, world, clients, ledgers, tasks, strikes, judgement, figures, began })
+        Ok(Self {
+            options,
+            world,
+            clients,
+            ledgers,
+            tasks,
+            strikes,
+            judgement,
+            figures,
+            began,
+            clocks_ms: 0,
+        })
     }
 
     /// How long it goes on, for lines that people read.
@@ -153,7 +171,7 @@ impl Run {
             self.at(),
             strike.kind.name(),
             strike.victims,
-            planned.hold,
+            planned.hold * self.world.pace.hold,
             strike.leader,
             strike.owner
         ));
@@ -172,14 +190,14 @@ impl Run {
         let Some(planned) = deck.next() else { return Ok(()) };
         let before = self.is_busy(&format!("before {}", planned.kind.name())).await;
         let first = self.strike(planned).await?;
-        nemesis::hold(&planned).await;
+        nemesis::hold(&self.world, &planned).await;
         let mut second = None;
         // Where nobody is left to lead nobody can be chosen for the next one.
         let all = first.victims.len() == self.world.nodes.len();
         if planned.overlaps && !all && deck.left_of_round() > 0 && self.leader_answers().await {
             let Some(next) = deck.next() else { return Ok(()) };
             second = Some(self.strike(next).await?);
-            nemesis::hold(&next).await;
+            nemesis::hold(&self.world, &next).await;
         }
         self.undo(first).await?;
         if let Some(second) = second {
@@ -189,11 +207,29 @@ impl Run {
         self.world.is_healed(&self.names()).await.context("not everything healed")?;
         let healed = boot_ms().saturating_sub(undone);
         self.figures.add("fault over -> everything well", healed);
+        self.look_at_clocks().await?;
         let after = self.is_busy(&format!("after {}", planned.kind.name())).await;
         say(&format!(
             "{} well after {healed} ms; {before} deeds/s before, {after} after",
             self.at()
         ));
+        Ok(())
+    }
+
+    async fn look_at_clocks(&mut self) -> anyhow::Result<()> {
+        if self.world.ground.machines().is_err() {
+            return Ok(());
+        }
+        for node in &self.world.nodes {
+            let error = self.world.ground.clock_error(node).await?;
+            self.figures.add("clock of a machine beside ours", error);
+            self.clocks_ms = self.clocks_ms.max(error);
+        }
+        if self.clocks_ms > CLOCKS {
+            let why =
+                format!("a clock is {} ms wrong: no time of it says anything", self.clocks_ms);
+            self.judgement.invalid.push(why);
+        }
         Ok(())
     }
 
@@ -203,6 +239,9 @@ impl Run {
 
     /// Kinds of faults that are nothing where no guard runs.
     fn leave_out_guards(&mut self) {
+        if !self.options.faults.iter().any(|kind| kind.needs_guard()) {
+            return;
+        }
         let guarded = |node: &String| !self.world.processes(node, "scrap-guard").is_empty();
         if self.world.nodes.iter().all(guarded) {
             return;
@@ -221,7 +260,7 @@ impl Run {
             self.round(&mut deck).await?;
             let came: BTreeSet<Kind> = self.strikes.iter().map(|strike| strike.kind).collect();
             let all = self.options.faults.iter().all(|kind| came.contains(kind));
-            if Instant::now() > end && all {
+            if Instant::now() > end && all && self.strikes.len() >= self.options.rounds {
                 return Ok(());
             }
         }
@@ -241,7 +280,7 @@ impl Run {
         let leader = self.world.agrees().await?;
         say(&format!("{} all nodes have the same state; the leader is {leader}", self.at()));
         self.clients.read_all().await?;
-        let lives = trace::lives(&self.world.traces)?;
+        let lives = self.world.ground.lives()?;
         self.judgement.broken.extend(trace::contradictions(&lives));
         if let Some(gap) = trace::smallest_gap(&lives) {
             self.figures.add("end of one life -> begin of the next elsewhere", gap);
@@ -261,6 +300,7 @@ impl Run {
                 aside: ledger.set_aside().await?,
                 failovers: ledger.failovers(),
                 epochs: own.map(|life| life.epoch).collect(),
+                clocks_ms: self.clocks_ms,
             });
         }
         if lives.is_empty() {
@@ -344,7 +384,7 @@ impl Run {
             }
         };
         self.judge(&accounts);
-        self.leave(&accounts)?;
+        self.leave(&accounts).await?;
         say(&format!(
             "{} faults, {} deeds, {} daemons started again, {} acknowledged entries",
             self.strikes.len(),
@@ -362,12 +402,12 @@ impl Run {
         drop((clients, ledgers));
         let world = Arc::into_inner(world).context("somebody still holds the cluster")?;
         if judgement.broken.is_empty() {
-            world.lab.end().await?;
+            world.ground.end().await?;
         }
         Ok((judgement, figures))
     }
 
-    fn leave(&self, accounts: &[Account]) -> anyhow::Result<()> {
+    async fn leave(&self, accounts: &[Account]) -> anyhow::Result<()> {
         let Some(out) = &self.options.out else { return Ok(()) };
         std::fs::create_dir_all(out)?;
         let lines = |items: Vec<String>| items.join("\n") + "\n";
@@ -376,15 +416,15 @@ impl Run {
         std::fs::write(out.join("history"), lines(records))?;
         let strikes = self.strikes.iter().map(|strike| format!("{strike:?}")).collect();
         std::fs::write(out.join("faults"), lines(strikes))?;
-        let lives = trace::lives(&self.world.traces)?;
+        let lives = self.world.ground.lives()?;
         let lives = lives.iter().map(|life| format!("{life:?}")).collect();
         std::fs::write(out.join("lives"), lines(lives))?;
         for account in accounts {
             std::fs::write(out.join(&account.name), format!("{account:#?}\n"))?;
         }
         for node in &self.world.nodes {
-            let log = self.world.lab.dir.join("nodes").join(node).join("scrapd.log");
-            std::fs::copy(log, out.join(format!("{node}.log")))?;
+            let log = self.world.ground.log(node).await?;
+            std::fs::write(out.join(format!("{node}.log")), log)?;
         }
         Ok(())
     }
@@ -396,11 +436,13 @@ impl Run {
 /// If the cluster could not be had. What a cluster did wrong is in the judgement.
 pub async fn play(options: Options) -> anyhow::Result<Judgement> {
     say(&format!("seed {}, {:?}", options.seed, options.kind));
+    let seed = options.seed;
     let mut run = Run::start(options).await?;
     if let Err(error) = run.faults().await {
         run.broken(format!("{error:#}"));
     }
     let (judgement, _) = run.finish().await?;
-    say(&format!("{}{}", judgement.reasons(), judgement.word()));
+    let (word, commit) = (judgement.word(), commit());
+    say(&format!("{}{word}: seed {seed}, commit {commit}", judgement.reasons()));
     Ok(judgement)
 }

@@ -5,9 +5,7 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use scrap_schema::api::{GrainState, OperationView};
-use scrap_schema::operation::OperationState;
-use serde_json::json;
+use scrap_schema::api::GrainState;
 use tokio::time::sleep;
 
 use super::nemesis::{self, Planned};
@@ -144,6 +142,7 @@ pub async fn play(story: Story, seed: u64, kind: Kind) -> anyhow::Result<bool> {
     };
     let options = Options {
         minutes: 0,
+        rounds: 0,
         seed,
         kind,
         faults: Vec::new(),
@@ -183,21 +182,12 @@ async fn more(run: &Run, number: usize, count: u64) -> anyhow::Result<()> {
     .await
 }
 
-/// Moves a grain and waits until it is there.
-async fn moves(run: &Run, grain: &str, to: &str) -> anyhow::Result<()> {
-    let asked: OperationView =
-        run.world.api.post(&format!("/v1/grains/{grain}/migrate"), &json!({"to": to})).await?;
-    let ended = run.world.api.ended(asked.id, HEALED).await?;
-    ensure!(ended.state == OperationState::Succeeded, "{ended:#?}");
-    Ok(())
-}
-
 async fn two_nodes(run: &Run) -> anyhow::Result<()> {
     let world = &run.world;
     for (victim, survivor, number) in [("ben", "ada", 0), ("ada", "ben", 1)] {
         let grain = run.ledgers.get(number).context("there are two")?.name.clone();
         let life = |at: &[trace::Life]| at.iter().rfind(|life| life.grain == grain).cloned();
-        let before = life(&trace::lives(&world.traces)?).context("it lives")?;
+        let before = life(&world.ground.lives()?).context("it lives")?;
         ensure!(before.node == survivor, "{grain} lives on {}", before.node);
         say(&format!("{} {victim} off", run.at()));
         world.power_off(&[victim.to_owned()]).await?;
@@ -206,7 +196,7 @@ async fn two_nodes(run: &Run) -> anyhow::Result<()> {
         wait_for(HEALED, "half a minute is over", async || Ok((boot_ms() > end).then_some(())))
             .await?;
         more(run, number, 20).await?;
-        let after = life(&trace::lives(&world.traces)?).context("it lives")?;
+        let after = life(&world.ground.lives()?).context("it lives")?;
         ensure!(after.first == before.first, "{grain} was started again: {before:?}, {after:?}");
         world.power_on(victim).await?;
         world.is_healed(&run.names()).await?;
@@ -229,18 +219,18 @@ async fn witness(run: &mut Run) -> anyhow::Result<()> {
         ensure!(owner == survivor, "{grain} is on {owner}");
         world.power_on(victim).await?;
         world.is_healed(&run.names()).await?;
-        moves(run, &grain, victim).await?;
+        world.moves(&grain, victim).await?;
         say(&format!("{} {victim} is back, and {grain} with it", run.at()));
     }
     // Without the witness nothing stops, and nothing can be promised any more.
     say(&format!("{} cleo, the witness, off", run.at()));
-    let lives = trace::lives(&world.traces)?.len();
+    let lives = world.ground.lives()?.len();
     world.power_off(&["cleo".to_owned()]).await?;
-    world.lab.says(&["node", "ls"], "fenced").await?;
+    world.ground.lab()?.says(&["node", "ls"], "fenced").await?;
     for number in 0..run.ledgers.len() {
         more(run, number, 50).await?;
     }
-    ensure!(trace::lives(&world.traces)?.len() == lives, "a grain was started again");
+    ensure!(world.ground.lives()?.len() == lives, "a grain was started again");
     // One of two of three: it must not go on.
     say(&format!("{} ben off too", run.at()));
     world.power_off(&["ben".to_owned()]).await?;
@@ -312,10 +302,10 @@ async fn wiped(run: &Run) -> anyhow::Result<()> {
     let before = world.api.node(victim).await?.metadata;
     world.power_off(&[victim.to_owned()]).await?;
     more(run, 0, 50).await?;
-    world.lab.says(&["node", "ls"], "fenced").await?;
-    world.lab.ctl(&["node", "rm", victim, "--yes"]).await?;
+    world.ground.lab()?.says(&["node", "ls"], "fenced").await?;
+    world.ground.lab()?.ctl(&["node", "rm", victim, "--yes"]).await?;
     say(&format!("{} {victim} is removed", run.at()));
-    let folder = world.lab.dir.join("nodes").join(victim);
+    let folder = world.ground.lab()?.dir.join("nodes").join(victim);
     for disk in ["data.img", "pool.img"] {
         let path = folder.join(disk);
         if path.exists() {
@@ -326,14 +316,14 @@ async fn wiped(run: &Run) -> anyhow::Result<()> {
     world.is_healed(&run.names()).await?;
     let after = world.api.node(victim).await?.metadata;
     ensure!(before.id != after.id, "it has its old identity again: {after:?}");
-    moves(run, "led-0", victim).await?;
+    world.moves("led-0", victim).await?;
     more(run, 0, 50).await
 }
 
 async fn returning(run: &mut Run) -> anyhow::Result<()> {
     let world = run.world.clone();
     let grain = run.names().first().cloned().context("there is a grain")?;
-    moves(run, &grain, "ben").await?;
+    world.moves(&grain, "ben").await?;
     world.is_healed(&run.names()).await?;
     more(run, 0, 50).await?;
     // Cut off it goes on writing until its lease is over, and nobody is told of that.
@@ -348,7 +338,7 @@ async fn returning(run: &mut Run) -> anyhow::Result<()> {
     // The others go on, so that nothing is left of what they had in common with it but what is kept for it.
     for to in ["cleo", "ada", "cleo", "ada", "cleo"] {
         if world.owner(&grain).await? != to {
-            moves(run, &grain, to).await?;
+            world.moves(&grain, to).await?;
         }
         more(run, 0, 300).await?;
     }
@@ -360,7 +350,7 @@ async fn returning(run: &mut Run) -> anyhow::Result<()> {
     .await?;
     run.figures.add("power on -> orphan listed", boot_ms() - began);
     world.is_healed(&run.names()).await?;
-    moves(run, &grain, "ben").await?;
+    world.moves(&grain, "ben").await?;
     more(run, 0, 50).await
 }
 

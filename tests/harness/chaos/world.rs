@@ -3,18 +3,21 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use rustix::process::Signal;
 use scrap_host::clock;
-use scrap_schema::api::{GrainState, NodeState, NodeView};
+use scrap_schema::api::{GrainState, NodeState, NodeView, OperationView};
+use scrap_schema::operation::OperationState;
+use serde_json::json;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
+use super::ground::{Ground, Pace};
+use super::machines::{self, Machines};
 use crate::cluster::Never;
 use crate::cluster::api::{Api, Call};
 use crate::cluster::processes::Process;
@@ -43,6 +46,8 @@ pub struct Kind {
     pub timing: String,
     /// A node that votes and runs nothing.
     pub witness: Option<String>,
+    /// Machines of their own instead of a lab: what they are like. The fields below are of labs.
+    pub machines: Option<machines::Spec>,
     /// Size of a file system of each node's own for its data folder; none: it has as much as the machine.
     pub data_size: Option<String>,
 }
@@ -51,6 +56,7 @@ impl Default for Kind {
     fn default() -> Self {
         Self {
             nodes: 3,
+            machines: None,
             datasets: "dir".to_owned(),
             runtime: "process".to_owned(),
             timing: "fast".to_owned(),
@@ -62,16 +68,16 @@ impl Default for Kind {
 
 /// A cluster with somebody who starts its daemons again.
 pub struct World {
-    /// Its lab.
-    pub lab: Lab,
+    /// What its nodes are.
+    pub ground: Ground,
+    /// How fast things can be.
+    pub pace: Pace,
     /// Names of its nodes.
     pub nodes: Vec<String>,
     /// Those of them that run grains.
     pub homes: Vec<String>,
     /// Its API, with the patience of an operator.
     pub api: Api,
-    /// Where instances of grains leave their traces.
-    pub traces: PathBuf,
     /// Whose daemons nobody starts now: switched off, or meant to be down.
     held: Mutex<BTreeSet<String>>,
     /// One change of power or daemons at a time.
@@ -92,6 +98,12 @@ impl World {
     /// # Errors
     /// If it does not come up.
     pub async fn start(kind: &Kind) -> anyhow::Result<Arc<Self>> {
+        if let Some(spec) = &kind.machines {
+            let nodes: Vec<String> =
+                (1..=kind.nodes).map(|number| format!("node{number}")).collect();
+            let machines = Machines::start(kind.nodes, spec.clone()).await?;
+            return Self::on(Ground::Machines(machines), nodes.clone(), nodes);
+        }
         let number = kind.nodes.to_string();
         let mut spec = Spec::named(&format!("chaos-{}", std::process::id()))
             .option("--nodes", &number)
@@ -105,21 +117,27 @@ impl World {
             spec = spec.option("--witness", witness);
         }
         let lab = Lab::start(spec).await?;
+        fs::create_dir_all(lab.dir.join("traces"))?;
         let nodes: Vec<String> = NAMES.iter().take(kind.nodes).map(ToString::to_string).collect();
         let runs = |node: &&String| kind.witness.as_ref() != Some(*node);
         let homes = nodes.iter().filter(runs).cloned().collect();
-        let api = Api::new((0..kind.nodes).map(server).collect())?;
-        let traces = lab.dir.join("traces");
-        fs::create_dir_all(&traces)?;
+        Self::on(Ground::Lab(Box::new(lab)), nodes, homes)
+    }
+
+    /// The cluster of nodes that are up.
+    fn on(ground: Ground, nodes: Vec<String>, homes: Vec<String>) -> anyhow::Result<Arc<Self>> {
+        let api = Api::new((0..nodes.len()).map(|number| ground.server(number)).collect())?;
+        let pace = ground.pace();
         let (held, verbs) = (Mutex::default(), tokio::sync::Mutex::new(()));
         let (restarts, stop) = (AtomicU64::new(0), Arc::new(AtomicBool::new(false)));
-        Ok(Arc::new(Self { lab, nodes, homes, api, traces, held, verbs, restarts, stop }))
+        Ok(Arc::new(Self { ground, pace, nodes, homes, api, held, verbs, restarts, stop }))
     }
 
     /// The address of a node's API, by its name.
     #[must_use]
     pub fn server(&self, node: &str) -> String {
-        server(self.nodes.iter().position(|name| name == node).unwrap_or_default())
+        let number = self.nodes.iter().position(|name| name == node);
+        self.ground.server(number.unwrap_or_default())
     }
 
     /// Every node but these.
@@ -151,7 +169,8 @@ impl World {
     /// Processes of a program on a node, as the machine outside sees them.
     #[must_use]
     pub fn processes(&self, node: &str, program: &str) -> Vec<Process> {
-        let group = format!("/scrap-lab.{}/{node}", self.lab.name);
+        let Ok(lab) = self.ground.lab() else { return Vec::new() };
+        let group = format!("/scrap-lab.{}/{node}", lab.name);
         let mut found = Vec::new();
         for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
             let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
@@ -193,7 +212,7 @@ impl World {
     /// If it fails.
     pub async fn verb(&self, arguments: &[&str]) -> anyhow::Result<()> {
         let _one = self.verbs.lock().await;
-        self.lab.verb(arguments).await.map(drop)
+        self.ground.verb(arguments).await
     }
 
     /// Cuts the power of these nodes.
@@ -228,7 +247,7 @@ impl World {
         sleep(RESTART).await;
         let _one = self.verbs.lock().await;
         if down() {
-            self.lab.verb(&["daemon", node, "start"]).await?;
+            self.ground.verb(&["daemon", node, "start"]).await?;
             self.restarts.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())
@@ -239,6 +258,10 @@ impl World {
     pub fn supervise(self: &Arc<Self>) -> JoinHandle<()> {
         let world = Arc::clone(self);
         tokio::spawn(async move {
+            // Machines have a supervisor each.
+            if world.ground.lab().is_err() {
+                return;
+            }
             while !world.stop.load(Ordering::Relaxed) {
                 for node in &world.nodes {
                     // One that does not begin is tried again.
@@ -254,12 +277,43 @@ impl World {
         self.stop.store(true, Ordering::Relaxed);
     }
 
+    /// Switches a node on, and off again after so long, while it boots, or while its daemon begins.
+    ///
+    /// # Errors
+    /// If it cannot be done.
+    pub async fn power_on_and_off(
+        &self,
+        node: &str,
+        after: Duration,
+        whole: bool,
+    ) -> anyhow::Result<()> {
+        let verb = match self.ground {
+            Ground::Machines(_) if !whole => "boot",
+            Ground::Lab(_) | Ground::Machines(_) => "start",
+        };
+        self.verb(&[verb, node]).await?;
+        sleep(after).await;
+        self.verb(&["kill", node]).await
+    }
+
+    /// Moves a grain and waits until it is there.
+    ///
+    /// # Errors
+    /// If that fails.
+    pub async fn moves(&self, grain: &str, to: &str) -> anyhow::Result<()> {
+        let path = format!("/v1/grains/{grain}/migrate");
+        let asked: OperationView = self.api.post(&path, &json!({"to": to})).await?;
+        let ended = self.api.ended(asked.id, self.pace.healed).await?;
+        ensure!(ended.state == OperationState::Succeeded, "{ended:#?}");
+        Ok(())
+    }
+
     /// The leader, once there is one.
     ///
     /// # Errors
     /// If there is none in time.
     pub async fn leader(&self) -> anyhow::Result<String> {
-        wait_for(HEALED, "there is a leader", async || {
+        wait_for(self.pace.healed, "there is a leader", async || {
             Ok(self.api.cluster().await?.leader.map(|leader| leader.to_string()))
         })
         .await
@@ -270,7 +324,7 @@ impl World {
     /// # Errors
     /// If it has none in time.
     pub async fn owner(&self, grain: &str) -> anyhow::Result<String> {
-        wait_for(HEALED, &format!("{grain} has an owner"), async || {
+        wait_for(self.pace.healed, &format!("{grain} has an owner"), async || {
             Ok(self.api.grain(grain).await?.status.node.map(|node| node.to_string()))
         })
         .await
@@ -292,7 +346,7 @@ impl World {
             3..=4 => 3,
             _ => 5,
         };
-        wait_for(HEALED, "every node is online and votes", async || {
+        wait_for(self.pace.healed, "every node is online and votes", async || {
             let nodes: Vec<NodeView> = self.api.get("/v1/nodes").await?;
             let online = nodes.iter().filter(|node| node.status.state == NodeState::Online).count();
             let ready =
@@ -301,7 +355,7 @@ impl World {
         })
         .await?;
         for grain in grains {
-            wait_for(HEALED, &format!("{grain} runs and has its copies"), async || {
+            wait_for(self.pace.healed, &format!("{grain} runs and has its copies"), async || {
                 let grain = self.api.grain(grain).await?;
                 let copies = grain.status.copies.iter();
                 let there = copies.filter(|copy| copy.snapshot.is_some() && copy.reachable).count();
@@ -321,7 +375,7 @@ impl World {
     /// # Errors
     /// If their states differ, or they do not agree in time.
     pub async fn agrees(&self) -> anyhow::Result<String> {
-        wait_for(HEALED, "every node has applied the same", async || {
+        wait_for(self.pace.healed, "every node has applied the same", async || {
             let (mut hashes, mut leaders) = (Vec::new(), BTreeSet::new());
             for node in &self.nodes {
                 let server = self.server(node);
