@@ -160,7 +160,7 @@ async fn rounds(
         cutter.begin(cuts);
         tell_waiting(consensus, memory, &mut told);
         let busy = !plan.is_empty();
-        propose(consensus, memory, plan).await;
+        propose(consensus, plan).await;
         tokio::time::sleep(SETTLE).await;
         let pause = if busy { SETTLE } else { ROUND };
         tokio::select! {
@@ -203,14 +203,11 @@ fn tell_waiting(consensus: &Consensus, memory: &Memory, told: &mut BTreeMap<Stri
     *told = waiting;
 }
 
-async fn propose(consensus: &Consensus, memory: &Memory, commands: Vec<Command>) {
+async fn propose(consensus: &Consensus, commands: Vec<Command>) {
     let proposals = stream::iter(commands).map(|command| async move {
         let words = command.to_string();
         let proposal = Proposal { at: clock::wall(), key: None, command };
-        let command = proposal.command.clone();
-        let result = consensus.decide(proposal).await;
-        memory.change(|heard| heard.observed.settled(&command));
-        (words, result)
+        (words, consensus.decide(proposal).await)
     });
     let mut proposals = proposals.buffered(PROPOSALS_AT_ONCE);
     while let Some((command, result)) = proposals.next().await {

@@ -129,6 +129,7 @@ pub struct Sim {
     leader: Option<usize>,
     leaderless: Option<u64>,
     random: Random,
+    seed: u64,
     guids: u64,
     ids: u128,
 }
@@ -179,6 +180,7 @@ impl Sim {
             leader: None,
             leaderless: None,
             random: Random::new(seed),
+            seed,
             guids: 0,
             ids: 0,
         }
@@ -380,6 +382,10 @@ impl Sim {
         if leading.index == machine.cluster.index && now < leading.decided + LEAD_EVERY_MS {
             return;
         }
+        // A round waits for its own entries.
+        if !self.pending.is_empty() {
+            return;
+        }
         leading.decided = now;
         leading.index = machine.cluster.index;
         let clocks = machine.now(now);
@@ -387,6 +393,13 @@ impl Sim {
         let leading = machine.leading.as_mut().expect("it leads");
         leading.observed.refresh(&machine.cluster, clocks);
         let plan = lead(&machine.cluster, &leading.observed, clocks);
+        let suspected = leading.observed.suspecting.clone();
+        leading.observed.decided(&plan.commands);
+        let newly: Vec<_> = leading.observed.suspecting.difference(&suspected).copied().collect();
+        // One that leads no more decides for nobody.
+        if self.leader() == Some(at) {
+            newly.into_iter().for_each(|(node, _)| self.judge_silence(node));
+        }
         self.hear_reasons(at, &plan.waiting);
         self.judge_cuts(at, &plan.cuts);
         self.begin_cuts(at, plan.cuts);
@@ -398,13 +411,11 @@ impl Sim {
             }
             let words = format!("{command}");
             // It may take the disks of a majority a while, and another one may lead by then.
-            if self.weather.stalls > 0 && self.chance(1000) < self.weather.stalls {
+            let stalls = self.weather.stalls > 0 && self.chance(1000) < self.weather.stalls;
+            if stalls || !self.pending.is_empty() {
                 let later = self.now + self.chance(PENDING_MS);
                 // In the order in which they were appended.
                 let before = self.pending.last().map_or(0, |(due, _)| *due);
-                if let Some(leading) = self.machines[at].leading.as_mut() {
-                    leading.observed.decided(std::slice::from_ref(&command));
-                }
                 self.pending.push((later.max(before), command));
                 continue;
             }
@@ -430,20 +441,11 @@ impl Sim {
         self.pending = later;
         self.late = true;
         for (_, command) in due {
-            if let Ok(applied) = self.propose(None, command.clone()) {
+            if let Ok(applied) = self.propose(None, command) {
                 self.tell("log", &applied.events);
             }
-            self.settle(&command);
         }
         self.late = false;
-    }
-
-    /// The leader knows what has become of its decision.
-    fn settle(&mut self, command: &Command) {
-        let leading = self.leader.and_then(|at| self.machines[at].leading.as_mut());
-        if let Some(leading) = leading {
-            leading.observed.settled(command);
-        }
     }
 
     /// What the leader would commit now.

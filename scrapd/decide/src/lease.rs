@@ -171,7 +171,8 @@ fn watch_one(
     let timing = cluster.timing();
     match node.liveness {
         Liveness::Online => {
-            if observed.silence(node.id, node.boot, now.boot) >= timing.suspect {
+            let silent = observed.silence(node.id, node.boot, now.boot) >= timing.suspect;
+            if silent || observed.suspects(node.id, boot) {
                 let heard = observed.nodes.get(&node.id).filter(|heard| heard.boot == boot);
                 // What this leader heard may have been long on its way, and the one before may have granted more until this one began.
                 let began = now.wall - now.boot.since(observed.since);

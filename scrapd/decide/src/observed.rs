@@ -32,7 +32,8 @@ pub struct Observed {
     pub began: Option<u64>,
     /// What became of cutting the power of nodes that are silent.
     pub attempts: BTreeMap<NodeId, Attempt>,
-    /// Registrations that this leader has decided to suspect. Until that is committed, or has failed.
+    /// Registrations that this leader has decided to suspect, until that is committed: it may take a while, and it may be unknown whether
+    /// it was.
     pub suspecting: BTreeSet<(NodeId, BootId)>,
 }
 
@@ -138,16 +139,9 @@ impl Observed {
         Self { since, ..Self::default() }
     }
 
-    /// This leader has decided that, and nothing of it is committed yet.
+    /// This leader has decided that, and nothing of it is committed yet. What it has begun to suspect it goes on to suspect.
     pub fn decided(&mut self, commands: &[Command]) {
         self.suspecting.extend(commands.iter().filter_map(suspected));
-    }
-
-    /// That is committed now, or never will be.
-    pub fn settled(&mut self, command: &Command) {
-        if let Some(registration) = suspected(command) {
-            self.suspecting.remove(&registration);
-        }
     }
 
     /// Whether this leader has decided to suspect a registration.
@@ -241,6 +235,10 @@ impl Observed {
             node.is_some_and(|it| it.boot == Some(attempt.boot()) && !it.liveness.is_online())
         };
         self.attempts.retain(silent);
+        self.suspecting.retain(|(node, boot)| {
+            let node = cluster.nodes.get(node);
+            node.is_some_and(|it| it.boot == Some(*boot) && it.liveness.is_online())
+        });
         self.stands.retain(|(grain, node), _| {
             cluster.grains.get(grain).is_some_and(|grain| grain.receivers().contains(node))
         });

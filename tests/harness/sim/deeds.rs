@@ -76,7 +76,10 @@ impl<'a> Scene<'a> {
 
     /// What is wrong with something that the node wants to do.
     pub fn wrong(self, action: &HostAction) -> Wrong {
-        #[expect(clippy::wildcard_enum_match_arm, reason = "the others take nothing away")]
+        #[expect(
+            clippy::wildcard_enum_match_arm,
+            reason = "the others are judged when they are done"
+        )]
         let (grain, wrong) = match action {
             HostAction::Create { grain, epoch }
             | HostAction::CloneTemplate { grain, epoch, .. }
@@ -150,8 +153,10 @@ impl<'a> Scene<'a> {
         // The very dataset that it runs on is of this epoch already.
         let of_it = self.data(id).is_some_and(|data| data.epoch == epoch);
         let lacks = copy.zip(base).is_some_and(|(copy, base)| !has(copy, base));
-        unless(!lacks, "begins an epoch from another state than was chosen")
-            .or(unless(!self.alive(id) || of_it, "begins an epoch under what runs"))
+        let left = self.data(id).is_some_and(|data| data.role == DataRole::Owner);
+        unless(!left || of_it || base.is_none(), "begins an epoch from a head that was left behind")
+            .or(unless(!lacks, "begins an epoch from another state than was chosen"))
+            .or(unless(self.rests(id) || of_it, "begins an epoch under what runs"))
     }
 
     fn destroying(self, id: GrainId) -> Option<&'static str> {

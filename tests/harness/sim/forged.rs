@@ -188,7 +188,7 @@ impl Forger<'_> {
 impl Sim {
     /// Tries what `apply` would take now.
     pub(super) fn forge(&mut self) {
-        let mut random = Random::new(self.truth.index);
+        let mut random = Random::new(self.seed ^ self.truth.index);
         if random.below(ONE_IN) != 0 {
             return;
         }
@@ -247,7 +247,10 @@ impl Sim {
         let said = &self.judge.said;
         nodes.find_map(|(was, is)| silenced(before, was, is, command)).or_else(|| {
             before.grains.values().find_map(|was| {
-                let is = after.grains.get(&was.id)?;
+                let Some(is) = after.grains.get(&was.id) else {
+                    let kept = was.trashed_until.is_none();
+                    return kept.then(|| format!("{} was not in the trash, and is gone", was.name));
+                };
                 let moved = is.owner != was.owner || is.epoch != was.epoch;
                 match command {
                     Command::AssignGrain { grain, to, base, cause, .. } if *grain == was.id => {

@@ -66,7 +66,7 @@ impl Sim {
         #[expect(clippy::wildcard_enum_match_arm, reason = "the others have no such rule")]
         match &proposal.command {
             Command::SuspectNode { node, boot, last_heard } => {
-                self.judge_suspicion(*node, *boot, *last_heard);
+                self.judge_last_heard(*node, *boot, *last_heard);
             }
             Command::AddNode { node } => {
                 let id = self.truth.node_named(&node.name).map(|node| node.id);
@@ -116,19 +116,23 @@ impl Sim {
         *newest = renewal.wall.max(*newest);
     }
 
-    /// Silence is what this leader did not hear since it listens. What anybody granted before is counted.
-    fn judge_suspicion(&mut self, node: NodeId, boot: BootId, last_heard: Timestamp) {
+    /// What anybody granted before is counted.
+    fn judge_last_heard(&mut self, node: NodeId, boot: BootId, last_heard: Timestamp) {
         let Some(known) = self.truth.nodes.get(&node) else { return };
         let granted = self.judge.granted.get(&(node, boot));
         if granted.is_some_and(|granted| last_heard < *granted) && !self.walls_turned {
             let name = known.name.clone();
             self.find(format!("{name} is suspected, and a later grant is forgotten"));
         }
+    }
+
+    /// Silence is what this leader did not hear since it listens. Looked at when it decides.
+    pub(super) fn judge_silence(&mut self, node: NodeId) {
         let Some(known) = self.truth.nodes.get(&node) else { return };
         let heard = known.boot.and_then(|boot| self.heard.get(&(node, boot))).map(|(at, _)| *at);
         let silent = self.now - heard.unwrap_or(0).max(self.crowned);
         // One per cent for the leader's clock.
-        if silent * 100 < self.truth.timing().suspect.ms() * 98 && !self.late {
+        if silent * 100 < self.truth.timing().suspect.ms() * 98 {
             let name = known.name.clone();
             self.find(format!("{name} is suspected after {silent} ms of silence"));
         }

@@ -22,7 +22,7 @@ impl Sim {
     /// Looks what a machine would do.
     pub(super) fn shake(&mut self, at: usize, mut host: HostFacts) {
         let place = u64::try_from(at).unwrap_or_default();
-        let mut random = Random::new(self.now * 16 + place);
+        let mut random = Random::new(self.seed ^ (self.now * 16 + place));
         if random.below(ONE_IN) != 0 {
             return;
         }

@@ -91,12 +91,21 @@ fn what_is_about_to_be_suspected_is_granted_nothing() {
     assert_eq!(says(&world, 3, 1), None);
     assert_eq!(says(&world, 3, 2), Some(Verdict::Unregistered));
     assert_eq!(says(&world, 2, 1), Some(Verdict::Granted));
-    // It was not committed: nobody suspects it.
-    let mut failed = world.observed.clone();
-    failed.settled(&suspects);
-    assert!(!failed.suspects(node, boot));
+    // Nobody knows what has become of that: it is decided again, although the node has spoken.
+    world.hear(3, Default::default());
+    let again = |world: &World| {
+        let plan = lead(&world.cluster, &world.observed, world.now);
+        let mut commands = plan.commands.into_iter();
+        commands.any(|it| matches!(it, Command::SuspectNode { node: of, .. } if of == node))
+    };
+    world.observed.refresh(&world.cluster, world.now);
+    assert!(again(&world));
+    // Committed, and it registers anew: nobody suspects that start.
     world.done(suspects);
+    world.observed.refresh(&world.cluster, world.now);
     assert_eq!(says(&world, 3, 1), Some(Verdict::Suspected));
+    assert!(!world.observed.suspects(node, boot));
+    assert!(!again(&world));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use scrap_schema::unit::Bytes;
 use super::{
     CopyFacts, DataFacts, DataRole, Dirty, Failure, HostFacts, Lane, OrphanFacts, RunFacts, obey,
 };
-use crate::cluster::Stage;
+use crate::cluster::{Grain, Stage};
 use crate::fixture::{WEB, World, line, snapshot};
 use crate::lease::Lease;
 
@@ -377,12 +377,34 @@ fn removed_grains_lose_their_data_and_unknown_ones_only_stop() {
 
 #[test]
 fn a_surplus_copy_goes_only_when_the_grain_is_settled() {
-    let mut world = World::web(&[3]);
+    let world = World::web(&[3]);
     let mut host = host(&world, 1_000);
     host.data.insert(WEB, standby("1.1", 1));
     assert_eq!(orders(&world, 2, &host), ["remove dataset of web"]);
-    world.cluster.grains.get_mut(&WEB).unwrap().stage = Stage::Restarting { operation: None };
-    assert_eq!(orders(&world, 2, &host), [""; 0]);
+    // Nobody else keeps one yet, it is in the trash, it starts again.
+    let changes: [&dyn Fn(&mut Grain); 3] = [
+        &|grain| grain.standbys.clear(),
+        &|grain| grain.trashed_until = Some(Timestamp(1)),
+        &|grain| grain.stage = Stage::Restarting { operation: None },
+    ];
+    for change in changes {
+        let mut world = World::web(&[3]);
+        change(world.cluster.grains.get_mut(&WEB).unwrap());
+        assert_eq!(orders(&world, 2, &host), [""; 0]);
+    }
+}
+
+#[test]
+fn what_is_in_the_trash_does_not_run() {
+    let mut world = World::web(&[2]);
+    let mut host = host(&world, 1_000);
+    host.data.insert(WEB, head("1.1", 1));
+    assert!(orders(&world, 1, &host).iter().any(|order| order.starts_with("start web")));
+    world.cluster.grains.get_mut(&WEB).unwrap().trashed_until = Some(Timestamp(1));
+    assert!(!orders(&world, 1, &host).iter().any(|order| order.starts_with("start web")));
+    host.runs.insert(WEB, running(1, true));
+    let orders = orders(&world, 1, &host);
+    assert!(orders.iter().any(|order| order.starts_with("stop web")), "{orders:?}");
 }
 
 #[test]

@@ -51,13 +51,30 @@ fn a_start_that_was_seen_before_a_stop_does_not_count_after_it() {
 #[test]
 fn what_is_handed_over_does_not_start() {
     let mut world = World::web(&[2]);
-    let started = |seen| Command::GrainStarted { grain: GRAIN, epoch: EPOCH, at: AT, seen };
-    world.begin(Work::Restart { grain: GRAIN });
-    world.cluster.grains.get_mut(&GRAIN).unwrap().started = None;
-    // Whoever says so, and however much of the log it has.
+    let operation = world.begin(Work::Restart { grain: GRAIN });
+    let (to, last, from, orphan) = (NodeId(2), snapshot("1.9#"), GrainId(9), None);
+    for stage in [
+        Stage::Quiescing { to, operation, ordered: 0 },
+        Stage::Released { to, operation, last: last.clone(), stopping: AT },
+        Stage::Restarting { operation: Some(operation) },
+        Stage::Restoring { operation, snapshot: last.guid },
+        Stage::Cloning { operation, from, snapshot: None, orphan },
+    ] {
+        let grain = world.cluster.grains.get_mut(&GRAIN).unwrap();
+        (grain.started, grain.stage) = (None, stage);
+        // Whoever says so, and however much of the log it has.
+        let seen = now(&world);
+        world.refused(Command::GrainStarted { grain: GRAIN, epoch: EPOCH, at: AT, seen });
+    }
+}
+
+#[test]
+fn only_what_is_in_the_trash_is_removed_for_good() {
+    let mut world = World::web(&[2]);
     let seen = now(&world);
-    world.refused(started(seen));
-    assert_eq!(world.the(GRAIN).started, None);
+    world.done(Command::GrainStopped { grain: GRAIN, epoch: EPOCH, at: AT, seen });
+    world.refused(Command::PurgeGrain { grain: GRAIN, if_index: None });
+    assert!(world.cluster.grains.contains_key(&GRAIN));
 }
 
 #[test]

@@ -21,6 +21,21 @@ fn a_move_hands_over_exactly_what_was_released_to_whom_it_was_promised() {
 }
 
 #[test]
+fn the_copy_of_a_move_counts_when_the_owner_is_gone() {
+    for (gone, copies) in [(false, vec![]), (true, vec![NodeId(2)])] {
+        let mut world = World::web(&[]);
+        let operation = migration(&mut world);
+        if gone {
+            world.fence(1);
+        }
+        let (grain, epoch, why) = (WEB, Epoch(1), String::new());
+        world.done(Command::AbortMigration { grain, epoch, operation, why });
+        let standbys: Vec<_> = world.the(WEB).standbys.iter().copied().collect();
+        assert_eq!(standbys, copies, "the owner is gone: {gone}");
+    }
+}
+
+#[test]
 fn each_step_of_a_move_needs_the_one_before() {
     let (grain, epoch) = (WEB, Epoch(1));
     let mut world = World::web(&[2]);
@@ -31,6 +46,11 @@ fn each_step_of_a_move_needs_the_one_before() {
     world.refused(begin(1, operation));
     world.refused(begin(9, operation));
     world.refused(begin(2, OperationId(1)));
+    // Another one works on it, and would be right otherwise.
+    let drain = world.begin(Work::Drain { node: NodeId(3) });
+    world.cluster.grains.get_mut(&WEB).unwrap().operation = Some(drain);
+    world.refused(begin(2, operation));
+    world.cluster.grains.get_mut(&WEB).unwrap().operation = Some(operation);
     world.done(begin(2, operation));
     world.refused(begin(2, operation));
     world.refused(Command::QuiesceGrain { grain, epoch, operation: OperationId(1) });
