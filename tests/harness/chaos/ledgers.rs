@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use super::world::{World, boot_ms};
-use crate::cluster::now;
+use crate::cluster::{now, wait_for};
 
 /// Pause between two looks at what is told of failovers.
 const LOOK: Duration = Duration::from_millis(250);
@@ -234,11 +234,28 @@ impl Ledger {
         Err(last.context("there are no nodes")?.into())
     }
 
-    /// The numbers of entries in everything of it that was set aside.
+    /// The numbers of entries in everything of it that was set aside. A node that came back a moment ago may still be at that: it is given
+    /// so long until these are among them.
     ///
     /// # Errors
     /// If something that was set aside cannot be looked at.
-    pub async fn set_aside(&self) -> anyhow::Result<BTreeSet<u64>> {
+    pub async fn set_aside(
+        &self,
+        lost: &BTreeSet<u64>,
+        limit: Duration,
+    ) -> anyhow::Result<BTreeSet<u64>> {
+        let mut last = Ok(BTreeSet::new());
+        let all = wait_for(limit, "what was lost is set aside", async || {
+            last = self.lies_aside().await;
+            let all = last.as_ref().is_ok_and(|found| lost.is_subset(found));
+            Ok(all.then_some(()))
+        });
+        // What is there is judged, whether it is all or not.
+        let _ = all.await;
+        last
+    }
+
+    async fn lies_aside(&self) -> anyhow::Result<BTreeSet<u64>> {
         let mut found = BTreeSet::new();
         for orphan in self.world.api.orphans().await? {
             if orphan.grain_name.as_ref().is_none_or(|name| name.as_str() != self.name) {

@@ -293,11 +293,13 @@ impl Run {
                 ledgers::disorder(&text).into_iter().map(|it| format!("{}: {it}", ledger.name)),
             );
             let own = lives.iter().filter(|life| life.grain == ledger.name);
+            let (acks, kept) = (ledger.acks(), ledgers::serials(&text));
+            let lost = acks.iter().map(|ack| ack.serial).filter(|it| !kept.contains(it)).collect();
             accounts.push(Account {
                 name: ledger.name.clone(),
-                acks: ledger.acks(),
-                kept: ledgers::serials(&text),
-                aside: ledger.set_aside().await?,
+                acks,
+                kept,
+                aside: ledger.set_aside(&lost, self.world.pace.healed).await?,
                 failovers: ledger.failovers(),
                 epochs: own.map(|life| life.epoch).collect(),
                 clocks_ms: self.clocks_ms,
