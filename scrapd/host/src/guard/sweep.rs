@@ -408,6 +408,7 @@ fn write(folders: &[&[u8]], file: &str, word: &str) {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead, BufReader};
     use std::os::unix::process::CommandExt;
     use std::process::{Command, Stdio};
 
@@ -446,12 +447,16 @@ mod tests {
         let tag = format!("sweep.{}.", std::process::id());
         // It leaves the session; what it starts has lost the tag, and only its parent tells whose it is.
         let mut child = Command::new("setsid")
-            .args(["sh", "-c", "env -i sleep 1000 & wait"])
+            .args(["sh", "-c", "env -i sleep 1000 & echo $!; wait"])
             .env(TAG, format!("{tag}ab"))
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .process_group(0)
             .spawn()
             .unwrap();
+        let mut below = String::new();
+        let said = child.stdout.take().unwrap();
+        BufReader::new(said).read_line(&mut below).unwrap();
+        let below = Pid::from_raw(below.trim().parse().unwrap()).unwrap();
         let keeper = Process { pid: i32::MAX, started: 0 };
         let target = Target { keeper, tag: tag.as_bytes(), group: "", ids: None };
         while sweep.pass(&target, Deed::Look).unwrap() != 2 {
@@ -459,7 +464,12 @@ mod tests {
         }
         let other = Target { keeper, tag: b"sweep.0.", group: "", ids: None };
         assert_eq!(sweep.pass(&other, Deed::Kill).unwrap(), 0);
-        assert_eq!(sweep.pass(&target, Deed::Kill).unwrap(), 2);
+        // Its parent may be dead before it is looked at. A keeper would adopt it then, and it would be found by the next pass.
+        let killed = sweep.pass(&target, Deed::Kill).unwrap();
+        assert!((1..=2).contains(&killed), "{killed}");
+        if killed == 1 {
+            rustix::process::kill_process(below, Signal::KILL).unwrap();
+        }
         child.wait().unwrap();
         while sweep.pass(&target, Deed::Look).unwrap() != 0 {
             std::thread::yield_now();
