@@ -24,7 +24,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::raft::{Consensus, NotLeader};
+use crate::raft::{Consensus, NotLeader, ProposeError};
 use power::Cutter;
 
 /// How many commands of one round are on their way to the log at the same time.
@@ -160,7 +160,7 @@ async fn rounds(
         cutter.begin(cuts);
         tell_waiting(consensus, memory, &mut told);
         let busy = !plan.is_empty();
-        propose(consensus, plan).await;
+        propose(consensus, memory, plan).await;
         tokio::time::sleep(SETTLE).await;
         let pause = if busy { SETTLE } else { ROUND };
         tokio::select! {
@@ -203,11 +203,17 @@ fn tell_waiting(consensus: &Consensus, memory: &Memory, told: &mut BTreeMap<Stri
     *told = waiting;
 }
 
-async fn propose(consensus: &Consensus, commands: Vec<Command>) {
+async fn propose(consensus: &Consensus, memory: &Memory, commands: Vec<Command>) {
     let proposals = stream::iter(commands).map(|command| async move {
         let words = command.to_string();
         let proposal = Proposal { at: clock::wall(), key: None, command };
-        (words, consensus.decide(proposal).await)
+        let command = proposal.command.clone();
+        let result = consensus.decide(proposal).await;
+        // Of the other errors nobody knows whether it is committed after all.
+        if let Err(ProposeError::NoLeader { .. } | ProposeError::TooLarge { .. }) = &result {
+            memory.change(|heard| heard.observed.not_proposed(&command));
+        }
+        (words, result)
     });
     let mut proposals = proposals.buffered(PROPOSALS_AT_ONCE);
     while let Some((command, result)) = proposals.next().await {

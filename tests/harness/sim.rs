@@ -407,7 +407,7 @@ impl Sim {
         for command in plan.commands {
             // What it knew, the next leader may know better: nothing is forwarded.
             if self.leader() != Some(at) {
-                return;
+                return self.not_proposed(at, suspected);
             }
             let words = format!("{command}");
             // It may take the disks of a majority a while, and another one may lead by then.
@@ -421,12 +421,22 @@ impl Sim {
             }
             match self.propose(Some(at), command) {
                 // It has lost its majority: the next rounds will show.
-                Err(NoLeader) => return,
+                Err(NoLeader) => return self.not_proposed(at, suspected),
                 Ok(applied) => {
                     self.tell(&who, &applied.events);
                     self.judge.refusal(&words, &applied.outcome);
                 }
             }
+        }
+    }
+
+    /// What a leader wanted was not proposed: it suspects whom it suspected before.
+    fn not_proposed(&mut self, at: usize, suspected: BTreeSet<(NodeId, BootId)>) {
+        if let Some(leading) = self.machines[at].leading.as_mut() {
+            leading.observed.suspecting = suspected;
+            let appended: Vec<_> =
+                self.pending.iter().map(|(_, command)| command.clone()).collect();
+            leading.observed.decided(&appended);
         }
     }
 

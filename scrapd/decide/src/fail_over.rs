@@ -316,7 +316,13 @@ pub(crate) fn patience(view: View<'_>, grain: &Grain, owner: &Node) -> Option<Sp
     // By the wall clock, so that a change of leader does not start it anew; by this leader's own if that says more.
     let by_wall = view.now.wall.since(last_heard);
     let by_mark = view.observed.for_how_long(Mark::Ownerless(grain.id), view.now.boot);
-    let gone = by_wall.max(by_mark);
+    // One that has spoken since is about to register: what is silence to the cluster may have been that of this leader, which was cut off
+    // itself. Not for ever: it may speak and not get any further.
+    let spoke = view.observed.nodes.get(&owner.id).filter(|heard| Some(heard.boot) == owner.boot);
+    let spoke = spoke.map(|heard| view.now.boot.since(heard.last));
+    let returns = spoke.filter(|_| by_mark.ms() < after.ms().saturating_mul(2));
+    let silent = by_wall.max(by_mark);
+    let gone = returns.map_or(silent, |spoke| silent.min(spoke));
     (gone < after).then(|| Span::from_ms(after.ms().saturating_sub(gone.ms())))
 }
 

@@ -144,6 +144,13 @@ impl Observed {
         self.suspecting.extend(commands.iter().filter_map(suspected));
     }
 
+    /// This was surely not proposed: nothing follows from it.
+    pub fn not_proposed(&mut self, command: &Command) {
+        if let Some(registration) = suspected(command) {
+            self.suspecting.remove(&registration);
+        }
+    }
+
     /// Whether this leader has decided to suspect a registration.
     #[must_use]
     pub fn suspects(&self, node: NodeId, boot: BootId) -> bool {

@@ -325,6 +325,26 @@ fn the_policy_may_leave_it_to_a_person_or_grant_time() {
 }
 
 #[test]
+fn an_owner_that_speaks_again_is_given_its_time_but_not_for_ever() {
+    let mut world = fenced("1.5", "1.9");
+    let prompt = world.cluster.policies.get_mut(&"prompt".parse().unwrap()).unwrap();
+    prompt.policy.failover.after = Span::from_secs(60);
+    // The leader was cut off for long, or the owner: that it speaks again is its first word since.
+    world.wait(90_000);
+    world.observed.marks.clear();
+    world.hear(1, Default::default());
+    assert_eq!(choice(&mut world), "its policy gives the owner 60 s more to come back");
+    world.wait(50_000);
+    world.hear(1, Default::default());
+    assert_eq!(choice(&mut world), "its policy gives the owner 60 s more to come back");
+    // It speaks, and gets no further.
+    world.wait(70_000);
+    world.hear(1, Default::default());
+    let given = choice(&mut world);
+    assert!(given.starts_with("n3 from 109"), "{given}");
+}
+
+#[test]
 fn a_person_may_accept_more_loss_than_the_policy_and_choose_the_node() {
     let mut world = fenced("1.5", "1.9");
     let prompt = world.cluster.policies.get_mut(&"prompt".parse().unwrap()).unwrap();

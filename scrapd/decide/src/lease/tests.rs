@@ -100,6 +100,10 @@ fn what_is_about_to_be_suspected_is_granted_nothing() {
     };
     world.observed.refresh(&world.cluster, world.now);
     assert!(again(&world));
+    // Surely not proposed: what it has said counts.
+    let mut failed = world.observed.clone();
+    failed.not_proposed(&suspects);
+    assert!(!failed.suspects(node, boot));
     // Committed, and it registers anew: nobody suspects that start.
     world.done(suspects);
     world.observed.refresh(&world.cluster, world.now);
