@@ -163,7 +163,6 @@ async fn replaced(bench: &Bench, node: &str) -> anyhow::Result<()> {
     for (what, deed) in [
         ("is killed", "kill -KILL $(pidof scrap-guard)"),
         ("is asked to end", "kill $(pidof scrap-guard)"),
-        ("stands still", "kill -STOP $(pidof scrap-guard)"),
         ("is upgraded", "cd /usr/local/bin && cp scrap-guard new && mv new scrap-guard"),
     ] {
         let old = bench.guard(node).await?;
@@ -210,6 +209,12 @@ async fn ended(bench: &mut Bench, node: &str) -> anyhow::Result<()> {
     let reset = bench.is_reset(node).await?;
     bench.figures.add("guard killed, nobody follows -> reset", reset.saturating_sub(began));
     bench.ok("a guard that is killed where no daemon starts another: the machine is reset");
+    bench.world.power_on(node).await?;
+    bench.is_well().await?;
+    // Nobody takes its place: what holds it up may hold up the next.
+    bench.sh(node, "kill -STOP $(pidof scrap-guard)").await?;
+    bench.is_reset(node).await?;
+    bench.ok("a guard that stands still while its daemon runs: the machine is reset");
     bench.world.power_on(node).await?;
     bench.is_well().await
 }

@@ -9,6 +9,7 @@ use scrap_schema::snapshot::{Purpose, Snapshot};
 use scrap_schema::time::{BootTime, Now};
 
 use super::Sim;
+use super::rules::epoch_of;
 
 /// What a node knows when it decides.
 #[derive(Debug, Clone, Copy)]
@@ -212,17 +213,8 @@ impl<'a> Scene<'a> {
     }
 
     fn telling(self, command: &Command) -> Wrong {
-        #[expect(clippy::wildcard_enum_match_arm, reason = "nodes tell only these")]
-        let (id, epoch) = match command {
-            Command::GrainBorn { grain, epoch }
-            | Command::GrainArmed { grain, epoch, .. }
-            | Command::GrainStarted { grain, epoch, .. }
-            | Command::GrainStopped { grain, epoch, .. }
-            | Command::GrainReleased { grain, epoch, .. }
-            | Command::SnapshotTaken { grain, epoch, .. }
-            | Command::GrainRestored { grain, epoch, .. }
-            | Command::GrainHealth { grain, epoch, .. }
-            | Command::GrainDeclined { grain, epoch, .. } => (*grain, *epoch),
+        #[expect(clippy::wildcard_enum_match_arm, reason = "what is left is judged by its epoch")]
+        match command {
             Command::OrphanKept { grain, orphan_epoch, head, .. } => {
                 let aside = self.host.orphans.get(&(*grain, *orphan_epoch));
                 let so = aside.is_some_and(|aside| aside.head.guid == head.guid);
@@ -232,8 +224,9 @@ impl<'a> Scene<'a> {
                 let gone = !self.host.orphans.contains_key(&(*grain, *orphan_epoch));
                 return unless(gone, "says that what lies aside is gone").map(|it| (*grain, it));
             }
-            _ => return None,
-        };
+            _ => (),
+        }
+        let (id, epoch) = epoch_of(command)?;
         let wrong = match self.owned(id, epoch) {
             None => Some("reports of an epoch that is not its"),
             Some(grain) => self.reporting(grain, command),

@@ -365,8 +365,6 @@ impl Sim {
         if verdict == Verdict::Granted {
             self.judge_grant(to, renewal);
         }
-        let machine = &self.machines[to];
-        let index = machine.cluster.index;
         let answer = RenewalAnswer { sent: renewal.sent, verdict, index, wants_full: !known };
         self.post(to, from, Letter::Answer { boot: renewal.boot, answer });
     }
